@@ -1,0 +1,1 @@
+//! The operator face: health, metrics, check.

@@ -1,0 +1,1 @@
+//! Identity and policy: access keys, SigV4.

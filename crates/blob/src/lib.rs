@@ -1,0 +1,1 @@
+//! The byte path: a blob as needles across nodes.

@@ -1,0 +1,1 @@
+//! Control-plane role: extents, nodes, sessions.

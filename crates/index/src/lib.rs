@@ -1,0 +1,1 @@
+//! Index role: rows, commands, partitions, group commit.

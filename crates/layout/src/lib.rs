@@ -1,0 +1,1 @@
+//! Pure: stripe geometry, failure domains, which disks keep an extent.

@@ -1,0 +1,1 @@
+//! Storage-node role: serves extents over wire.

@@ -1,0 +1,1 @@
+//! What a put, get, copy, part means: joins blob and index.

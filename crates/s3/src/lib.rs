@@ -1,0 +1,1 @@
+//! The S3 face: routing, one file an operation, XML and errors.

@@ -1,0 +1,2 @@
+//! The binary cairn: config, wiring, the command line.
+fn main() {}

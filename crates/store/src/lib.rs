@@ -1,0 +1,1 @@
+//! The index's engines behind one trait and one suite.

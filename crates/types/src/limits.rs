@@ -1,0 +1,69 @@
+//! Every bound in one place; relations between bounds are proved here at compile time.
+
+/// Longest object key, in bytes of UTF-8 (S3).
+pub const OBJECT_KEY_BYTES_MAX: usize = 1024;
+/// Largest body of one PUT or part: 5 GiB (S3).
+pub const PUT_BYTES_MAX: u64 = 5 << 30;
+/// Smallest part but the last: 5 MiB (S3).
+pub const PART_BYTES_MIN: u64 = 5 << 20;
+/// Highest part number (S3).
+pub const PART_NUMBER_MAX: u32 = 10_000;
+/// User metadata, names and values together (S3).
+pub const USER_METADATA_BYTES_MAX: usize = 2 << 10;
+/// Keys of one page of a listing (S3).
+pub const LIST_KEYS_MAX: u32 = 1000;
+/// Keys of one batch delete (S3).
+pub const DELETE_KEYS_MAX: usize = 1000;
+/// Longest life of a presigned URL: 7 days (S3).
+pub const PRESIGN_SECONDS_MAX: u64 = 7 * 24 * 3600;
+/// Largest difference between the client's clock and ours: 15 minutes (S3).
+pub const CLOCK_SKEW_MS_MAX: u64 = 15 * 60 * 1000;
+/// Largest XML document accepted in a request body.
+pub const XML_BYTES_MAX: usize = 2 << 20;
+/// Request line and headers together.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Largest run of an object's bytes in one needle.
+pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
+/// Bytes under one crc32c of a needle.
+pub const BLOCK_BYTES: usize = 64 << 10;
+/// Largest piece of a needle in flight between gateway and node; a multiple of [`BLOCK_BYTES`].
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bodies up to here ride in the index's commit.
+pub const INLINE_BYTES_MAX: usize = 512;
+/// Needles up to here go whole through the journal; larger ones go to their extent, which is synced first.
+pub const SMALL_APPEND_BYTES_MAX: usize = 128 << 10;
+/// Chunks named in the record itself; beyond, they move into manifest pages.
+pub const CHUNKS_INLINE_MAX: usize = 16;
+/// Chunks (or parts) in one manifest page.
+pub const MANIFEST_PAGE_ENTRIES: usize = 512;
+
+/// Commands decided in one batch.
+pub const BATCH_COMMANDS_MAX: usize = 1024;
+/// Commands waiting for an owner; past it they are refused as busy.
+pub const OWNER_QUEUE_MAX: usize = 4096;
+/// Rows of one store scan.
+pub const SCAN_ROWS_MAX: usize = 1024;
+/// Jobs waiting for one disk.
+pub const DISK_QUEUE_MAX: usize = 4096;
+/// Open extents that one gateway writes at once, at most.
+pub const OPEN_EXTENTS_MAX: usize = 16;
+/// Tries of one command or chunk before the caller hears of it.
+pub const RETRIES_MAX: u32 = 4;
+
+/// Deadline of one call from role to role, unless the call says otherwise.
+pub const CALL_MS_MAX: u64 = 30_000;
+/// How long a synced record may stand last in the journal before a mark names its sync.
+pub const SYNC_MARK_MS: u64 = 100;
+
+/// Block that journal groups begin at.
+pub const JOURNAL_BLOCK_BYTES: usize = 4096;
+/// Largest payload of one journal record.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 8 << 20;
+
+const _: () = assert!(FRAME_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "a frame is whole blocks");
+const _: () = assert!(CHUNK_BYTES_MAX.is_multiple_of(FRAME_BYTES_MAX as u64), "a full chunk is whole frames");
+const _: () = assert!(SMALL_APPEND_BYTES_MAX <= FRAME_BYTES_MAX, "a small append is one frame");
+const _: () = assert!(SMALL_APPEND_BYTES_MAX + (64 << 10) <= JOURNAL_RECORD_BYTES_MAX, "a small needle fits one journal record");
+const _: () = assert!(INLINE_BYTES_MAX < SMALL_APPEND_BYTES_MAX, "inline is the smallest class");
+const _: () = assert!(LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX, "a page of a listing is one scan");

@@ -1,0 +1,63 @@
+//! One directory tree on one disk. Blocking: called from a disk's own executor, or where the page cache answers.
+//!
+//! Promises: what `sync_data` (for bytes and length) and `sync_dir` (for names) have answered survives a power cut;
+//! anything else may survive, whole, torn or not at all. A failed sync says nothing about what survived, and is never retried.
+
+use std::io;
+use std::sync::Arc;
+
+/// A directory tree. Paths are relative, `/`-separated, without `..`.
+pub trait Disk: Send + Sync {
+    /// Makes a new file; `AlreadyExists` if it is there.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file for reading and writing; `NotFound` if it is not there.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Whether a file or directory is there.
+    fn exists(&self, path: &str) -> io::Result<bool>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Renames a file over another, at once or not at all.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Names in a directory, sorted.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Makes a directory and those above it; done already is fine.
+    fn create_dir(&self, dir: &str) -> io::Result<()>;
+    /// Makes the names in a directory durable. `""` is the root.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Room on the file system.
+    fn space(&self) -> io::Result<Space>;
+    /// Takes the lock file `path`, or `WouldBlock` when another process has it. Held until dropped.
+    fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>>;
+}
+
+/// An open file. Safe to share: every call names its offset.
+pub trait DiskFile: Send + Sync {
+    /// Fills `buf` from `offset`; `UnexpectedEof` where the file is shorter.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `buf` at `offset`, growing the file where needed.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes every byte written before this call, and the length, durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it is empty.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or grows (with zeroes).
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves room for `offset..offset+len`, growing the file with zeroes; `StorageFull` when there is none.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+}
+
+/// A held lock.
+pub trait DiskLock: Send + Sync {}
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What an ordinary user may still write.
+    pub free: u64,
+}

@@ -1,0 +1,78 @@
+//! Serial loops: a stateful owner of a disk that takes jobs in batches, in order.
+//!
+//! For real each loop is a named thread; in simulation a task of the one thread. The loop body is the same.
+
+use std::future::Future;
+use std::pin::Pin;
+use tokio::sync::mpsc;
+
+/// How loops and tasks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exec {
+    /// A named thread for each loop.
+    Threads,
+    /// A task in the caller's single-threaded runtime.
+    Inline,
+}
+
+/// The body of a serial loop.
+pub trait Loop<J>: Send + 'static {
+    /// Does the jobs, in order; leaves `jobs` empty. May block.
+    fn apply(&mut self, jobs: &mut Vec<J>);
+}
+
+/// Waits for a loop's end, which comes once every sender is gone and the last job is done.
+pub struct LoopEnd(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl LoopEnd {
+    /// Waits.
+    pub async fn wait(self) {
+        self.0.await;
+    }
+}
+
+impl Exec {
+    /// Starts a loop of `name` that takes up to `batch_max` jobs at once from a queue of `queue_max`.
+    ///
+    /// # Panics
+    /// When the operating system has no thread to give.
+    pub fn run_loop<J: Send + 'static>(
+        self, name: &str, queue_max: usize, batch_max: usize, mut body: impl Loop<J>,
+    ) -> (mpsc::Sender<J>, LoopEnd) {
+        let (tx, mut rx) = mpsc::channel(queue_max);
+        let end: Pin<Box<dyn Future<Output = ()> + Send>> = match self {
+            Self::Threads => {
+                let (done_tx, done_rx) = tokio::sync::oneshot::channel::<()>();
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(move || {
+                        let mut jobs = Vec::new();
+                        while rx.blocking_recv_many(&mut jobs, batch_max) > 0 {
+                            body.apply(&mut jobs);
+                            jobs.clear();
+                        }
+                        drop(body);
+                        drop(done_tx);
+                    })
+                    .expect("the system has a thread for each disk loop");
+                Box::pin(async move {
+                    // The sender is only ever dropped: this is the thread's end.
+                    let _ended = done_rx.await;
+                })
+            }
+            Self::Inline => {
+                let task = tokio::spawn(async move {
+                    let mut jobs = Vec::new();
+                    while rx.recv_many(&mut jobs, batch_max).await > 0 {
+                        body.apply(&mut jobs);
+                        jobs.clear();
+                    }
+                });
+                Box::pin(async move {
+                    let _ended = task.await;
+                })
+            }
+        };
+        (tx, LoopEnd(end))
+    }
+}

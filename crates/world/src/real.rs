@@ -1,0 +1,218 @@
+//! The real world: the operating system's clock, randomness, files and sockets.
+#![allow(clippy::disallowed_methods, reason = "this is where the raw calls live")]
+
+use crate::{Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The system's clocks.
+pub struct RealClock(());
+
+impl RealClock {
+    /// The system's clocks.
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Default for RealClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for RealClock {
+    fn wall_ms(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    }
+
+    fn mono(&self) -> Duration {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+    }
+
+    fn sleep(&self, d: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(d))
+    }
+}
+
+/// The operating system's randomness.
+pub struct RealRng;
+
+impl Rng for RealRng {
+    fn fill(&self, out: &mut [u8]) {
+        aws_lc_rs::rand::fill(out).expect("the operating system gives randomness");
+    }
+}
+
+/// A directory of a mounted file system.
+pub struct RealDisk {
+    root: PathBuf,
+}
+
+impl RealDisk {
+    /// Opens `root`, making it (mode 0700) where it is missing.
+    ///
+    /// # Errors
+    /// Whatever the file system answers.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { root: root.canonicalize()? })
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        assert!(!path.starts_with('/') && !path.split('/').any(|s| s == ".."), "paths stay inside the directory: {path}");
+        self.root.join(path)
+    }
+}
+
+struct RealFile(File);
+struct RealLock(#[allow(dead_code, reason = "held, not read: closing it releases the lock")] File);
+impl DiskLock for RealLock {}
+
+fn options() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut o = OpenOptions::new();
+    o.read(true).write(true).mode(0o600);
+    o
+}
+
+impl Disk for RealDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(options().create_new(true).open(self.path(path))?)))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(options().open(self.path(path))?)))
+    }
+
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.path(path).try_exists()
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path(path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path(from), self.path(to))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.path(dir))? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        std::fs::create_dir_all(self.path(dir))
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.path(dir))?.sync_all()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let s = rustix::fs::statvfs(&self.root)?;
+        Ok(Space { total: s.f_blocks * s.f_frsize, free: s.f_bavail * s.f_frsize })
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>> {
+        let file = options().create(true).truncate(false).open(self.path(path))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(RealLock(file)))
+    }
+}
+
+impl DiskFile for RealFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), offset, len) {
+            // A file system without fallocate grows as it is written.
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                let end = offset + len;
+                if self.len()? < end { self.0.set_len(end) } else { Ok(()) }
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+/// TCP.
+pub struct RealNet;
+
+struct RealListener(tokio::net::TcpListener);
+
+#[async_trait::async_trait]
+impl Net for RealNet {
+    async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(RealListener(tokio::net::TcpListener::bind(address).await?)))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Pin<Box<dyn Stream>>> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::pin(stream))
+    }
+}
+
+#[async_trait::async_trait]
+impl Listener for RealListener {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
+        let (stream, from) = self.0.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((Box::new(stream), from))
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("a bound socket has an address")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(dir.path()).unwrap();
+        let held = disk.lock("lock").unwrap();
+        assert_eq!(disk.lock("lock").err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        disk.lock("lock").unwrap();
+    }
+}

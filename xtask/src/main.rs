@@ -1,0 +1,2 @@
+//! Every repository command.
+fn main() {}
