@@ -1,1 +1,8 @@
-//! The index's engines behind one trait and one suite.
+//! The index's engines behind one small trait.
+//!
+//! A store keeps rows (bytes to bytes, ordered) in partitions. It knows nothing of buckets or objects: the `index` and
+//! `control` rooms give the rows their meaning.
+
+mod api;
+
+pub use api::{Batch, Committed, Fence, Rows, Scan, Snapshot, Store, StoreError};

@@ -50,11 +50,20 @@ mod tests {
 
     #[test]
     fn prints_and_parses() {
-        for s in ["d41d8cd98f00b204e9800998ecf8427e", "d41d8cd98f00b204e9800998ecf8427e-12"] {
+        for s in [
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "d41d8cd98f00b204e9800998ecf8427e-12",
+        ] {
             assert_eq!(ETag::parse(s).map(|e| e.to_string()).as_deref(), Some(s));
             assert_eq!(ETag::parse(&format!("\"{s}\"")), ETag::parse(s));
         }
-        for s in ["", "x", "d41d8cd98f00b204e9800998ecf8427e-", "d41d8cd98f00b204e9800998ecf8427e-0", "é41d8cd98f00b204e9800998ecf8427"] {
+        for s in [
+            "",
+            "x",
+            "d41d8cd98f00b204e9800998ecf8427e-",
+            "d41d8cd98f00b204e9800998ecf8427e-0",
+            "é41d8cd98f00b204e9800998ecf8427",
+        ] {
             assert_eq!(ETag::parse(s), None, "{s}");
         }
     }

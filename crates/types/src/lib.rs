@@ -15,8 +15,8 @@ pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumKind};
 pub use error::{ErrorKind, Kind};
 pub use etag::ETag;
 pub use id::{
-    AccountId, BlobId, BucketId, CommandId, DiskId, Epoch, ExtentId, Generation, Hlc, JournalSeq, LogSeq, NeedleId, NodeId,
-    PartitionId, SessionId, StampId, UploadId, VersionId,
+    AccountId, BlobId, BucketId, CommandId, DiskId, Epoch, ExtentId, Generation, Hlc, JournalSeq, LogSeq,
+    NeedleId, NodeId, PartitionId, SessionId, StampId, UploadId, VersionId,
 };
 pub use name::{BucketName, BucketNameError, ObjectKey, ObjectKeyError};
 pub use range::ByteRange;

@@ -61,9 +61,27 @@ pub const JOURNAL_BLOCK_BYTES: usize = 4096;
 /// Largest payload of one journal record.
 pub const JOURNAL_RECORD_BYTES_MAX: usize = 8 << 20;
 
-const _: () = assert!(FRAME_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "a frame is whole blocks");
-const _: () = assert!(CHUNK_BYTES_MAX.is_multiple_of(FRAME_BYTES_MAX as u64), "a full chunk is whole frames");
-const _: () = assert!(SMALL_APPEND_BYTES_MAX <= FRAME_BYTES_MAX, "a small append is one frame");
-const _: () = assert!(SMALL_APPEND_BYTES_MAX + (64 << 10) <= JOURNAL_RECORD_BYTES_MAX, "a small needle fits one journal record");
-const _: () = assert!(INLINE_BYTES_MAX < SMALL_APPEND_BYTES_MAX, "inline is the smallest class");
-const _: () = assert!(LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX, "a page of a listing is one scan");
+const _: () = assert!(
+    FRAME_BYTES_MAX.is_multiple_of(BLOCK_BYTES),
+    "a frame is whole blocks"
+);
+const _: () = assert!(
+    CHUNK_BYTES_MAX.is_multiple_of(FRAME_BYTES_MAX as u64),
+    "a full chunk is whole frames"
+);
+const _: () = assert!(
+    SMALL_APPEND_BYTES_MAX <= FRAME_BYTES_MAX,
+    "a small append is one frame"
+);
+const _: () = assert!(
+    SMALL_APPEND_BYTES_MAX + (64 << 10) <= JOURNAL_RECORD_BYTES_MAX,
+    "a small needle fits one journal record"
+);
+const _: () = assert!(
+    INLINE_BYTES_MAX < SMALL_APPEND_BYTES_MAX,
+    "inline is the smallest class"
+);
+const _: () = assert!(
+    LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX,
+    "a page of a listing is one scan"
+);

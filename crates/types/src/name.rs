@@ -9,7 +9,9 @@ pub struct BucketName(String);
 
 /// Why a bucket name was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("bucket names are 3 to 63 of a-z, 0-9, '-' and '.', begin and end with a letter or digit, and are no IP address")]
+#[error(
+    "bucket names are 3 to 63 of a-z, 0-9, '-' and '.', begin and end with a letter or digit, and are no IP address"
+)]
 pub struct BucketNameError;
 
 impl BucketName {
@@ -30,7 +32,11 @@ impl BucketName {
             && !s.starts_with("sthree-")
             && !s.ends_with("-s3alias")
             && !s.ends_with("--ol-s3");
-        if ok { Ok(Self(s.to_owned())) } else { Err(BucketNameError) }
+        if ok {
+            Ok(Self(s.to_owned()))
+        } else {
+            Err(BucketNameError)
+        }
     }
 
     /// The name.
@@ -101,7 +107,20 @@ mod tests {
         for good in ["abc", "a-b.c", "123", "my.bucket-1", &"a".repeat(63)] {
             assert!(BucketName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "ab", "Abc", "a_b", "-abc", "abc-", "a..b", "192.168.5.4", "xn--abc", &"a".repeat(64), "a/b", "abc\n"] {
+        for bad in [
+            "",
+            "ab",
+            "Abc",
+            "a_b",
+            "-abc",
+            "abc-",
+            "a..b",
+            "192.168.5.4",
+            "xn--abc",
+            &"a".repeat(64),
+            "a/b",
+            "abc\n",
+        ] {
             assert!(BucketName::new(bad).is_err(), "{bad}");
         }
     }

@@ -37,7 +37,11 @@ impl Exec {
     /// # Panics
     /// When the operating system has no thread to give.
     pub fn run_loop<J: Send + 'static>(
-        self, name: &str, queue_max: usize, batch_max: usize, mut body: impl Loop<J>,
+        self,
+        name: &str,
+        queue_max: usize,
+        batch_max: usize,
+        mut body: impl Loop<J>,
     ) -> (mpsc::Sender<J>, LoopEnd) {
         let (tx, mut rx) = mpsc::channel(queue_max);
         let end: Pin<Box<dyn Future<Output = ()> + Send>> = match self {

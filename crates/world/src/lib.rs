@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 /// A map whose order cannot matter, hashed without random state. Iterating it is a bug.
 #[allow(clippy::disallowed_types)]
-pub type FixedMap<K, V> = std::collections::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
+pub type FixedMap<K, V> =
+    std::collections::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
 
 /// Everything a role needs of the world but its disks, which are opened by directory.
 #[derive(Clone)]
@@ -38,6 +39,10 @@ pub struct World {
 impl World {
     /// The real world.
     pub fn real() -> Self {
-        Self { clock: Arc::new(real::RealClock::new()), rng: Arc::new(real::RealRng), exec: Exec::Threads }
+        Self {
+            clock: Arc::new(real::RealClock::new()),
+            rng: Arc::new(real::RealRng),
+            exec: Exec::Threads,
+        }
     }
 }

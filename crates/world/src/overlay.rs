@@ -38,7 +38,10 @@ struct FileState {
 impl Overlay {
     /// A view of `below`.
     pub fn new(below: Arc<dyn Disk>) -> Self {
-        Self { below, state: Mutex::default() }
+        Self {
+            below,
+            state: Mutex::default(),
+        }
     }
 
     fn find(&self, state: &mut State, path: &str) -> io::Result<Arc<OverlayFile>> {
@@ -52,7 +55,11 @@ impl Overlay {
         let len = below.len()?;
         let file = Arc::new(OverlayFile {
             below: Some(below),
-            state: Mutex::new(FileState { len, below_len: len, pages: BTreeMap::new() }),
+            state: Mutex::new(FileState {
+                len,
+                below_len: len,
+                pages: BTreeMap::new(),
+            }),
         });
         state.files.insert(path.to_owned(), file.clone());
         Ok(file)
@@ -66,7 +73,11 @@ impl Disk for Overlay {
         }
         let file = Arc::new(OverlayFile {
             below: None,
-            state: Mutex::new(FileState { len: 0, below_len: 0, pages: BTreeMap::new() }),
+            state: Mutex::new(FileState {
+                len: 0,
+                below_len: 0,
+                pages: BTreeMap::new(),
+            }),
         });
         let mut state = self.state.lock().expect("no panic under this lock");
         state.files.insert(path.to_owned(), file.clone());
@@ -107,19 +118,38 @@ impl Disk for Overlay {
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let state = self.state.lock().expect("no panic under this lock");
-        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let prefix = if dir.is_empty() {
+            String::new()
+        } else {
+            format!("{dir}/")
+        };
         let mut names: BTreeSet<String> = match self.below.list(dir) {
-            Ok(names) => names.into_iter().filter(|n| !state.hidden.contains(&format!("{prefix}{n}"))).collect(),
+            Ok(names) => names
+                .into_iter()
+                .filter(|n| !state.hidden.contains(&format!("{prefix}{n}")))
+                .collect(),
             Err(e) if e.kind() == io::ErrorKind::NotFound && state.dirs.contains(dir) => BTreeSet::new(),
             Err(e) => return Err(e),
         };
-        let inside = state.files.keys().chain(state.dirs.iter()).filter_map(|p| p.strip_prefix(&prefix));
-        names.extend(inside.filter(|n| !n.is_empty() && !n.contains('/')).map(str::to_owned));
+        let inside = state
+            .files
+            .keys()
+            .chain(state.dirs.iter())
+            .filter_map(|p| p.strip_prefix(&prefix));
+        names.extend(
+            inside
+                .filter(|n| !n.is_empty() && !n.contains('/'))
+                .map(str::to_owned),
+        );
         Ok(names.into_iter().collect())
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        self.state.lock().expect("no panic under this lock").dirs.insert(dir.to_owned());
+        self.state
+            .lock()
+            .expect("no panic under this lock")
+            .dirs
+            .insert(dir.to_owned());
         Ok(())
     }
 
@@ -137,7 +167,11 @@ impl Disk for Overlay {
 }
 
 impl FileState {
-    fn page<'a>(&'a mut self, below: Option<&Arc<dyn DiskFile>>, number: u64) -> io::Result<&'a mut Box<[u8]>> {
+    fn page<'a>(
+        &'a mut self,
+        below: Option<&Arc<dyn DiskFile>>,
+        number: u64,
+    ) -> io::Result<&'a mut Box<[u8]>> {
         if !self.pages.contains_key(&number) {
             let mut page = vec![0; PAGE as usize].into_boxed_slice();
             let start = number * PAGE;
@@ -232,7 +266,11 @@ mod tests {
         f.write_all_at(&[8; 4], 9000).unwrap();
         let mut buf = vec![0; 9004];
         f.read_exact_at(&mut buf, 0).unwrap();
-        assert!(buf[..4090].iter().all(|b| *b == 7) && buf[4090..4100] == [9; 10] && buf[4100..5000].iter().all(|b| *b == 7));
+        assert!(
+            buf[..4090].iter().all(|b| *b == 7)
+                && buf[4090..4100] == [9; 10]
+                && buf[4100..5000].iter().all(|b| *b == 7)
+        );
         assert!(buf[5000..9000].iter().all(|b| *b == 0) && buf[9000..] == [8; 4]);
         f.set_len(4095).unwrap();
         f.set_len(5000).unwrap();

@@ -30,7 +30,9 @@ impl Default for RealClock {
 
 impl Clock for RealClock {
     fn wall_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64)
     }
 
     fn mono(&self) -> Duration {
@@ -64,15 +66,23 @@ impl RealDisk {
     /// Whatever the file system answers.
     pub fn open(root: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)?;
         if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
         }
-        Ok(Self { root: root.canonicalize()? })
+        Ok(Self {
+            root: root.canonicalize()?,
+        })
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        assert!(!path.starts_with('/') && !path.split('/').any(|s| s == ".."), "paths stay inside the directory: {path}");
+        assert!(
+            !path.starts_with('/') && !path.split('/').any(|s| s == ".."),
+            "paths stay inside the directory: {path}"
+        );
         self.root.join(path)
     }
 }
@@ -90,7 +100,9 @@ fn options() -> OpenOptions {
 
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(options().create_new(true).open(self.path(path))?)))
+        Ok(Arc::new(RealFile(
+            options().create_new(true).open(self.path(path))?,
+        )))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -128,7 +140,10 @@ impl Disk for RealDisk {
 
     fn space(&self) -> io::Result<Space> {
         let s = rustix::fs::statvfs(&self.root)?;
-        Ok(Space { total: s.f_blocks * s.f_frsize, free: s.f_bavail * s.f_frsize })
+        Ok(Space {
+            total: s.f_blocks * s.f_frsize,
+            free: s.f_bavail * s.f_frsize,
+        })
     }
 
     fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>> {
@@ -164,7 +179,11 @@ impl DiskFile for RealFile {
             // A file system without fallocate grows as it is written.
             Err(rustix::io::Errno::OPNOTSUPP) => {
                 let end = offset + len;
-                if self.len()? < end { self.0.set_len(end) } else { Ok(()) }
+                if self.len()? < end {
+                    self.0.set_len(end)
+                } else {
+                    Ok(())
+                }
             }
             other => Ok(other?),
         }
@@ -179,7 +198,9 @@ struct RealListener(tokio::net::TcpListener);
 #[async_trait::async_trait]
 impl Net for RealNet {
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        Ok(Box::new(RealListener(tokio::net::TcpListener::bind(address).await?)))
+        Ok(Box::new(RealListener(
+            tokio::net::TcpListener::bind(address).await?,
+        )))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Pin<Box<dyn Stream>>> {

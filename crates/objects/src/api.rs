@@ -1,0 +1,177 @@
+//! What callers hand in and get back.
+
+use bytes::Bytes;
+use types::{
+    AccountId, BucketName, ByteRange, Checksum, ChecksumAlgorithm, ChecksumKind, ErrorKind, Kind, ObjectKey,
+    UploadId,
+};
+use wire::Fault;
+use wire::index::{Precondition, Reason};
+use wire::records::{ContentHeaders, ObjectRecord, Pair};
+
+/// Who asks, already authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account whose access key signed.
+    pub account: AccountId,
+}
+
+/// A body as it arrives: already de-framed and its signatures checked. An error means nothing may be named.
+#[async_trait::async_trait]
+pub trait Body: Send {
+    /// The next bytes, never empty; `None` once all have come and every check of the body's own (payload hash, chunk
+    /// signatures, lengths) has held.
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyError>;
+    /// Checksums from the trailer, once `next` has answered `None`.
+    fn trailer(&mut self) -> Vec<Checksum>;
+}
+
+/// Why a body did not arrive whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The client went away or sent fewer bytes than it said.
+    #[error("the body ended early")]
+    Incomplete,
+    /// Nothing came for too long.
+    #[error("the body stalled")]
+    TimedOut,
+    /// The dialect has its own error for it; it keeps the details.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a body must turn out to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// `Content-MD5`.
+    pub md5: Option<[u8; 16]>,
+    /// Checksums given ahead of the body.
+    pub checksums: Vec<Checksum>,
+    /// Checksums that the trailer will give: computed as the body passes, and missing ones refused.
+    pub trailing: Vec<ChecksumAlgorithm>,
+}
+
+/// A put.
+pub struct PutObject {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// Exactly how many bytes `body` will give.
+    pub length: u64,
+    /// The bytes.
+    pub body: Box<dyn Body>,
+    /// What they must be.
+    pub expect: Expect,
+    /// Content headers to keep.
+    pub headers: ContentHeaders,
+    /// User metadata, names in lower case.
+    pub metadata: Vec<Pair>,
+    /// Decided in the commit.
+    pub precondition: Precondition,
+}
+
+/// A part of an upload.
+pub struct PutPart {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// Which upload.
+    pub upload: UploadId,
+    /// 1 to 10,000.
+    pub number: u32,
+    /// Exactly how many bytes `body` will give.
+    pub length: u64,
+    /// The bytes.
+    pub body: Box<dyn Body>,
+    /// What they must be.
+    pub expect: Expect,
+}
+
+/// The beginning of a multipart upload.
+pub struct StartUpload {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// Content headers to keep.
+    pub headers: ContentHeaders,
+    /// User metadata, names in lower case.
+    pub metadata: Vec<Pair>,
+    /// Checksum that every part will have.
+    pub checksum: Option<ChecksumAlgorithm>,
+    /// How the object's is made of the parts'.
+    pub checksum_kind: Option<ChecksumKind>,
+}
+
+/// An object found; its bytes not read yet.
+pub struct Opened {
+    /// Its record.
+    pub record: ObjectRecord,
+    /// For its bytes.
+    pub reader: GetReader,
+}
+
+/// Reads an opened object's bytes. Every byte it gives was checked.
+pub struct GetReader {
+    #[allow(dead_code)]
+    pub(crate) range: ByteRange,
+}
+
+impl GetReader {
+    /// The next bytes of the range asked for, never empty; `None` at its end. An error after bytes have been sent can
+    /// only be told by closing the connection.
+    ///
+    /// # Errors
+    /// Corrupt or unreadable blocks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
+        Ok(None)
+    }
+}
+
+/// Why an operation did not do what was asked.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ObjectsError {
+    /// The state refuses it.
+    #[error("{reason:?}: {detail}")]
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// More, for people.
+        detail: String,
+        /// Which part, where one is at fault.
+        part_number: u32,
+        /// Its size, likewise.
+        size: u64,
+    },
+    /// The bucket is another account's.
+    #[error("another account's")]
+    Denied,
+    /// The body did not arrive whole.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// `Content-MD5` does not fit the bytes.
+    #[error("Content-MD5 does not fit the bytes")]
+    BadDigest,
+    /// A checksum does not fit the bytes, or the trailer did not bring it.
+    #[error("{} does not fit the bytes", .0.name())]
+    BadChecksum(ChecksumAlgorithm),
+    /// The read's range begins past the end.
+    #[error("range past the end of {0} bytes")]
+    BadRange(u64),
+    /// A role, disk or connection failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl Kind for ObjectsError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused { .. } => ErrorKind::Conflict,
+            Self::Denied => ErrorKind::Denied,
+            Self::Body(_) | Self::BadDigest | Self::BadChecksum(_) | Self::BadRange(_) => ErrorKind::Invalid,
+            Self::Fault(f) => f.kind,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The engine trait.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use types::{DiskId, Epoch, ErrorKind, JournalSeq, Kind, LogSeq, PartitionId};
+
+/// The right to commit to a partition: spent by a later [`Store::take`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Which owner.
+    pub epoch: Epoch,
+    /// The last batch committed under it, or before it; the next batch is one more.
+    pub sequence: LogSeq,
+}
+
+/// Rows to write at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Row key to value, or to `None` to remove it. Each key once; removing what is not there is fine.
+    pub rows: Vec<(Bytes, Option<Bytes>)>,
+    /// Journal records this batch must be written behind: it is durable no earlier than they are.
+    pub behind: Vec<(DiskId, JournalSeq)>,
+}
+
+/// How a commit ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// On stable storage, and visible to snapshots taken from now on. The fence for the next batch.
+    Done(Fence),
+    /// The fence is stale: nothing was written, nothing ever will be.
+    Refused,
+    /// It may or may not survive. The owner takes the partition again and reads.
+    Unknown(StoreError),
+}
+
+/// A range of row keys, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// First key.
+    pub start: Bytes,
+    /// One past the last key.
+    pub end: Bytes,
+    /// Rows at most, up to `limits::SCAN_ROWS_MAX`.
+    pub max: usize,
+}
+
+/// Rows of a scan.
+pub type Rows = Vec<(Bytes, Bytes)>;
+
+/// A durable, consistent state of one partition. Holds resources: drop it soon.
+#[async_trait::async_trait]
+pub trait Snapshot: Send + Sync {
+    /// Values of `keys`, in their order; `None` is proven absence.
+    async fn get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError>;
+    /// The first rows of a range; fewer than `max` only at the range's end.
+    async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError>;
+}
+
+/// An engine.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// Takes a partition (made when it is new): the epoch rises, durably, and every older fence commits nothing from here on.
+    /// After an `Unknown` commit the state it answers from is settled: that batch is in or it is not.
+    async fn take(&self, partition: PartitionId) -> Result<Fence, StoreError>;
+    /// The durable state now.
+    async fn snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Snapshot>, StoreError>;
+    /// Writes a batch as `fence.sequence + 1`.
+    async fn commit(&self, fence: Fence, batch: Batch) -> Committed;
+}
+
+/// An engine's failure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Bytes on disk are not what was written; names the place. Never answered as absence.
+    #[error("corrupt index: {0}")]
+    Corrupt(String),
+    /// No room: the commit did not happen.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// The disk or engine is out of service.
+    #[error("index engine out of service: {0}")]
+    Failed(String),
+}
+
+impl Kind for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Corrupt(_) => ErrorKind::Corrupt,
+            Self::Full(_) => ErrorKind::Full,
+            Self::Failed(_) => ErrorKind::Fault,
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The index service: what the gateway means, decided by the one owner of the keys it touches.
+//!
+//! Mutations are [`Command`]s under a command id; a known id gets its old answer, a command of an ended session is
+//! refused for ever. Reads are answered from durable state by the owner.
+
+use crate::Fault;
+use crate::node::Ordered;
+use crate::records::{
+    Answer, BucketCopy, BucketRecord, Checksum, GarbageRecord, ManifestPage, ObjectRecord, PartRecord,
+    UploadRecord, UsageRecord,
+};
+use bytes::Bytes;
+use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
+
+/// Why the state refused a command or read. The numbers are stored in `done` rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u32)]
+pub enum Reason {
+    /// No bucket of that name or id, or it is being deleted.
+    NoSuchBucket = 1,
+    /// The name is another account's.
+    BucketExists = 2,
+    /// It has objects, versions or uploads.
+    BucketNotEmpty = 3,
+    /// No such object.
+    NoSuchKey = 4,
+    /// No such version of it.
+    NoSuchVersion = 5,
+    /// No such upload: never begun, completed or aborted.
+    NoSuchUpload = 6,
+    /// A named part is not there or has another ETag; `part_number`.
+    InvalidPart = 7,
+    /// Part numbers do not ascend.
+    InvalidPartOrder = 8,
+    /// A part but the last is under 5 MiB; `part_number`, `size`.
+    EntityTooSmall = 9,
+    /// If-Match or If-None-Match on a write.
+    PreconditionFailed = 10,
+    /// If-Match on a write of a key that is not there.
+    NoSuchKeyForMatch = 11,
+    /// The checksums named at completion do not fit the parts'.
+    BadChecksum = 12,
+    /// The command's session has ended: it never takes effect.
+    SessionEnded = 13,
+    /// Its bytes are booked as garbage or condemned: it never takes effect.
+    BlobGone = 14,
+    /// A change of the bucket is under way; ask again.
+    BucketBusy = 15,
+    /// The bucket is already the caller's.
+    BucketOwned = 16,
+    /// A completed object would be over S3's size limit.
+    EntityTooLarge = 17,
+}
+
+impl Reason {
+    /// The stored number back.
+    pub fn from_number(n: u32) -> Option<Self> {
+        use Reason::*;
+        [
+            NoSuchBucket,
+            BucketExists,
+            BucketNotEmpty,
+            NoSuchKey,
+            NoSuchVersion,
+            NoSuchUpload,
+            InvalidPart,
+            InvalidPartOrder,
+            EntityTooSmall,
+            PreconditionFailed,
+            NoSuchKeyForMatch,
+            BadChecksum,
+            SessionEnded,
+            BlobGone,
+            BucketBusy,
+            BucketOwned,
+            EntityTooLarge,
+        ]
+        .into_iter()
+        .find(|r| *r as u32 == n)
+    }
+}
+
+/// A mutating call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Unique; sent again unchanged until an answer comes.
+    pub id: CommandId,
+    /// Every command of this session with a lower serial has its answer: their `done` rows may go.
+    pub done_below: u64,
+    /// What is meant.
+    pub command: Command,
+}
+
+/// Conditions on the current object, decided in the commit.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Precondition {
+    /// `If-Match`: one of these, or any when `*`.
+    pub if_match: Option<Match>,
+    /// `If-None-Match`: none of these, or nothing at all when `*`.
+    pub if_none_match: Option<Match>,
+}
+
+/// The value of a match header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// `*`
+    Any,
+    /// Entity tags.
+    Tags(Vec<ETag>),
+}
+
+/// An object's bytes, stored.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum StoredData {
+    /// No bytes.
+    #[default]
+    Empty,
+    /// The bytes themselves, at most `limits::INLINE_BYTES_MAX`.
+    Inline(Bytes),
+    /// Needles, durable or ordered.
+    Chunks(StoredChunks),
+}
+
+/// Needles of one blob.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredChunks {
+    /// Whose bytes.
+    pub blob: BlobId,
+    /// In order.
+    pub chunks: Vec<crate::records::Chunk>,
+    /// What the commit must be written behind; empty when every needle is on stable storage.
+    pub ordered: Vec<Ordered>,
+}
+
+/// What is meant by a mutating call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Directory: takes a name. Answers the bucket (`existed` when it was the same account's), in state opening or open.
+    CreateBucket {
+        name: BucketName,
+        owner: AccountId,
+        region: String,
+    },
+    /// Directory: every partition has committed `open(turn)`.
+    BucketOpened {
+        name: BucketName,
+        bucket: BucketId,
+        turn: u64,
+    },
+    /// Directory: `deleting(turn + 1)`; whoever finds a stale one takes the next turn.
+    BeginDeleteBucket { name: BucketName, owner: AccountId },
+    /// Directory: removes the row only if it still says `deleting(turn)`.
+    FinishDeleteBucket {
+        name: BucketName,
+        bucket: BucketId,
+        turn: u64,
+    },
+    /// Directory: a partition was not empty; back to open at the same turn, if it still says `deleting(turn)`.
+    CancelDeleteBucket {
+        name: BucketName,
+        bucket: BucketId,
+        turn: u64,
+    },
+    /// Partition: takes puts from turn `copy.turn` on; a lower turn than the row's is ignored.
+    OpenBucket { bucket: BucketId, copy: BucketCopy },
+    /// Partition: refuses puts from `turn` on; answers whether it is empty. A lower turn is refused as busy.
+    CloseBucket { bucket: BucketId, turn: u64 },
+    /// Names an object's bytes. `record` has everything but version, modified time and data.
+    Put {
+        bucket: BucketId,
+        key: ObjectKey,
+        record: Box<ObjectRecord>,
+        data: StoredData,
+        precondition: Precondition,
+    },
+    /// Removes the current object (no versioning), or one version of it. Nothing there is an answer, not an error.
+    Delete {
+        bucket: BucketId,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        precondition: Precondition,
+    },
+    /// Begins an upload. `record` has everything but upload id and time.
+    CreateUpload {
+        bucket: BucketId,
+        key: ObjectKey,
+        record: Box<UploadRecord>,
+    },
+    /// Names a part's bytes; an earlier part of that number is garbage. `record` has everything but time and chunks.
+    PutPart {
+        bucket: BucketId,
+        key: ObjectKey,
+        upload: UploadId,
+        record: Box<PartRecord>,
+        data: StoredChunks,
+    },
+    /// Makes the object of its parts.
+    CompleteUpload {
+        bucket: BucketId,
+        key: ObjectKey,
+        upload: UploadId,
+        parts: Vec<NamedPart>,
+        precondition: Precondition,
+        expected: Expected,
+    },
+    /// Gives the upload up; its parts are garbage.
+    AbortUpload {
+        bucket: BucketId,
+        key: ObjectKey,
+        upload: UploadId,
+    },
+}
+
+/// A part as a completion names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedPart {
+    /// 1 to 10,000.
+    pub number: u32,
+    /// Its MD5; must be the part's.
+    pub etag_md5: [u8; 16],
+    /// Checksums; each must be the part's.
+    pub checksums: Vec<Checksum>,
+}
+
+/// What a completion says the object must be.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Expected {
+    /// `x-amz-mp-object-size`.
+    pub size: Option<u64>,
+    /// `x-amz-checksum-*` of the whole object.
+    pub checksum: Option<Checksum>,
+    /// `x-amz-checksum-type`.
+    pub kind: Option<u32>,
+}
+
+/// A current object with its inline bytes or manifest, where it has them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The record.
+    pub record: ObjectRecord,
+    /// Bytes, when the record says inline.
+    pub inline: Option<Bytes>,
+    /// Pages, when the record says manifest and they were asked for.
+    pub manifest: Vec<ManifestPage>,
+}
+
+/// One page of a listing is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Whose objects.
+    pub bucket: BucketId,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// Keys that share the bytes up to it, past the prefix, are one common prefix. Empty: none.
+    pub delimiter: String,
+    /// Only keys and common prefixes after this one.
+    pub after: String,
+    /// Keys and common prefixes at most, up to `limits::LIST_KEYS_MAX`.
+    pub max: u32,
+}
+
+/// One page of objects.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ListPage {
+    /// Keys and common prefixes in their one order.
+    pub entries: Vec<ListEntry>,
+    /// Whether there are more; the next page begins after the last entry.
+    pub truncated: bool,
+}
+
+/// A line of a listing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListEntry {
+    /// A key and its record.
+    Object { key: String, record: ObjectRecord },
+    /// A common prefix.
+    Prefix(String),
+}
+
+/// One page of uploads is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadsQuery {
+    /// Whose uploads.
+    pub bucket: BucketId,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// As in [`ListQuery`].
+    pub delimiter: String,
+    /// Only uploads after this key, and after this upload of that key when given.
+    pub after: (String, Option<UploadId>),
+    /// At most, up to `limits::LIST_KEYS_MAX`.
+    pub max: u32,
+}
+
+/// One page of uploads.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct UploadsPage {
+    /// By key, then by time of initiation.
+    pub entries: Vec<UploadsEntry>,
+    /// Whether there are more.
+    pub truncated: bool,
+}
+
+/// A line of a listing of uploads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UploadsEntry {
+    /// An upload.
+    Upload { key: String, record: UploadRecord },
+    /// A common prefix.
+    Prefix(String),
+}
+
+/// An upload and a page of its parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartsPage {
+    /// The upload.
+    pub upload: UploadRecord,
+    /// Parts above the asked number, ascending.
+    pub parts: Vec<PartRecord>,
+    /// Whether there are more.
+    pub truncated: bool,
+}
+
+/// What a walk over a whole partition finds that names bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Named {
+    /// A visible object (or older version) with its manifest pages.
+    Object {
+        bucket: BucketId,
+        key: String,
+        found: Box<Found>,
+    },
+    /// A part of an upload.
+    Part {
+        bucket: BucketId,
+        key: String,
+        upload: UploadId,
+        part: PartRecord,
+    },
+    /// Bytes that wait for gc.
+    Garbage {
+        bucket: BucketId,
+        key: String,
+        garbage: GarbageRecord,
+    },
+}
+
+/// A mutating call's answer: the stored one, refusals included.
+pub type Answered = Result<Answer, Fault>;
+/// A read's answer.
+pub type ReadAnswer<T> = Result<Result<T, Reason>, Fault>;
+
+/// What the index does. `Fault` of kind `Unknown` from [`Index::call`] means: call again, the same.
+#[async_trait::async_trait]
+pub trait Index: Send + Sync {
+    /// Decides and commits a command, or gives the answer it got before.
+    async fn call(&self, call: Call) -> Answered;
+    /// A bucket that is open, by name.
+    async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord>;
+    /// The open buckets of an account, by name.
+    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault>;
+    /// A current object (or a version); `with_manifest` brings the pages too.
+    async fn get(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+        with_manifest: bool,
+    ) -> ReadAnswer<Found>;
+    /// A page of objects: a consistent snapshot.
+    async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage>;
+    /// A page of uploads.
+    async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage>;
+    /// An upload and its parts above number `after`.
+    async fn parts(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        upload: UploadId,
+        after: u32,
+        max: u32,
+    ) -> ReadAnswer<PartsPage>;
+    /// What a bucket holds, by storage class.
+    async fn usage(&self, bucket: BucketId) -> Result<Vec<(u32, UsageRecord)>, Fault>;
+    /// A page of everything that names bytes, from an opaque cursor (empty: the start); the next cursor, empty at the end.
+    async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault>;
+}

@@ -1,0 +1,201 @@
+//! The storage-node service: extents on disks.
+//!
+//! ```text
+//!   small needle   append ───────────────▶ journal (one record) ──▶ ordered | durable
+//!   large needle   begin ▶ frame … frame ▶ finish: extent synced, then a small record names it ──▶ ordered | durable
+//! ```
+//! An append is idempotent by (blob, chunk ordinal): sent again to the same extent it gets the same needle.
+
+use crate::Fault;
+use bytes::Bytes;
+use types::{
+    BlobId, BucketId, DiskId, Epoch, ExtentId, Generation, JournalSeq, NeedleId, SessionId, UploadId,
+};
+
+/// Who a needle belongs to: lets an index be rebuilt from extents, and gc ask the right owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerRef {
+    /// Home bucket.
+    pub bucket: BucketId,
+    /// Object key, UTF-8.
+    pub key: String,
+    /// The upload it was sent in, with its part number; `None` for a plain put.
+    pub upload: Option<(UploadId, u32)>,
+}
+
+/// What the header of a needle says of the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeedleHead {
+    /// The object's (or part's) bytes.
+    pub blob: BlobId,
+    /// Who it belongs to.
+    pub owner: OwnerRef,
+    /// Which chunk of the blob, from 0.
+    pub ordinal: u32,
+    /// Where the chunk begins in the blob.
+    pub logical_offset: u64,
+    /// Whether it is the blob's last chunk.
+    pub last: bool,
+    /// Bytes of the chunk, at most `limits::CHUNK_BYTES_MAX`.
+    pub length: u64,
+    /// Hybrid time of the append, as the writer gave it.
+    pub append_hlc: u64,
+    /// The writing gateway's session.
+    pub session: SessionId,
+}
+
+/// A place in one disk's journal: what is written behind it in the same journal is synced no earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// Whose journal.
+    pub disk: DiskId,
+    /// Which record.
+    pub sequence: JournalSeq,
+}
+
+/// When an append is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// Once it stands in the journal's queue; the caller waits for a later record of the same journal instead.
+    Ordered,
+    /// Once it is on stable storage.
+    Durable,
+}
+
+/// A needle, appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number in the extent.
+    pub needle: NeedleId,
+    /// Where its header begins in the extent.
+    pub offset: u64,
+    /// The extent's generation.
+    pub generation: Generation,
+    /// Whole needle as stored.
+    pub stored_length: u64,
+    /// `None`: on stable storage. Else it will be, no later than the next synced record behind this one.
+    pub ordered: Option<Ordered>,
+}
+
+/// Bytes with the crc32c of each 64 KiB block, the first block beginning at the first byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whole blocks, but for the needle's last.
+    pub bytes: Bytes,
+    /// One a block.
+    pub crcs: Vec<u32>,
+}
+
+/// A read of part of a needle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadNeedle {
+    /// Which extent.
+    pub extent: ExtentId,
+    /// Which needle.
+    pub needle: NeedleId,
+    /// Where it was when the record was written.
+    pub hint: (Generation, u64),
+    /// Bytes of the chunk: what the header must say too.
+    pub length: u64,
+    /// First block wanted.
+    pub first_block: u32,
+    /// How many blocks; at most `limits::FRAME_BYTES_MAX / limits::BLOCK_BYTES`.
+    pub block_count: u32,
+}
+
+/// What a node says of one needle when everything is walked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// Its number.
+    pub needle: NeedleId,
+    /// Where it begins.
+    pub offset: u64,
+    /// Whole length as stored.
+    pub stored_length: u64,
+    /// Its header; `None` when the header itself is bad.
+    pub head: Option<NeedleHead>,
+    /// What is wrong with it, in a sentence; `None` when every checksum held.
+    pub damage: Option<String>,
+}
+
+/// An extent as a node has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtentStatus {
+    /// Which.
+    pub extent: ExtentId,
+    /// Its writer's epoch.
+    pub epoch: Epoch,
+    /// Whether it refuses appends for ever.
+    pub sealed: bool,
+    /// Where the next needle would begin.
+    pub end: u64,
+    /// Needles in it, voids apart.
+    pub needles: u64,
+    /// Which compaction.
+    pub generation: Generation,
+}
+
+/// A disk as a node has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskStatus {
+    /// Which.
+    pub disk: DiskId,
+    /// All its bytes.
+    pub total: u64,
+    /// What may still be written, the ballast apart.
+    pub free: u64,
+    /// Size a new extent should have on it.
+    pub extent_bytes: u64,
+    /// Why it takes no writes now; `None` when it does.
+    pub refusing: Option<Fault>,
+}
+
+/// A large needle under way. Dropped before `finish` it is given up and its region closed with a void.
+#[async_trait::async_trait]
+pub trait Appending: Send {
+    /// The next frame, at most `limits::FRAME_BYTES_MAX`, whole blocks but for the last.
+    async fn frame(&mut self, frame: Checked) -> Result<(), Fault>;
+    /// Every byte has been sent: makes it durable and named.
+    async fn finish(self: Box<Self>, ack: Ack) -> Result<Appended, Fault>;
+}
+
+/// What a storage node does.
+#[async_trait::async_trait]
+pub trait Node: Send + Sync {
+    /// Makes an extent of at most `bytes_max` on `disk`, for appends of `epoch`; there already at that epoch is fine.
+    async fn open_extent(
+        &self,
+        disk: DiskId,
+        extent: ExtentId,
+        epoch: Epoch,
+        bytes_max: u64,
+    ) -> Result<ExtentStatus, Fault>;
+    /// Appends a needle of at most `limits::SMALL_APPEND_BYTES_MAX`. `Conflict`: stale epoch, sealed, or no room left.
+    async fn append(
+        &self,
+        extent: ExtentId,
+        epoch: Epoch,
+        head: NeedleHead,
+        body: Checked,
+        ack: Ack,
+    ) -> Result<Appended, Fault>;
+    /// Begins a larger needle.
+    async fn begin(
+        &self,
+        extent: ExtentId,
+        epoch: Epoch,
+        head: NeedleHead,
+    ) -> Result<Box<dyn Appending>, Fault>;
+    /// Reads blocks of a needle with the crcs they were written with. The caller checks them: end to end.
+    async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault>;
+    /// Raises the epoch and refuses appends for ever; answers what is in it.
+    async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault>;
+    /// One extent.
+    async fn extent(&self, extent: ExtentId) -> Result<ExtentStatus, Fault>;
+    /// All extents, by id.
+    async fn extents(&self) -> Result<Vec<ExtentStatus>, Fault>;
+    /// Reads and verifies up to `count_max` needles of an extent from `offset`; empty at its end.
+    async fn walk(&self, extent: ExtentId, offset: u64, count_max: usize) -> Result<Vec<Walked>, Fault>;
+    /// The node's disks.
+    async fn disks(&self) -> Result<Vec<DiskStatus>, Fault>;
+}
