@@ -1,1 +1,8 @@
-//! The operator face: health, metrics, check.
+//! The operator face: health, metrics, and `check`, which verifies a stopped directory.
+//!
+//! Speaks to the roles through `wire` only. Knows no S3.
+
+pub mod check;
+mod face;
+
+pub use face::{Admin, Readiness};

@@ -270,6 +270,10 @@ pub struct ListPage {
 
 /// A line of a listing.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a page is records either way; boxing each would cost more than it saves"
+)]
 pub enum ListEntry {
     /// A key and its record.
     Object { key: String, record: ObjectRecord },
@@ -303,6 +307,10 @@ pub struct UploadsPage {
 
 /// A line of a listing of uploads.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a page is records either way; boxing each would cost more than it saves"
+)]
 pub enum UploadsEntry {
     /// An upload.
     Upload { key: String, record: UploadRecord },

@@ -5,6 +5,7 @@
 //! again with the same command id; every other kind means it did not.
 
 pub mod control;
+
 mod fault;
 pub mod index;
 pub mod node;

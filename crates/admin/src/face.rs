@@ -1,0 +1,114 @@
+//! `/-/health/live`, `/-/health/ready`, `/-/metrics`. No bucket can begin with `-`, so these paths collide with none.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tower::ServiceExt;
+use wire::node::Node;
+
+/// Says whether the store can serve a write now, and if not, why.
+pub struct Readiness {
+    nodes: Vec<Arc<dyn Node>>,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// Readiness of a store whose bytes go to `nodes`.
+    pub fn new(nodes: Vec<Arc<dyn Node>>) -> Self {
+        Self {
+            nodes,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From here on not ready: the process is about to stop.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// `Ok` when at least one disk takes writes; else every reason, a line each.
+    ///
+    /// # Errors
+    /// The reasons.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err("stopping".to_owned());
+        }
+        let mut reasons = Vec::new();
+        for node in &self.nodes {
+            match node.disks().await {
+                Err(fault) => reasons.push(fault.to_string()),
+                Ok(disks) => {
+                    for disk in disks {
+                        match disk.refusing {
+                            None => return Ok(()),
+                            Some(why) => reasons.push(format!("disk {}: {why}", disk.disk)),
+                        }
+                    }
+                }
+            }
+        }
+        Err(if reasons.is_empty() {
+            "no disk".to_owned()
+        } else {
+            reasons.join("\n")
+        })
+    }
+}
+
+/// The operator's HTTP face.
+#[derive(Clone)]
+pub struct Admin {
+    router: Router,
+}
+
+#[derive(Clone)]
+struct Shared {
+    readiness: Arc<Readiness>,
+    metrics: PrometheusHandle,
+}
+
+impl Admin {
+    /// The face over what the roles say of themselves.
+    pub fn new(readiness: Arc<Readiness>, metrics: PrometheusHandle) -> Self {
+        let router = Router::new()
+            .route("/-/health/live", get(|| async { "live\n" }))
+            .route("/-/health/ready", get(ready))
+            .route("/-/metrics", get(render))
+            .fallback(|| async { (StatusCode::NOT_FOUND, "no such operator path\n") })
+            .with_state(Shared { readiness, metrics });
+        Self { router }
+    }
+
+    /// Answers one request whose path begins with `/-/`. Bodies of requests are not read.
+    pub async fn handle(&self, method: http::Method, uri: http::Uri) -> Response<Body> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
+    match shared.readiness.ready().await {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    }
+}
+
+async fn render(State(shared): State<Shared>) -> impl IntoResponse {
+    shared.metrics.run_upkeep();
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        shared.metrics.render(),
+    )
+}
