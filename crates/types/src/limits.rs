@@ -40,6 +40,16 @@ pub const MANIFEST_PAGE_ENTRIES: usize = 512;
 
 /// Commands decided in one batch.
 pub const BATCH_COMMANDS_MAX: usize = 1024;
+/// Row bytes of one batch, past which the next command waits for the next batch.
+pub const BATCH_BYTES_MAX: usize = 2 << 20;
+/// Row bytes that one command may write; a command past it is refused.
+pub const COMMAND_BYTES_MAX: usize = 5 << 20;
+/// Answers kept for commands whose session has not yet said that it has them.
+pub const DONE_ROWS_MAX: usize = 1 << 16;
+/// Bytes of rows that one partition keeps in memory.
+pub const ROW_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Largest object: 5 TiB (S3 until 2025).
+pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// Commands waiting for an owner; past it they are refused as busy.
 pub const OWNER_QUEUE_MAX: usize = 4096;
 /// Rows of one store scan.
@@ -76,6 +86,10 @@ const _: () = assert!(
 const _: () = assert!(
     SMALL_APPEND_BYTES_MAX + (64 << 10) <= JOURNAL_RECORD_BYTES_MAX,
     "a small needle fits one journal record"
+);
+const _: () = assert!(
+    BATCH_BYTES_MAX + COMMAND_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX,
+    "a batch and the command that filled it fit one journal record"
 );
 const _: () = assert!(
     INLINE_BYTES_MAX < SMALL_APPEND_BYTES_MAX,
