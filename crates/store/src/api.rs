@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+use types::limits::{BATCH_BYTES_MAX, ROW_KEY_BYTES_MAX};
 use types::{DiskId, Epoch, ErrorKind, JournalSeq, Kind, LogSeq, PartitionId};
+
+/// Bytes of a row in a batch beside its key and value (docs/formats/log-batch.md).
+pub(crate) const ROW_HEAD_BYTES: usize = 8;
 
 /// The right to commit to a partition: spent by a later [`Store::take`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +23,41 @@ pub struct Fence {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Row key to value, or to `None` to remove it. Each key once; removing what is not there is fine.
+    /// Keys are 1 to `limits::ROW_KEY_BYTES_MAX` bytes, the whole batch up to `limits::BATCH_BYTES_MAX` by [`Batch::bytes`].
     pub rows: Vec<(Bytes, Option<Bytes>)>,
     /// Journal records this batch must be written behind: it is durable no earlier than they are.
     pub behind: Vec<(DiskId, JournalSeq)>,
+}
+
+impl Batch {
+    /// What one row costs of `limits::BATCH_BYTES_MAX`.
+    pub fn row_bytes(key: &Bytes, value: Option<&Bytes>) -> usize {
+        ROW_HEAD_BYTES + key.len() + value.map_or(0, Bytes::len)
+    }
+
+    /// What the batch costs of `limits::BATCH_BYTES_MAX`.
+    pub fn bytes(&self) -> usize {
+        self.rows
+            .iter()
+            .map(|(k, v)| Self::row_bytes(k, v.as_ref()))
+            .sum()
+    }
+
+    /// Why no engine would take it, if so: a bug of the caller, answered rather than asserted because keys come from clients.
+    pub(crate) fn refusal(&self) -> Option<StoreError> {
+        let bytes = self.bytes();
+        if bytes > BATCH_BYTES_MAX {
+            return Some(StoreError::TooLarge(format!("a batch of {bytes} bytes")));
+        }
+        let bad = self
+            .rows
+            .iter()
+            .find(|(k, _)| k.is_empty() || k.len() > ROW_KEY_BYTES_MAX)?;
+        Some(StoreError::TooLarge(format!(
+            "a row key of {} bytes",
+            bad.0.len()
+        )))
+    }
 }
 
 /// How a commit ended.
@@ -31,6 +67,8 @@ pub enum Committed {
     Done(Fence),
     /// The fence is stale: nothing was written, nothing ever will be.
     Refused,
+    /// Nothing was written and nothing will be; the fence stands and may be used again (no room, or too much waiting).
+    NotDone(StoreError),
     /// It may or may not survive. The owner takes the partition again and reads.
     Unknown(StoreError),
 }
@@ -79,6 +117,12 @@ pub enum StoreError {
     /// No room: the commit did not happen.
     #[error("the disk is full: {0}")]
     Full(String),
+    /// Too much is waiting to be written behind, or in the journal's queue: the commit did not happen, later it may.
+    #[error("the index engine is behind: {0}")]
+    Busy(String),
+    /// Over `limits::ROW_KEY_BYTES_MAX` or `limits::BATCH_BYTES_MAX`: the commit did not happen and will not.
+    #[error("too large for the index engine: {0}")]
+    TooLarge(String),
     /// The disk or engine is out of service.
     #[error("index engine out of service: {0}")]
     Failed(String),
@@ -89,6 +133,8 @@ impl Kind for StoreError {
         match self {
             Self::Corrupt(_) => ErrorKind::Corrupt,
             Self::Full(_) => ErrorKind::Full,
+            Self::Busy(_) => ErrorKind::Busy,
+            Self::TooLarge(_) => ErrorKind::Invalid,
             Self::Failed(_) => ErrorKind::Fault,
         }
     }

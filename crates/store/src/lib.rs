@@ -4,5 +4,9 @@
 //! `control` rooms give the rows their meaning.
 
 mod api;
+pub mod memory;
+pub mod suite;
+mod versions;
 
 pub use api::{Batch, Committed, Fence, Rows, Scan, Snapshot, Store, StoreError};
+pub use memory::Memory;

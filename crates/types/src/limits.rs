@@ -52,6 +52,10 @@ pub const ROW_CACHE_BYTES_MAX: usize = 64 << 20;
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// Commands waiting for an owner; past it they are refused as busy.
 pub const OWNER_QUEUE_MAX: usize = 4096;
+/// Rows of one batch together, as `store::Batch::bytes` counts them.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Longest row key: an escaped object key, its bucket and its table's prefix fit twice over.
+pub const ROW_KEY_BYTES_MAX: usize = 4096;
 /// Rows of one store scan.
 pub const SCAN_ROWS_MAX: usize = 1024;
 /// Jobs waiting for one disk.
@@ -98,4 +102,12 @@ const _: () = assert!(
 const _: () = assert!(
     LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX,
     "a page of a listing is one scan"
+);
+const _: () = assert!(
+    BATCH_BYTES_MAX + (64 << 10) <= JOURNAL_RECORD_BYTES_MAX,
+    "a batch fits one journal record"
+);
+const _: () = assert!(
+    ROW_KEY_BYTES_MAX >= 2 * OBJECT_KEY_BYTES_MAX + 64,
+    "every object key makes a row key"
 );
