@@ -41,7 +41,7 @@ pub const MANIFEST_PAGE_ENTRIES: usize = 512;
 /// Commands decided in one batch.
 pub const BATCH_COMMANDS_MAX: usize = 1024;
 /// Row bytes of one batch, past which the next command waits for the next batch.
-pub const BATCH_BYTES_MAX: usize = 2 << 20;
+pub const BATCH_FILL_BYTES: usize = 2 << 20;
 /// Row bytes that one command may write; a command past it is refused.
 pub const COMMAND_BYTES_MAX: usize = 5 << 20;
 /// Answers kept for commands whose session has not yet said that it has them.
@@ -53,7 +53,7 @@ pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
 /// Commands waiting for an owner; past it they are refused as busy.
 pub const OWNER_QUEUE_MAX: usize = 4096;
 /// Rows of one batch together, as `store::Batch::bytes` counts them.
-pub const BATCH_BYTES_MAX: usize = 4 << 20;
+pub const BATCH_BYTES_MAX: usize = (7 << 20) + (512 << 10);
 /// Longest row key: an escaped object key, its bucket and its table's prefix fit twice over.
 pub const ROW_KEY_BYTES_MAX: usize = 4096;
 /// Rows of one store scan.
@@ -92,8 +92,8 @@ const _: () = assert!(
     "a small needle fits one journal record"
 );
 const _: () = assert!(
-    BATCH_BYTES_MAX + COMMAND_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX,
-    "a batch and the command that filled it fit one journal record"
+    BATCH_FILL_BYTES + COMMAND_BYTES_MAX < BATCH_BYTES_MAX,
+    "a batch and the command that filled it are one batch of the store"
 );
 const _: () = assert!(
     INLINE_BYTES_MAX < SMALL_APPEND_BYTES_MAX,
