@@ -1,2 +1,75 @@
-//! Every repository command.
-fn main() {}
+//! Every repository command: `cargo xtask check`, `cargo xtask test` and their pieces.
+//!
+//! What CI runs is what a person runs. A stage that cannot do its work fails and says what is missing; nothing is
+//! skipped in silence. The last line of `test` is always `N passed, N failed`.
+#![allow(clippy::disallowed_methods)] // it drives the real machine: there is no world to simulate here
+#![allow(clippy::print_stdout)] // its stages talk to a terminal
+
+mod blackbox;
+mod machine;
+mod repo;
+mod stage;
+mod tidy;
+mod verify;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Every repository command")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Formatting, clippy and tidy: what must hold before a commit
+    Check,
+    /// Everything, in order: what must hold before a merge. Installs what it needs (as root: Debian packages)
+    Test,
+    /// The rules of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
+    Tidy,
+    /// The simulation: arguments go to it, e.g. `cargo xtask sim --seeds 0..100`
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The real binary against real clients; arguments go to pytest
+    Blackbox {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// SIGKILLs and power cuts against the real binary; arguments go to tests/crash/run.py
+    Crash {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Writes a data directory of this version into tests/fixtures, to be replayed by every later one
+    Fixture,
+}
+
+fn run(command: Command) -> Result<bool> {
+    let repo = repo::Repo::find()?;
+    Ok(match command {
+        Command::Check => verify::check(&repo),
+        Command::Test => verify::test(&repo),
+        Command::Tidy => stage::alone("tidy", || verify::tidy(&repo)),
+        Command::Sim { arguments } => stage::alone("sim", || verify::sim(&repo, &arguments)),
+        Command::Blackbox { arguments } => stage::alone("black box", || blackbox::clients(&repo, &arguments)),
+        Command::Crash { arguments } => stage::alone("crash", || blackbox::crash(&repo, &arguments)),
+        Command::Fixture => stage::alone("fixture", || blackbox::write_fixture(&repo)),
+    })
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The real binary, driven from outside: clients, the fixture, kills and power cuts.
+//!
+//! The tests themselves are Python under tests/ (nobody here wrote their S3 clients); this builds the binary, tells them
+//! where it is, and counts what they say.
+
+use crate::machine;
+use crate::repo::Repo;
+use crate::stage::{self, Counts};
+use anyhow::{Result, ensure};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Cycles of each kind within which a skipped sync must show.
+const PLANTED_CYCLES: &str = "12";
+
+/// Builds the binary as tests run it: the dev profile, which everything else here compiled already.
+pub(crate) fn build(repo: &Repo) -> Result<Counts> {
+    stage::run(repo.cargo(&["build", "--package", "cairn-server", "--bin", "cairn"]))
+}
+
+fn binary(repo: &Repo) -> PathBuf {
+    repo.target("debug/cairn")
+}
+
+/// A Python of the tests' own, with what every test script needs to know in its environment.
+fn python(repo: &Repo, binary: PathBuf) -> Result<Command> {
+    ensure!(
+        binary.exists(),
+        "{} is not built: cargo build --package cairn-server",
+        binary.display()
+    );
+    let python = machine::python(repo)?;
+    let mut c = repo.command(&python);
+    c.env("CAIRN_BINARY", binary)
+        .env("CAIRN_TEST_DIR", repo.target("test-data"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONPATH", repo.root().join("tests"));
+    if let Some(bin) = python.parent() {
+        let path = std::env::var("PATH").unwrap_or_default();
+        c.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", bin.display()));
+    }
+    Ok(c)
+}
+
+/// Real clients: aws-cli, rclone, boto3, raw sockets.
+pub(crate) fn clients(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    let mut c = python(repo, binary(repo))?;
+    c.args(["-m", "pytest", "--config-file", "tests/pytest.ini"]);
+    if arguments.is_empty() {
+        c.arg("tests/blackbox");
+    } else {
+        c.args(arguments);
+    }
+    stage::run(c)
+}
+
+/// SIGKILLs and power cuts under load.
+pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    let mut c = python(repo, binary(repo))?;
+    c.arg("tests/crash/run.py").args(arguments);
+    stage::run(c)
+}
+
+/// The same with one sync left out of the binary: it must be found out.
+pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
+    let planted = repo.target("planted");
+    let mut build = repo.cargo(&[
+        "build",
+        "--package",
+        "cairn-server",
+        "--bin",
+        "cairn",
+        "--features",
+        "plant",
+    ]);
+    build.arg("--target-dir").arg(&planted);
+    let built = stage::run(build)?;
+    if built.failed > 0 {
+        return Ok(built);
+    }
+    let mut c = python(repo, planted.join("debug/cairn"))?;
+    c.args([
+        "tests/crash/run.py",
+        "--kills",
+        "0",
+        "--cuts",
+        PLANTED_CYCLES,
+        "--expect-loss",
+    ])
+    .env("CAIRN_PLANT", "skip-sync");
+    stage::run(c)
+}
+
+/// Opens what an earlier build wrote (I10).
+pub(crate) fn replay_fixture(repo: &Repo) -> Result<Counts> {
+    let mut c = python(repo, binary(repo))?;
+    c.args(["tests/fixtures/replay.py"]);
+    stage::run(c)
+}
+
+/// Writes what later builds must open.
+pub(crate) fn write_fixture(repo: &Repo) -> Result<Counts> {
+    build(repo)?;
+    let mut c = python(repo, binary(repo))?;
+    c.args(["tests/fixtures/write.py"]);
+    stage::run(c)
+}

@@ -1,0 +1,70 @@
+//! `check` and `test`: which stages there are and in which order.
+
+use crate::repo::Repo;
+use crate::stage::{self, Counts, Stages};
+use crate::{blackbox, machine, tidy};
+use anyhow::Result;
+
+/// Seeds that `cargo xtask test` drives through the simulation.
+const SIM_SEEDS: &str = "0..2000";
+
+/// Formatting, lints and tidy. Whether all hold.
+pub(crate) fn check(repo: &Repo) -> bool {
+    let mut stages = Stages::default();
+    check_stages(repo, &mut stages);
+    stages.finish()
+}
+
+/// Everything. Whether all holds.
+pub(crate) fn test(repo: &Repo) -> bool {
+    let mut stages = Stages::default();
+    stages.stage("what the tests need", || machine::prepare(repo));
+    check_stages(repo, &mut stages);
+    stages.stage("unit and conformance", || {
+        stage::run(repo.cargo(&["test", "--workspace", "--no-fail-fast"]))
+    });
+    stages.stage("simulation", || sim(repo, &["--seeds".into(), SIM_SEEDS.into()]));
+    if stages.stage("the binary", || blackbox::build(repo)) {
+        stages.stage("fixture replay", || blackbox::replay_fixture(repo));
+        stages.stage("black box", || blackbox::clients(repo, &[]));
+        stages.stage("kills and power cuts", || blackbox::crash(repo, &[]));
+        stages.stage("a skipped sync is caught", || blackbox::crash_planted(repo));
+    } else {
+        for name in [
+            "fixture replay",
+            "black box",
+            "kills and power cuts",
+            "a skipped sync is caught",
+        ] {
+            stages.impossible(name, "the binary does not build");
+        }
+    }
+    stages.finish()
+}
+
+fn check_stages(repo: &Repo, stages: &mut Stages) {
+    stages.stage("format", || stage::run(repo.cargo(&["fmt", "--all", "--check"])));
+    stages.stage("clippy", || {
+        stage::run(repo.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    stages.stage("tidy", || tidy(repo));
+}
+
+/// The simulation with `arguments`.
+pub(crate) fn sim(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    let mut c = repo.cargo(&["run", "--quiet", "--package", "cairn-sim", "--"]);
+    c.args(arguments);
+    stage::run(c)
+}
+
+/// The house rules, each a test.
+pub(crate) fn tidy(repo: &Repo) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for (name, findings) in tidy::all(repo)? {
+        for f in &findings {
+            println!("{name}: {f}");
+        }
+        counts += Counts::one(findings.is_empty());
+    }
+    Ok(counts)
+}
