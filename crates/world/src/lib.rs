@@ -10,6 +10,7 @@ mod net;
 mod overlay;
 pub mod real;
 mod rng;
+pub mod suite;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, Space};

@@ -71,6 +71,11 @@ impl Disk for Overlay {
         if self.exists(path)? {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if let Some((dir, _)) = path.rsplit_once('/')
+            && !self.exists(dir)?
+        {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let file = Arc::new(OverlayFile {
             below: None,
             state: Mutex::new(FileState {
@@ -145,11 +150,10 @@ impl Disk for Overlay {
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        self.state
-            .lock()
-            .expect("no panic under this lock")
-            .dirs
-            .insert(dir.to_owned());
+        let ends = dir.match_indices('/').map(|(n, _)| n).chain([dir.len()]);
+        let dirs = ends.map(|end| dir[..end].to_owned());
+        let mut state = self.state.lock().expect("no panic under this lock");
+        state.dirs.extend(dirs.filter(|dir| !dir.is_empty()));
         Ok(())
     }
 
@@ -208,6 +212,9 @@ impl DiskFile for OverlayFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        if buf.is_empty() {
+            return Ok(());
+        }
         let mut state = self.state.lock().expect("no panic under this lock");
         let mut done = 0;
         while done < buf.len() {
