@@ -1,3 +1,25 @@
 //! The S3 face: routing, one file an operation, XML and errors.
+//!
+//! Everything S3 is in this room and nothing below knows it. The way of a request:
+//!
+//! ```text
+//!   connection → service → target, query → route → auth → headers → ops::<operation> → objects
+//!                                                            ↑ body ↗
+//! ```
+//! What is not known is refused by name, never taken for something simpler (route.rs, headers.rs).
 
 pub mod body;
+mod checksum;
+mod condition;
+mod error;
+mod headers;
+mod metadata;
+mod operation;
+mod owner;
+mod query;
+mod range;
+mod route;
+mod target;
+mod xml;
+
+pub use error::{Code, Error};

@@ -16,6 +16,7 @@ mod stream;
 
 pub use auth::ChunkSigning;
 pub use aws_chunked::LINE_BYTES_MAX;
+pub(crate) use plan::parse_checksum;
 pub use plan::{BodyPlan, plan, strip_aws_chunked};
 pub use refusal::{BodyRefusal, RefusalSlot};
 pub use stream::{collect, open};

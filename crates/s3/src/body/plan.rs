@@ -113,7 +113,7 @@ pub(super) fn checksum_of(name: &str) -> Option<ChecksumAlgorithm> {
 }
 
 /// Base64 of exactly the algorithm's length.
-pub(super) fn parse_checksum(algorithm: ChecksumAlgorithm, value: &str) -> Option<Checksum> {
+pub(crate) fn parse_checksum(algorithm: ChecksumAlgorithm, value: &str) -> Option<Checksum> {
     use base64::Engine as _;
     let value = base64::engine::general_purpose::STANDARD.decode(value).ok()?;
     (value.len() == algorithm.len_bytes()).then_some(Checksum { algorithm, value })

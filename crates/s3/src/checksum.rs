@@ -1,0 +1,277 @@
+//! Checksums and digests in headers, both ways.
+//!
+//! A request names at most one checksum, in a header or in the trailer; `x-amz-sdk-checksum-algorithm` must agree with
+//! it. Answers carry the record's, with `-N` behind a composite one and `x-amz-checksum-type` beside it.
+
+use crate::body::{BodyPlan, parse_checksum};
+use crate::error::{Code, Error};
+use crate::xml::XmlWriter;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use objects::Expect;
+use types::{Checksum, ChecksumAlgorithm, ChecksumKind};
+use wire::records;
+
+/// `x-amz-checksum-crc32` and its like.
+fn header_name(algorithm: ChecksumAlgorithm) -> HeaderName {
+    HeaderName::from_static(match algorithm {
+        ChecksumAlgorithm::Crc32 => "x-amz-checksum-crc32",
+        ChecksumAlgorithm::Crc32c => "x-amz-checksum-crc32c",
+        ChecksumAlgorithm::Crc64Nvme => "x-amz-checksum-crc64nvme",
+        ChecksumAlgorithm::Sha1 => "x-amz-checksum-sha1",
+        ChecksumAlgorithm::Sha256 => "x-amz-checksum-sha256",
+    })
+}
+
+/// `ChecksumCRC32` and its like.
+pub(crate) fn element_name(algorithm: ChecksumAlgorithm) -> &'static str {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => "ChecksumCRC32",
+        ChecksumAlgorithm::Crc32c => "ChecksumCRC32C",
+        ChecksumAlgorithm::Crc64Nvme => "ChecksumCRC64NVME",
+        ChecksumAlgorithm::Sha1 => "ChecksumSHA1",
+        ChecksumAlgorithm::Sha256 => "ChecksumSHA256",
+    }
+}
+
+/// `FULL_OBJECT` or `COMPOSITE`.
+pub(crate) fn kind_name(kind: ChecksumKind) -> &'static str {
+    match kind {
+        ChecksumKind::FullObject => "FULL_OBJECT",
+        ChecksumKind::Composite => "COMPOSITE",
+    }
+}
+
+/// The kind that a record's number names; records without one are of all the bytes.
+pub(crate) fn kind_of(number: u32) -> ChecksumKind {
+    if number == ChecksumKind::Composite as u32 {
+        ChecksumKind::Composite
+    } else {
+        ChecksumKind::FullObject
+    }
+}
+
+/// An algorithm by its S3 name, in any case.
+pub(crate) fn algorithm(name: &str) -> Option<ChecksumAlgorithm> {
+    ChecksumAlgorithm::ALL
+        .into_iter()
+        .find(|a| a.name().eq_ignore_ascii_case(name))
+}
+
+fn invalid_header(name: &str) -> Error {
+    Error::with(
+        Code::InvalidRequest,
+        format!("Value for {name} header is invalid."),
+    )
+}
+
+/// The checksum headers of a request; at most one.
+///
+/// # Errors
+/// InvalidRequest.
+pub(crate) fn given(headers: &HeaderMap) -> Result<Option<Checksum>, Error> {
+    let mut found = None;
+    for algorithm in ChecksumAlgorithm::ALL {
+        let name = header_name(algorithm);
+        for value in headers.get_all(&name) {
+            let parsed = value.to_str().ok().and_then(|v| parse_checksum(algorithm, v));
+            let checksum = parsed.ok_or_else(|| invalid_header(name.as_str()))?;
+            if found.replace(checksum).is_some() {
+                return Err(Error::with(
+                    Code::InvalidRequest,
+                    "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// `Content-MD5`.
+///
+/// # Errors
+/// InvalidDigest.
+pub(crate) fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Error> {
+    let Some(value) = headers.get("content-md5") else {
+        return Ok(None);
+    };
+    let digest = BASE64
+        .decode(value.as_bytes())
+        .ok()
+        .and_then(|d| d.try_into().ok());
+    digest.map(Some).ok_or_else(|| Code::InvalidDigest.into())
+}
+
+/// What a body must turn out to be, by its request's head.
+///
+/// # Errors
+/// InvalidDigest, InvalidRequest.
+pub(crate) fn expect(headers: &HeaderMap, plan: &BodyPlan) -> Result<Expect, Error> {
+    let checksums: Vec<_> = given(headers)?.into_iter().collect();
+    let trailing = plan.trailing();
+    if checksums.len() + trailing.len() > 1 {
+        return Err(Error::with(
+            Code::InvalidRequest,
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+        ));
+    }
+    if let Some(named) = headers.get("x-amz-sdk-checksum-algorithm") {
+        let name = "x-amz-sdk-checksum-algorithm";
+        let wanted = named
+            .to_str()
+            .ok()
+            .and_then(algorithm)
+            .ok_or_else(|| invalid_header(name))?;
+        match checksums
+            .iter()
+            .map(|c| c.algorithm)
+            .chain(trailing.iter().copied())
+            .next()
+        {
+            Some(found) if found == wanted => {}
+            Some(_) => return Err(invalid_header(name)),
+            None => {
+                return Err(Error::with(
+                    Code::InvalidRequest,
+                    "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer \
+                     headers were found.",
+                ));
+            }
+        }
+    }
+    Ok(Expect {
+        md5: content_md5(headers)?,
+        checksums,
+        trailing,
+    })
+}
+
+/// A checksum as clients read it: base64, and `-N` behind a composite of N parts.
+pub(crate) fn text(checksum: &records::Checksum, kind: ChecksumKind, parts: u32) -> String {
+    let value = BASE64.encode(&checksum.value);
+    match kind {
+        ChecksumKind::Composite if parts > 0 => format!("{value}-{parts}"),
+        _ => value,
+    }
+}
+
+/// Writes a record's checksums into an answer's headers.
+pub(crate) fn to_headers(
+    out: &mut HeaderMap,
+    checksums: &[records::Checksum],
+    kind: Option<ChecksumKind>,
+    parts: u32,
+) {
+    let mut any = false;
+    for checksum in checksums {
+        let Some(algorithm) = ChecksumAlgorithm::from_number(checksum.algorithm) else {
+            continue;
+        };
+        let value = text(checksum, kind.unwrap_or(ChecksumKind::FullObject), parts);
+        let value = HeaderValue::try_from(value).expect("base64 is a header value");
+        out.insert(header_name(algorithm), value);
+        any = true;
+    }
+    if let (true, Some(kind)) = (any, kind) {
+        out.insert("x-amz-checksum-type", HeaderValue::from_static(kind_name(kind)));
+    }
+}
+
+/// Writes checksums as elements.
+pub(crate) fn to_xml(x: &mut XmlWriter, checksums: &[records::Checksum], kind: ChecksumKind, parts: u32) {
+    for checksum in checksums {
+        if let Some(algorithm) = ChecksumAlgorithm::from_number(checksum.algorithm) {
+            x.text(element_name(algorithm), &text(checksum, kind, parts));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap()))
+            .collect()
+    }
+
+    fn plan(trailer: &[&str]) -> BodyPlan {
+        BodyPlan {
+            mode: auth::PayloadMode::Unsigned,
+            content_length: Some(1),
+            decoded_length: None,
+            trailer_names: trailer.iter().map(|t| (*t).to_owned()).collect(),
+            signing: None,
+            chunked: false,
+        }
+    }
+
+    #[test]
+    fn requests() {
+        let (crc, sdk) = ("x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm");
+        type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str], Option<Code>);
+        let cases: &[Case<'_>] = &[
+            (&[], &[], None),
+            (&[(crc, "AAAAAA==")], &[], None),
+            (
+                &[(crc, "AAAAAA==")],
+                &["x-amz-checksum-sha1"],
+                Some(Code::InvalidRequest),
+            ),
+            (&[(crc, "AAAA")], &[], Some(Code::InvalidRequest)),
+            (&[(crc, "not base64")], &[], Some(Code::InvalidRequest)),
+            (
+                &[(crc, "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")],
+                &[],
+                Some(Code::InvalidRequest),
+            ),
+            (&[(sdk, "CRC32"), (crc, "AAAAAA==")], &[], None),
+            (&[(sdk, "crc32")], &["x-amz-checksum-crc32"], None),
+            (&[(sdk, "CRC32")], &[], Some(Code::InvalidRequest)),
+            (
+                &[(sdk, "SHA1"), (crc, "AAAAAA==")],
+                &[],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                &[(sdk, "MD4"), (crc, "AAAAAA==")],
+                &[],
+                Some(Code::InvalidRequest),
+            ),
+            (&[("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")], &[], None),
+            (
+                &[("content-md5", "1B2M2Y8AsgTpgAmY7PhC")],
+                &[],
+                Some(Code::InvalidDigest),
+            ),
+            (&[("content-md5", "?")], &[], Some(Code::InvalidDigest)),
+        ];
+        for (headers, trailer, code) in cases {
+            let got = expect(&map(headers), &plan(trailer)).err().map(|e| e.code());
+            assert_eq!(got, *code, "{headers:?} {trailer:?}");
+        }
+    }
+
+    #[test]
+    fn answers() {
+        let sum = records::Checksum {
+            algorithm: ChecksumAlgorithm::Crc32 as u32,
+            value: vec![0, 0, 0, 1].into(),
+        };
+        let mut out = HeaderMap::new();
+        to_headers(
+            &mut out,
+            std::slice::from_ref(&sum),
+            Some(ChecksumKind::Composite),
+            3,
+        );
+        assert_eq!(out["x-amz-checksum-crc32"], "AAAAAQ==-3");
+        assert_eq!(out["x-amz-checksum-type"], "COMPOSITE");
+        let mut none = HeaderMap::new();
+        to_headers(&mut none, &[], Some(ChecksumKind::FullObject), 0);
+        assert!(none.is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! Conditions in request headers.
+//!
+//! On reads they are decided here, against the record that will be answered. On writes they are only read here: the index
+//! decides them in the commit and nowhere else.
+
+use crate::error::{Code, Error};
+use http::{HeaderMap, HeaderName, header};
+use std::time::{Duration, UNIX_EPOCH};
+use types::ETag;
+use wire::index::{Match, Precondition};
+
+/// What conditions make of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Answer it.
+    Serve,
+    /// 304: the client has it already.
+    NotModified,
+    /// 412, naming the condition that did not hold.
+    Failed(&'static str),
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Milliseconds since 1970 of an HTTP date. What is no date is no condition (RFC 9110, section 13.1.3).
+fn date_ms(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    let at = httpdate::parse_http_date(text(headers, name)?).ok()?;
+    let since: Duration = at.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_millis() as u64)
+}
+
+/// Whether a list of entity tags names `etag`. Quotes may be missing, as S3 clients often send them.
+fn names(list: &str, etag: &str) -> bool {
+    list.split(',').map(str::trim).any(|tag| {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        let bare = tag
+            .strip_prefix('"')
+            .and_then(|t| t.strip_suffix('"'))
+            .unwrap_or(tag);
+        tag == "*" || bare == etag
+    })
+}
+
+/// Decides a read of an object with this (unquoted) ETag and time.
+///
+/// If-Match outweighs If-Unmodified-Since, If-None-Match outweighs If-Modified-Since (RFC 9110, section 13.2.2; S3 says
+/// the same). Times are compared in whole seconds, as HTTP dates carry them.
+pub(crate) fn read(headers: &HeaderMap, etag: &str, modified_ms: u64) -> Verdict {
+    let modified_ms = modified_ms / 1000 * 1000;
+    if let Some(list) = text(headers, &header::IF_MATCH) {
+        if !names(list, etag) {
+            return Verdict::Failed("If-Match");
+        }
+    } else if date_ms(headers, &header::IF_UNMODIFIED_SINCE).is_some_and(|at| modified_ms > at) {
+        return Verdict::Failed("If-Unmodified-Since");
+    }
+    if let Some(list) = text(headers, &header::IF_NONE_MATCH) {
+        if names(list, etag) {
+            return Verdict::NotModified;
+        }
+    } else if date_ms(headers, &header::IF_MODIFIED_SINCE).is_some_and(|at| modified_ms <= at) {
+        return Verdict::NotModified;
+    }
+    Verdict::Serve
+}
+
+/// Whether a Range header still applies: If-Range names the object as it is, or there is none.
+pub(crate) fn range_applies(headers: &HeaderMap, etag: &str, modified_ms: u64) -> bool {
+    match text(headers, &header::IF_RANGE) {
+        None => !headers.contains_key(header::IF_RANGE),
+        Some(tag) if tag.starts_with('"') => names(tag, etag),
+        Some(_) => date_ms(headers, &header::IF_RANGE).is_some_and(|at| at == modified_ms / 1000 * 1000),
+    }
+}
+
+/// Reads the conditions of a write.
+///
+/// # Errors
+/// NotImplemented for those that S3 does not take on writes either.
+pub(crate) fn write(headers: &HeaderMap) -> Result<Precondition, Error> {
+    for name in [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE] {
+        if headers.contains_key(&name) {
+            return Err(Error::header_not_implemented(name.as_str()));
+        }
+    }
+    let once = |name: HeaderName| -> Result<Option<&str>, Error> {
+        let mut values = headers.get_all(&name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => Ok(Some(value.to_str().map_err(|_| Code::InvalidArgument)?.trim())),
+            _ => Err(Error::argument(
+                name.as_str(),
+                "",
+                "A condition was given more than once",
+            )),
+        }
+    };
+    let if_none_match = match once(header::IF_NONE_MATCH)? {
+        None => None,
+        Some("*") => Some(Match::Any),
+        Some(_) => return Err(Error::header_not_implemented("If-None-Match")),
+    };
+    let if_match = match once(header::IF_MATCH)? {
+        None => None,
+        Some("*") => Some(Match::Any),
+        // A tag that no object of ours can have matches nothing.
+        Some(list) => Some(Match::Tags(
+            list.split(',').filter_map(|t| ETag::parse(t.trim())).collect(),
+        )),
+    };
+    Ok(Precondition {
+        if_match,
+        if_none_match,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAG: &str = "d41d8cd98f00b204e9800998ecf8427e";
+    /// Sun, 06 Nov 1994 08:49:37 GMT, and half a second.
+    const AT: u64 = 784_111_777_500;
+    const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn reads() {
+        let quoted = format!("\"{TAG}\"");
+        let listed = format!("\"x\", W/\"{TAG}\"");
+        let (m, nm, ms, us) = (
+            "if-match",
+            "if-none-match",
+            "if-modified-since",
+            "if-unmodified-since",
+        );
+        let cases: &[(&[(&'static str, &str)], Verdict)] = &[
+            (&[], Verdict::Serve),
+            (&[(m, &quoted)], Verdict::Serve),
+            (&[(m, TAG)], Verdict::Serve),
+            (&[(m, "*")], Verdict::Serve),
+            (&[(m, "\"x\"")], Verdict::Failed("If-Match")),
+            (&[(nm, &quoted)], Verdict::NotModified),
+            (&[(nm, &listed)], Verdict::NotModified),
+            (&[(nm, "*")], Verdict::NotModified),
+            (&[(nm, "\"x\"")], Verdict::Serve),
+            (&[(ms, SAME)], Verdict::NotModified),
+            (&[(ms, BEFORE)], Verdict::Serve),
+            (&[(ms, "yesterday")], Verdict::Serve),
+            (&[(us, SAME)], Verdict::Serve),
+            (&[(us, BEFORE)], Verdict::Failed("If-Unmodified-Since")),
+            (&[(us, "yesterday")], Verdict::Serve),
+            // S3's own rules for pairs.
+            (&[(m, &quoted), (us, BEFORE)], Verdict::Serve),
+            (&[(nm, &quoted), (ms, BEFORE)], Verdict::NotModified),
+            (&[(nm, "\"x\""), (ms, SAME)], Verdict::Serve),
+            (&[(m, "\"x\""), (nm, &quoted)], Verdict::Failed("If-Match")),
+        ];
+        for (headers, verdict) in cases {
+            assert_eq!(read(&map(headers), TAG, AT), *verdict, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn if_range() {
+        let quoted = format!("\"{TAG}\"");
+        let cases = [
+            (quoted.as_str(), true),
+            ("\"x\"", false),
+            (SAME, true),
+            (BEFORE, false),
+            ("?", false),
+        ];
+        for (value, applies) in cases {
+            assert_eq!(
+                range_applies(&map(&[("if-range", value)]), TAG, AT),
+                applies,
+                "{value}"
+            );
+        }
+        assert!(range_applies(&map(&[]), TAG, AT));
+    }
+
+    #[test]
+    fn writes() {
+        let tags = |s: &str| Some(Match::Tags(vec![ETag::parse(s).unwrap()]));
+        assert_eq!(write(&map(&[])), Ok(Precondition::default()));
+        assert_eq!(
+            write(&map(&[("if-none-match", "*")])).unwrap().if_none_match,
+            Some(Match::Any)
+        );
+        assert_eq!(write(&map(&[("if-match", TAG)])).unwrap().if_match, tags(TAG));
+        assert_eq!(
+            write(&map(&[("if-match", "\"x\"")])).unwrap().if_match,
+            Some(Match::Tags(vec![]))
+        );
+        for bad in [
+            ("if-none-match", TAG),
+            ("if-modified-since", SAME),
+            ("if-unmodified-since", SAME),
+        ] {
+            assert_eq!(
+                write(&map(&[bad])).unwrap_err().code(),
+                Code::NotImplemented,
+                "{bad:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! S3's error codes, and which of them each failure of ours is. No other file knows a code's name or status.
+//!
+//! An [`Error`] is what an operation fails with; [`Error::to_xml`] is the document that clients read. Details that
+//! only operators may see (where bytes are corrupt, which role failed) go to the log in [`From`], never to the client.
+
+use crate::xml::XmlWriter;
+use http::StatusCode;
+use objects::{BodyError, ObjectsError};
+use std::borrow::Cow;
+use types::{ErrorKind, Kind, limits};
+use wire::index::Reason;
+
+macro_rules! codes {
+    ($($name:ident $status:literal $message:literal,)*) => {
+        /// An S3 error code.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[allow(missing_docs, reason = "the messages document them")]
+        pub enum Code { $($name,)* }
+
+        impl Code {
+            /// Every code that Cairn can answer.
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+            /// As it stands in `<Code>`.
+            pub fn name(self) -> &'static str {
+                match self { $(Code::$name => stringify!($name),)* }
+            }
+            /// The HTTP status it comes with.
+            pub fn status(self) -> StatusCode {
+                let number: u16 = match self { $(Code::$name => $status,)* };
+                StatusCode::from_u16(number).expect("the table holds statuses")
+            }
+            /// S3's own sentence for it.
+            pub fn message(self) -> &'static str {
+                match self { $(Code::$name => $message,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    AccessDenied 403 "Access Denied",
+    AuthorizationHeaderMalformed 400 "The authorization header you provided is invalid.",
+    AuthorizationQueryParametersError 400 "The authorization query parameters that you provided are not valid.",
+    BadDigest 400 "The Content-MD5 you specified did not match what we received.",
+    BadRequest 400 "An error occurred when parsing the HTTP request.",
+    BucketAlreadyExists 409 "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.",
+    BucketAlreadyOwnedByYou 409 "Your previous request to create the named bucket succeeded and you already own it.",
+    BucketNotEmpty 409 "The bucket you tried to delete is not empty",
+    EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed size",
+    EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size",
+    IllegalLocationConstraintException 400 "The location constraint is incompatible with the region this request was sent to.",
+    IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header",
+    InsufficientStorage 507 "The store has no room for this. Deletes and reads go on; free space or add a disk.",
+    InternalError 500 "We encountered an internal error. Please try again.",
+    InvalidAccessKeyId 403 "The AWS Access Key Id you provided does not exist in our records.",
+    InvalidArgument 400 "Invalid Argument",
+    InvalidBucketName 400 "The specified bucket is not valid.",
+    InvalidDigest 400 "The Content-MD5 you specified was invalid.",
+    InvalidLocationConstraint 400 "The specified location-constraint is not valid",
+    InvalidPart 400 "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.",
+    InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number.",
+    InvalidRange 416 "The requested range is not satisfiable",
+    InvalidRequest 400 "Invalid Request",
+    InvalidStorageClass 400 "The storage class you specified is not valid",
+    InvalidToken 400 "The provided token is malformed or otherwise invalid.",
+    InvalidURI 400 "Couldn't parse the specified URI.",
+    KeyTooLongError 400 "Your key is too long",
+    MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema",
+    MaxMessageLengthExceeded 400 "Your request was too big.",
+    MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size",
+    MethodNotAllowed 405 "The specified method is not allowed against this resource.",
+    MissingContentLength 411 "You must provide the Content-Length HTTP header.",
+    MissingRequestBodyError 400 "Request Body is empty",
+    MissingSecurityHeader 400 "Your request was missing a required header",
+    NoSuchBucket 404 "The specified bucket does not exist",
+    NoSuchBucketPolicy 404 "The bucket policy does not exist",
+    NoSuchCORSConfiguration 404 "The CORS configuration does not exist",
+    NoSuchKey 404 "The specified key does not exist.",
+    NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist",
+    NoSuchObjectLockConfiguration 404 "The specified object does not have a ObjectLock configuration",
+    NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found",
+    NoSuchTagSet 404 "The TagSet does not exist",
+    NoSuchUpload 404 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.",
+    NoSuchVersion 404 "The specified version does not exist.",
+    NoSuchWebsiteConfiguration 404 "The specified bucket does not have a website configuration",
+    NotImplemented 501 "A header you provided implies functionality that is not implemented",
+    ObjectLockConfigurationNotFoundError 404 "Object Lock configuration does not exist for this bucket",
+    OperationAborted 409 "A conflicting conditional operation is currently in progress against this resource. Please try again.",
+    OwnershipControlsNotFoundError 404 "The bucket ownership controls were not found",
+    PreconditionFailed 412 "At least one of the pre-conditions you specified did not hold",
+    ReplicationConfigurationNotFoundError 404 "The replication configuration was not found",
+    RequestHeaderSectionTooLarge 400 "Your request header section exceeds the maximum allowed size.",
+    RequestTimeTooSkewed 403 "The difference between the request time and the current time is too large.",
+    RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.",
+    ServiceUnavailable 503 "Service is unable to handle request.",
+    SignatureDoesNotMatch 403 "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+    SlowDown 503 "Please reduce your request rate.",
+    XAmzContentChecksumMismatch 400 "The provided 'x-amz-checksum' header does not match what was computed.",
+    XAmzContentSHA256Mismatch 400 "The provided 'x-amz-content-sha256' header does not match what was computed.",
+}
+
+/// Why a request is not answered with success.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Error {
+    code: Code,
+    message: Cow<'static, str>,
+    fields: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Error {
+    /// `code` with S3's own sentence.
+    pub fn new(code: Code) -> Self {
+        Self {
+            code,
+            message: code.message().into(),
+            fields: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// `code` with another sentence.
+    pub fn with(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::new(code)
+        }
+    }
+
+    /// With one of the code's own fields: an element of the document.
+    #[must_use]
+    pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// With a header on the answer.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// InvalidArgument about one argument.
+    pub fn argument(name: &str, value: &str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::with(Code::InvalidArgument, message)
+            .field("ArgumentName", name)
+            .field("ArgumentValue", value)
+    }
+
+    /// A header that asks for what Cairn does not do: refused, never ignored.
+    pub fn header_not_implemented(name: &str) -> Self {
+        Self::new(Code::NotImplemented).field("Header", name)
+    }
+
+    /// An operation that Cairn does not do, by its name.
+    pub fn operation_not_implemented(name: &str) -> Self {
+        Self::with(Code::NotImplemented, format!("{name} is not implemented")).field("Operation", name)
+    }
+
+    /// Its code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Its sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Headers its answer carries besides the usual ones.
+    pub fn headers(&self) -> &[(&'static str, String)] {
+        &self.headers
+    }
+
+    /// Adds what the code's document names of the request: the key or bucket that was not there.
+    #[must_use]
+    pub fn about(mut self, bucket: Option<&str>, key: Option<&str>) -> Self {
+        use Code::*;
+        let (name, value) = match self.code {
+            NoSuchKey | NoSuchVersion => ("Key", key),
+            NoSuchBucket
+            | BucketAlreadyExists
+            | BucketAlreadyOwnedByYou
+            | BucketNotEmpty
+            | InvalidBucketName
+            | NoSuchBucketPolicy
+            | NoSuchCORSConfiguration
+            | NoSuchLifecycleConfiguration
+            | NoSuchPublicAccessBlockConfiguration
+            | NoSuchTagSet
+            | NoSuchWebsiteConfiguration
+            | ObjectLockConfigurationNotFoundError
+            | OwnershipControlsNotFoundError
+            | ReplicationConfigurationNotFoundError => ("BucketName", bucket),
+            _ => return self,
+        };
+        if let Some(value) = value
+            && self.fields.iter().all(|(n, _)| *n != name)
+        {
+            self.fields.push((name, value.to_owned()));
+        }
+        self
+    }
+
+    /// The document: `<Error>` in no namespace, as S3 sends it.
+    pub fn to_xml(&self, resource: &str, request_id: &str, host_id: &str) -> String {
+        let mut x = XmlWriter::document();
+        x.open("Error");
+        x.text("Code", self.code.name());
+        x.text("Message", &self.message);
+        for (name, value) in &self.fields {
+            x.text(name, value);
+        }
+        x.text("Resource", resource);
+        x.text("RequestId", request_id);
+        x.text("HostId", host_id);
+        x.close("Error");
+        x.finish()
+    }
+}
+
+impl From<Code> for Error {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
+    let code = match reason {
+        Reason::NoSuchBucket => Code::NoSuchBucket,
+        Reason::BucketExists => Code::BucketAlreadyExists,
+        Reason::BucketOwned => Code::BucketAlreadyOwnedByYou,
+        Reason::BucketNotEmpty => Code::BucketNotEmpty,
+        Reason::NoSuchKey | Reason::NoSuchKeyForMatch => Code::NoSuchKey,
+        Reason::NoSuchVersion => Code::NoSuchVersion,
+        Reason::NoSuchUpload => Code::NoSuchUpload,
+        Reason::InvalidPart => {
+            return Error::new(Code::InvalidPart).field("PartNumber", part_number.to_string());
+        }
+        Reason::InvalidPartOrder => Code::InvalidPartOrder,
+        Reason::EntityTooSmall => {
+            return Error::new(Code::EntityTooSmall)
+                .field("PartNumber", part_number.to_string())
+                .field("ProposedSize", size.to_string())
+                .field("MinSizeAllowed", limits::PART_BYTES_MIN.to_string());
+        }
+        Reason::PreconditionFailed => Code::PreconditionFailed,
+        Reason::BadChecksum => {
+            return Error::with(
+                Code::BadDigest,
+                "The checksum you specified did not match the calculated checksum.",
+            );
+        }
+        Reason::EntityTooLarge => Code::EntityTooLarge,
+        // The change that is in the way will pass.
+        Reason::BucketBusy => Code::OperationAborted,
+        // This process's lease is over, or its bytes were given up before they were named: nothing took effect, and
+        // the client's retry starts afresh.
+        Reason::SessionEnded | Reason::BlobGone => Code::ServiceUnavailable,
+    };
+    Error::new(code)
+}
+
+impl From<ObjectsError> for Error {
+    /// Also where failures are logged with the details that clients do not get.
+    fn from(e: ObjectsError) -> Self {
+        match &e {
+            ObjectsError::Refused {
+                reason,
+                part_number,
+                size,
+                ..
+            } => return refused(*reason, *part_number, *size),
+            ObjectsError::Denied => return Self::new(Code::AccessDenied),
+            ObjectsError::Body(BodyError::Incomplete) => return Self::new(Code::IncompleteBody),
+            ObjectsError::Body(BodyError::TimedOut) => return Self::new(Code::RequestTimeout),
+            ObjectsError::Body(BodyError::Refused(why)) => {
+                return Self::with(Code::InvalidRequest, why.clone());
+            }
+            ObjectsError::BadDigest => return Self::new(Code::BadDigest),
+            ObjectsError::BadChecksum(algorithm) => {
+                let name = algorithm.name();
+                return Self::with(
+                    Code::BadDigest,
+                    format!("The {name} you specified did not match the calculated checksum."),
+                );
+            }
+            ObjectsError::BadRange(size) => {
+                return Self::new(Code::InvalidRange).field("ActualObjectSize", size.to_string());
+            }
+            ObjectsError::Fault(_) => {}
+        }
+        Self::from_kind(e.kind(), &e)
+    }
+}
+
+impl Error {
+    /// The code of a failure of a role, disk or connection.
+    fn from_kind(kind: ErrorKind, what: &dyn std::fmt::Display) -> Self {
+        match kind {
+            ErrorKind::Busy => {
+                tracing::debug!(%what, "shed");
+                Self::new(Code::SlowDown)
+            }
+            ErrorKind::Full => {
+                tracing::warn!(%what, "no room");
+                Self::new(Code::InsufficientStorage)
+            }
+            ErrorKind::Unavailable => {
+                tracing::warn!(%what, "unavailable");
+                Self::new(Code::ServiceUnavailable)
+            }
+            ErrorKind::Denied => Self::new(Code::AccessDenied),
+            ErrorKind::NotFound
+            | ErrorKind::Conflict
+            | ErrorKind::Invalid
+            | ErrorKind::Corrupt
+            | ErrorKind::Unknown
+            | ErrorKind::Fault => {
+                tracing::error!(?kind, %what, "request failed");
+                Self::new(Code::InternalError)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::Fault;
+
+    #[test]
+    fn the_document_is_s3s() {
+        let e = Error::new(Code::NoSuchKey).about(Some("b"), Some("a<\u{1}&\"b"));
+        assert_eq!(
+            e.to_xml("/b/a", "R1", "H1"),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code><Message>The specified key does \
+             not exist.</Message><Key>a&lt;&#x1;&amp;&quot;b</Key><Resource>/b/a</Resource><RequestId>R1</RequestId>\
+             <HostId>H1</HostId></Error>"
+        );
+    }
+
+    #[test]
+    fn failures_become_the_code_that_says_what_to_do() {
+        let cases = [
+            (ErrorKind::Busy, "SlowDown", 503),
+            (ErrorKind::Full, "InsufficientStorage", 507),
+            (ErrorKind::Unavailable, "ServiceUnavailable", 503),
+            (ErrorKind::Unknown, "InternalError", 500),
+            (ErrorKind::Corrupt, "InternalError", 500),
+            (ErrorKind::Fault, "InternalError", 500),
+        ];
+        for (kind, name, status) in cases {
+            let e = Error::from(ObjectsError::Fault(Fault::new(kind, "disk 3, extent 9")));
+            assert_eq!((e.code().name(), e.code().status().as_u16()), (name, status));
+            assert!(
+                !e.to_xml("/", "", "").contains("extent 9"),
+                "clients do not see insides"
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_is_named_once() {
+        let mut names: Vec<_> = Code::ALL.iter().map(|c| c.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(code.status().is_client_error() || code.status().is_server_error());
+            assert!(!code.message().is_empty());
+        }
+    }
+}

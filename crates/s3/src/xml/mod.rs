@@ -1,0 +1,10 @@
+//! XML as S3 clients send and read it: documents of elements and text, nothing else.
+
+mod read;
+mod write;
+
+pub(crate) use read::Element;
+pub(crate) use write::{XmlWriter, url_encode};
+
+/// S3's namespace, on the root of every answer but errors.
+pub(crate) const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
