@@ -8,6 +8,7 @@ mod disk;
 mod exec;
 mod net;
 mod overlay;
+pub mod plant;
 pub mod real;
 mod rng;
 pub mod suite;

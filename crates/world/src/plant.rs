@@ -1,0 +1,89 @@
+//! Bugs planted on purpose: the tests that must catch a class of bug are shown one.
+//!
+//! Without the cargo feature `plant`, which only the simulation and the crash tests' binary are built with,
+//! [`is_planted`] is the constant `false` and the planted code is gone from the program.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Plant {
+    /// The journal answers without its sync.
+    SkipSync = 1,
+    /// A put is answered before the index has committed it.
+    AckBeforeIndex = 2,
+    /// Recovery takes records of an earlier lap for new ones.
+    ReplayPreviousLap = 4,
+    /// Recovery cuts the journal at a corrupt record as if it were a torn tail.
+    CutAtCorruption = 8,
+    /// A known command is decided again instead of getting its old answer.
+    ForgetDone = 16,
+    /// A bucket's second deleter finishes though the first has reopened the bucket.
+    SecondDeleter = 32,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::SkipSync,
+        Self::AckBeforeIndex,
+        Self::ReplayPreviousLap,
+        Self::CutAtCorruption,
+        Self::ForgetDone,
+        Self::SecondDeleter,
+    ];
+
+    /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
+    /// `forget-done`, `second-deleter`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SkipSync => "skip-sync",
+            Self::AckBeforeIndex => "ack-before-index",
+            Self::ReplayPreviousLap => "replay-previous-lap",
+            Self::CutAtCorruption => "cut-at-corruption",
+            Self::ForgetDone => "forget-done",
+            Self::SecondDeleter => "second-deleter",
+        }
+    }
+
+    /// The one of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|plant| plant.name() == name)
+    }
+}
+
+/// Whether `plant` is planted here.
+#[cfg(not(feature = "plant"))]
+#[inline(always)]
+pub const fn is_planted(_plant: Plant) -> bool {
+    false
+}
+
+#[cfg(feature = "plant")]
+pub use planted::{is_planted, plant_process, plant_thread};
+
+#[cfg(feature = "plant")]
+mod planted {
+    use super::Plant;
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static PROCESS: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static THREAD: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Whether `plant` is planted here.
+    pub fn is_planted(plant: Plant) -> bool {
+        (THREAD.get() | PROCESS.load(Ordering::Relaxed)) & plant as u32 != 0
+    }
+
+    /// Plants a bug in this thread, where a whole simulation runs; `None` takes all out.
+    pub fn plant_thread(plant: Option<Plant>) {
+        THREAD.set(plant.map_or(0, |plant| plant as u32));
+    }
+
+    /// Plants a bug in every thread, for good.
+    pub fn plant_process(plant: Plant) {
+        PROCESS.fetch_or(plant as u32, Ordering::Relaxed);
+    }
+}
