@@ -1,1 +1,28 @@
-//! The byte path: a blob as needles across nodes.
+//! The byte path: a blob (an object's bytes) as needles in extents across nodes.
+//!
+//! ```text
+//!   put:  pieces ─▶ Frames (crc32c a block, as bytes enter) ─▶ chunk ─▶ Pool (an open extent) ─▶ Node
+//!   get:  chunks ─▶ blocks of the range ─▶ Node ─▶ every crc checked ─▶ bytes, a few frames read ahead
+//! ```
+//! Invariants:
+//! - A byte is covered by a crc32c computed as it entered; no byte leaves without that crc checked again (I5).
+//! - A stored chunk is answered only once its needle is durable, or ordered in a journal that its name will be written
+//!   behind (I1, I3). Bytes of a put that fails are orphans: nothing names them.
+//! - Memory is bounded: two frames a put (and what [`Config::resend_bytes_max`] keeps), a window of frames a get.
+//! - An extent is held only while whole frames come: a client's pace never holds one for longer than
+//!   [`Config::frame_wait_ms`].
+//!
+//! Not here: what the bytes mean, their names, their S3 checksums (`objects`), which disk an extent is on (`control`).
+
+mod append;
+mod blob;
+mod config;
+mod frames;
+mod pool;
+mod read;
+mod source;
+
+pub use blob::Blob;
+pub use config::Config;
+pub use read::Reader;
+pub use source::{PutError, Source};

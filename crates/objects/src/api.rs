@@ -1,12 +1,12 @@
 //! What callers hand in and get back.
 
 use bytes::Bytes;
+use crate::get::GetReader;
 use types::{
-    AccountId, BucketName, ByteRange, Checksum, ChecksumAlgorithm, ChecksumKind, ErrorKind, Kind, ObjectKey,
-    UploadId,
+    AccountId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ErrorKind, Kind, ObjectKey, UploadId,
 };
 use wire::Fault;
-use wire::index::{Precondition, Reason};
+use wire::index::{Expected, NamedPart, Precondition, Reason};
 use wire::records::{ContentHeaders, ObjectRecord, Pair};
 
 /// Who asks, already authenticated.
@@ -113,21 +113,66 @@ pub struct Opened {
     pub reader: GetReader,
 }
 
-/// Reads an opened object's bytes. Every byte it gives was checked.
-pub struct GetReader {
-    #[allow(dead_code)]
-    pub(crate) range: ByteRange,
+/// A page of a bucket's objects is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListObjects {
+    /// Whose objects.
+    pub bucket: BucketName,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// Keys that share the bytes up to it, past the prefix, are one common prefix. Empty: none.
+    pub delimiter: String,
+    /// Only keys and common prefixes after this one.
+    pub after: String,
+    /// Keys and common prefixes at most, up to `limits::LIST_KEYS_MAX`.
+    pub max: u32,
 }
 
-impl GetReader {
-    /// The next bytes of the range asked for, never empty; `None` at its end. An error after bytes have been sent can
-    /// only be told by closing the connection.
-    ///
-    /// # Errors
-    /// Corrupt or unreadable blocks.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
-        Ok(None)
-    }
+/// A page of a bucket's uploads is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListUploads {
+    /// Whose uploads.
+    pub bucket: BucketName,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// As in [`ListObjects`].
+    pub delimiter: String,
+    /// Only uploads after this key, and after this upload of that key when given.
+    pub after: (String, Option<UploadId>),
+    /// At most, up to `limits::LIST_KEYS_MAX`.
+    pub max: u32,
+}
+
+/// A page of an upload's parts is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListParts {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// Which upload.
+    pub upload: UploadId,
+    /// Only parts above this number.
+    pub after: u32,
+    /// At most, up to `limits::LIST_KEYS_MAX`.
+    pub max: u32,
+}
+
+/// The end of a multipart upload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompleteUpload {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// Which upload.
+    pub upload: UploadId,
+    /// The parts the object is made of, in order.
+    pub parts: Vec<NamedPart>,
+    /// Decided in the commit.
+    pub precondition: Precondition,
+    /// What the object must turn out to be.
+    pub expected: Expected,
 }
 
 /// Why an operation did not do what was asked.
@@ -172,6 +217,27 @@ impl Kind for ObjectsError {
             Self::Denied => ErrorKind::Denied,
             Self::Body(_) | Self::BadDigest | Self::BadChecksum(_) | Self::BadRange(_) => ErrorKind::Invalid,
             Self::Fault(f) => f.kind,
+        }
+    }
+}
+
+impl From<Reason> for ObjectsError {
+    fn from(reason: Reason) -> Self {
+        Self::Refused {
+            reason,
+            detail: String::new(),
+            part_number: 0,
+            size: 0,
+        }
+    }
+}
+
+impl ObjectsError {
+    /// Why the state refused it, where that is what happened.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refused { reason, .. } => Some(*reason),
+            _ => None,
         }
     }
 }

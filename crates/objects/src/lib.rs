@@ -4,7 +4,19 @@
 //! orphans and gc removes them; nothing ever names bytes that are not durable.
 
 mod api;
+mod buckets;
+mod commands;
+mod digests;
+mod get;
+mod intake;
+mod keys;
+mod put;
+mod service;
+mod upload;
 
 pub use api::{
-    Body, BodyError, Caller, Expect, GetReader, ObjectsError, Opened, PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, ListParts, ListUploads, ObjectsError, Opened,
+    PutObject, PutPart, StartUpload,
 };
+pub use get::GetReader;
+pub use service::Objects;

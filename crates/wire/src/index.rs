@@ -363,7 +363,8 @@ pub type ReadAnswer<T> = Result<Result<T, Reason>, Fault>;
 pub trait Index: Send + Sync {
     /// Decides and commits a command, or gives the answer it got before.
     async fn call(&self, call: Call) -> Answered;
-    /// A bucket that is open, by name.
+    /// A bucket by name, in whatever state its row is: `opening` and `deleting` too, so that whoever finds a stale one can
+    /// finish it. `NoSuchBucket` only when there is no row.
     async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord>;
     /// The open buckets of an account, by name.
     async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault>;

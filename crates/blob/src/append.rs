@@ -1,0 +1,308 @@
+//! A put: chunks, each a needle in an extent; what to do when an append fails.
+
+use crate::blob::Blob;
+use crate::frames::{Frames, combine};
+use crate::pool::{Held, Purpose};
+use crate::{PutError, Source};
+use futures_util::future::join;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use types::limits::{FRAME_BYTES_MAX, RETRIES_MAX};
+use types::{BlobId, DiskId, ErrorKind, Hlc, JournalSeq};
+use wire::Fault;
+use wire::control::Grant;
+use wire::index::StoredChunks;
+use wire::node::{Ack, Appended, Checked, NeedleHead, Ordered, OwnerRef};
+use wire::records::Chunk;
+
+/// What a needle's header, block crcs and padding may take of an extent, beside 1/1024 of its bytes.
+const NEEDLE_OVERHEAD_BYTES: u64 = 8 << 10;
+
+/// Frames of the chunk under way, kept so that it can be sent again.
+struct Kept {
+    frames: Vec<Checked>,
+    bytes: usize,
+    bytes_max: usize,
+    whole: bool,
+}
+
+impl Kept {
+    fn new(first: Checked, bytes_max: usize) -> Self {
+        let bytes = first.bytes.len();
+        Self {
+            frames: vec![first],
+            bytes,
+            bytes_max: bytes_max.max(bytes),
+            whole: true,
+        }
+    }
+
+    /// Keeps a frame; past the bound all are let go and the chunk can no longer be sent again.
+    fn push(&mut self, frame: &Checked) {
+        self.bytes += frame.bytes.len();
+        self.whole &= self.bytes <= self.bytes_max;
+        if self.whole {
+            self.frames.push(frame.clone());
+        } else {
+            self.frames.clear();
+        }
+    }
+}
+
+/// A blob on its way down.
+struct Writing {
+    blob: BlobId,
+    chunks: Vec<Chunk>,
+    ordered: BTreeMap<DiskId, JournalSeq>,
+}
+
+impl Blob {
+    /// Stores the `length` bytes of `source`: in chunks, each a needle that says it is `owner`'s.
+    ///
+    /// Dropped midway, or after an error, what was written stays unnamed and is gc's.
+    ///
+    /// # Errors
+    /// [`PutError`]; a full disk is a fault of kind `Full`.
+    pub async fn put<S: Source>(
+        &self,
+        owner: &OwnerRef,
+        length: u64,
+        source: &mut S,
+    ) -> Result<StoredChunks, PutError<S::Error>> {
+        let mut writing = Writing {
+            blob: self.new_blob_id(),
+            chunks: Vec::new(),
+            ordered: BTreeMap::new(),
+        };
+        let mut frames = Frames::new(source, length);
+        if length == 0 {
+            frames.end().await?;
+        }
+        while frames.left() > 0 {
+            self.put_chunk(owner, length, &mut frames, &mut writing).await?;
+        }
+        Ok(StoredChunks {
+            blob: writing.blob,
+            chunks: writing.chunks,
+            ordered: writing
+                .ordered
+                .into_iter()
+                .map(|(disk, sequence)| Ordered { disk, sequence })
+                .collect(),
+        })
+    }
+
+    async fn put_chunk<S: Source>(
+        &self,
+        owner: &OwnerRef,
+        length: u64,
+        frames: &mut Frames<'_, S>,
+        writing: &mut Writing,
+    ) -> Result<(), PutError<S::Error>> {
+        let left = frames.left();
+        let begun = self.world.clock.mono();
+        let first = frames.next(self.frame_bytes(left)).await?;
+        let slow = (self.world.clock.mono() - begun).as_millis() > u128::from(self.config.slow_frame_ms);
+        let mut head = NeedleHead {
+            blob: writing.blob,
+            owner: owner.clone(),
+            ordinal: writing.chunks.len() as u32,
+            logical_offset: length - left,
+            last: false,
+            length: if slow { first.bytes.len() as u64 } else { left.min(self.config.chunk_bytes_max) },
+            append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
+            session: self.session,
+        };
+        head.last = head.length == left;
+        let (appended, chunk) = if head.length <= self.config.small_bytes_max as u64 {
+            self.append_small(head, first).await?
+        } else {
+            self.append_large(head, left, first, frames).await?
+        };
+        if let Some(o) = appended.ordered {
+            let newest = writing.ordered.entry(o.disk).or_insert(o.sequence);
+            *newest = o.sequence.max(*newest);
+        }
+        writing.chunks.push(chunk);
+        Ok(())
+    }
+
+    fn frame_bytes(&self, left: u64) -> usize {
+        (self.config.frame_bytes_max as u64).min(left) as usize
+    }
+
+    /// A needle sent whole.
+    async fn append_small(&self, head: NeedleHead, body: Checked) -> Result<(Appended, Chunk), Fault> {
+        let crc = combine(0, &body.crcs, body.bytes.len());
+        let mut attempt = 0;
+        loop {
+            let held = self.pool.acquire(Purpose::Small).await?;
+            let grant = held.grant.clone();
+            let node = self.node(head_of_chain(&grant)?.0)?;
+            let call = node.append(grant.extent, grant.epoch, head.clone(), body.clone(), self.ack(&grant));
+            match self.in_time("append", call).await {
+                Ok(appended) => {
+                    let chunk = chunk_of(&grant, &appended, head.length, crc);
+                    return Ok((appended, chunk));
+                }
+                Err(fault) => self.failed(held, fault, attempt).await?,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// A needle sent in frames: again from its first frame after a failure, as long as its frames were kept.
+    async fn append_large<S: Source>(
+        &self,
+        mut head: NeedleHead,
+        left: u64,
+        first: Checked,
+        frames: &mut Frames<'_, S>,
+    ) -> Result<(Appended, Chunk), PutError<S::Error>> {
+        let mut kept = Kept::new(first, self.config.resend_bytes_max);
+        let mut attempt = 0;
+        loop {
+            let held = self.pool.acquire(Purpose::Large).await?;
+            let grant = held.grant.clone();
+            if kept.whole && kept.frames.len() == 1 {
+                // Nothing but the first frame has come: the chunk can still be cut to fit the extent.
+                head.length = head.length.min(self.chunk_that_fits(grant.bytes_max)).max(kept.bytes as u64);
+                head.last = head.length == left;
+            }
+            match self.stream(&grant, &head, &mut kept, frames).await {
+                Ok((appended, crc)) => {
+                    let chunk = chunk_of(&grant, &appended, head.length, crc);
+                    return Ok((appended, chunk));
+                }
+                Err(PutError::Fault(fault)) if kept.whole => self.failed(held, fault, attempt).await?,
+                Err(PutError::Fault(fault)) => {
+                    // Its bytes are gone: the client must send them again. The extent still has to go.
+                    let told = Fault::new(told_kind(fault.kind), fault.what.clone());
+                    self.failed(held, fault, 0).await?;
+                    return Err(PutError::Fault(told));
+                }
+                Err(other) => return Err(other),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Sends a chunk: what is kept of it, then what comes, the next frame received while the last is written.
+    async fn stream<S: Source>(
+        &self,
+        grant: &Grant,
+        head: &NeedleHead,
+        kept: &mut Kept,
+        frames: &mut Frames<'_, S>,
+    ) -> Result<(Appended, u32), PutError<S::Error>> {
+        let node = self.node(head_of_chain(grant)?.0)?;
+        let mut appending =
+            self.in_time("begin", node.begin(grant.extent, grant.epoch, head.clone())).await?;
+        let mut queue: VecDeque<Checked> = kept.frames.iter().cloned().collect();
+        let mut received: u64 = queue.iter().map(|f| f.bytes.len() as u64).sum();
+        let mut crc = 0;
+        while let Some(frame) = queue.pop_front() {
+            crc = combine(crc, &frame.crcs, frame.bytes.len());
+            let send = self.in_time("frame", appending.frame(frame));
+            if queue.is_empty() && received < head.length {
+                let want = self.frame_bytes(head.length - received);
+                let (sent, next) = join(send, self.next_in_time(frames, want)).await;
+                let next = next?;
+                received += next.bytes.len() as u64;
+                kept.push(&next);
+                queue.push_back(next);
+                sent?;
+            } else {
+                send.await?;
+            }
+        }
+        let appended = self.in_time("finish", appending.finish(self.ack(grant))).await?;
+        Ok((appended, crc))
+    }
+
+    async fn next_in_time<S: Source>(
+        &self,
+        frames: &mut Frames<'_, S>,
+        bytes: usize,
+    ) -> Result<Checked, PutError<S::Error>> {
+        tokio::select! {
+            biased;
+            frame = frames.next(bytes) => frame,
+            () = self.world.clock.sleep(Duration::from_millis(self.config.frame_wait_ms)) => Err(PutError::Stalled),
+        }
+    }
+
+    /// The largest chunk, in whole frames, that an empty extent of `bytes_max` takes.
+    fn chunk_that_fits(&self, bytes_max: u64) -> u64 {
+        let room = bytes_max.saturating_sub(NEEDLE_OVERHEAD_BYTES + bytes_max / 1024);
+        let frame = self.config.frame_bytes_max as u64;
+        (room / frame * frame).min(self.config.chunk_bytes_max)
+    }
+
+    /// An append failed: answers `Ok` when it is to be tried again. After anything but a busy node the extent is
+    /// retired and sealed, so that the next try is in a fresh one.
+    async fn failed(&self, held: Held, fault: Fault, attempt: u32) -> Result<(), Fault> {
+        let grant = held.grant.clone();
+        drop(held);
+        match fault.kind {
+            // The disk's state or the caller's mistake: another extent would answer the same.
+            ErrorKind::Full | ErrorKind::Invalid | ErrorKind::Denied => return Err(fault),
+            ErrorKind::Busy => {}
+            _ => self.retire(&grant, &fault).await,
+        }
+        if attempt >= RETRIES_MAX {
+            return Err(Fault::new(told_kind(fault.kind), fault.what));
+        }
+        self.back_off(attempt).await;
+        Ok(())
+    }
+
+    async fn retire(&self, grant: &Grant, why: &Fault) {
+        if !self.pool.retire(grant.extent) {
+            return;
+        }
+        tracing::info!(extent = %grant.extent, %why, "extent retired");
+        if let Err(fault) = self.in_time("seal", self.control.seal(grant.extent, grant.epoch)).await {
+            // Nobody appends to it any more; the control plane seals it when it meets it.
+            tracing::warn!(extent = %grant.extent, %fault, "extent not sealed yet");
+        }
+    }
+
+    fn ack(&self, grant: &Grant) -> Ack {
+        let ordered = |disk| self.config.ordered_disks.as_ref().is_none_or(|disks| disks.contains(disk));
+        if grant.replicas.iter().all(|(_, disk)| ordered(disk)) {
+            Ack::Ordered
+        } else {
+            Ack::Durable
+        }
+    }
+}
+
+/// What the caller is told: bytes that were written without a name have had no effect, whatever became of them.
+fn told_kind(kind: ErrorKind) -> ErrorKind {
+    match kind {
+        ErrorKind::Unknown | ErrorKind::Conflict | ErrorKind::NotFound => ErrorKind::Unavailable,
+        other => other,
+    }
+}
+
+/// Appends go to the head of the chain, which passes them on.
+fn head_of_chain(grant: &Grant) -> Result<(types::NodeId, DiskId), Fault> {
+    let head = grant.replicas.first().copied();
+    head.ok_or_else(|| Fault::new(ErrorKind::Fault, format!("extent {} has no replica", grant.extent)))
+}
+
+fn chunk_of(grant: &Grant, appended: &Appended, length: u64, crc32c: u32) -> Chunk {
+    Chunk {
+        place: grant.extent.0,
+        coded: false,
+        needle: appended.needle.0,
+        stored_length: appended.stored_length,
+        length,
+        crc32c,
+        hint_generation: appended.generation.0,
+        hint_offset: appended.offset,
+    }
+}
+
+const _: () = assert!(FRAME_BYTES_MAX as u64 > NEEDLE_OVERHEAD_BYTES, "a needle is mostly its bytes");

@@ -1,0 +1,130 @@
+//! Cuts a source's pieces into frames, with the crc32c of each block computed from the piece as it enters.
+
+use crate::{PutError, Source};
+use bytes::{Bytes, BytesMut};
+use crc_fast::{CrcAlgorithm, Digest};
+use types::limits::BLOCK_BYTES;
+use wire::node::Checked;
+
+/// The crc32c of `bytes`.
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}
+
+/// The crc32c of all bytes from those of their blocks; `length` bytes, all blocks full but the last.
+pub(crate) fn combine(before: u32, crcs: &[u32], length: usize) -> u32 {
+    let mut all = before;
+    let mut left = length;
+    for &crc in crcs {
+        let block = left.min(BLOCK_BYTES);
+        all = join(all, crc, block as u64);
+        left -= block;
+    }
+    all
+}
+
+fn join(a: u32, b: u32, b_bytes: u64) -> u32 {
+    crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, u64::from(a), u64::from(b), b_bytes) as u32
+}
+
+/// Frames of one blob, in order. The last one is given only once the source has said that it was the last.
+pub(crate) struct Frames<'a, S> {
+    source: &'a mut S,
+    /// How many bytes the blob has.
+    length: u64,
+    /// How many of them have been given in frames.
+    given: u64,
+    /// What a frame left of the last piece.
+    piece: Bytes,
+}
+
+impl<'a, S: Source> Frames<'a, S> {
+    pub(crate) fn new(source: &'a mut S, length: u64) -> Self {
+        Self {
+            source,
+            length,
+            given: 0,
+            piece: Bytes::new(),
+        }
+    }
+
+    /// Bytes not yet given in frames.
+    pub(crate) fn left(&self) -> u64 {
+        self.length - self.given
+    }
+
+    /// The next `bytes` bytes, at most [`Self::left`].
+    pub(crate) async fn next(&mut self, bytes: usize) -> Result<Checked, PutError<S::Error>> {
+        assert!(bytes > 0 && bytes as u64 <= self.left(), "frames end with the blob");
+        self.refill().await?;
+        let frame = if self.piece.len() >= bytes {
+            whole(self.piece.split_to(bytes))
+        } else {
+            self.gather(bytes).await?
+        };
+        self.given += bytes as u64;
+        if self.left() == 0 {
+            self.end().await?;
+        }
+        Ok(frame)
+    }
+
+    /// Copies pieces together until there are `bytes` bytes.
+    async fn gather(&mut self, bytes: usize) -> Result<Checked, PutError<S::Error>> {
+        let mut frame = BytesMut::with_capacity(bytes);
+        let mut crcs = Vec::with_capacity(bytes.div_ceil(BLOCK_BYTES));
+        let mut block = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        while frame.len() < bytes {
+            self.refill().await?;
+            let to_block_end = BLOCK_BYTES - frame.len() % BLOCK_BYTES;
+            let part = self.piece.split_to(self.piece.len().min(bytes - frame.len()).min(to_block_end));
+            block.update(&part);
+            frame.extend_from_slice(&part);
+            if frame.len().is_multiple_of(BLOCK_BYTES) || frame.len() == bytes {
+                crcs.push(block.finalize_reset() as u32);
+            }
+        }
+        Ok(Checked {
+            bytes: frame.freeze(),
+            crcs,
+        })
+    }
+
+    /// Makes sure that there is a piece.
+    async fn refill(&mut self) -> Result<(), PutError<S::Error>> {
+        while self.piece.is_empty() {
+            match self.source.next().await.map_err(PutError::Source)? {
+                Some(piece) => self.piece = piece,
+                None => {
+                    return Err(PutError::Length {
+                        said: self.length,
+                        given: self.given,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that nothing follows.
+    pub(crate) async fn end(&mut self) -> Result<(), PutError<S::Error>> {
+        let more = if self.piece.is_empty() {
+            self.source.next().await.map_err(PutError::Source)?.map_or(0, |p| p.len())
+        } else {
+            self.piece.len()
+        };
+        if more > 0 {
+            return Err(PutError::Length {
+                said: self.length,
+                given: self.length + more as u64,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A frame that came in one piece: nothing is copied.
+fn whole(bytes: Bytes) -> Checked {
+    let crcs = bytes.chunks(BLOCK_BYTES).map(crc32c).collect();
+    Checked { bytes, crcs }
+}

@@ -1,0 +1,174 @@
+//! The extents this gateway holds open.
+//!
+//! ```text
+//!            ┌──────── small appends share it ────────┐
+//!   granted ─┤                                        ├─ a failed append ─▶ retired (taken out, then sealed)
+//!            └─ one large append at a time, alone ────┘
+//! ```
+//! A new extent is granted only when none will do, up to a bound; at the bound callers wait for one to come back. One
+//! extent is always left to small appends, so that large bodies do not starve them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+use types::{ErrorKind, ExtentId, SessionId};
+use wire::Fault;
+use wire::control::{Control, Grant};
+
+/// What an extent is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A needle sent whole.
+    Small,
+    /// A needle sent in frames.
+    Large,
+}
+
+struct Slot {
+    grant: Arc<Grant>,
+    small: usize,
+    large: bool,
+}
+
+/// The open extents.
+pub(crate) struct Pool {
+    control: Arc<dyn Control>,
+    session: SessionId,
+    extents_max: usize,
+    slots: Mutex<Vec<Slot>>,
+    /// The last grant was refused for want of room: extents are shared before another is asked for.
+    cramped: AtomicBool,
+    /// Held while asking for an extent, so that a crowd asks for one and not for a crowd of them.
+    granting: tokio::sync::Mutex<()>,
+    returned: Notify,
+}
+
+/// An extent in use; given back when dropped.
+pub(crate) struct Held {
+    pool: Arc<Pool>,
+    pub(crate) grant: Arc<Grant>,
+    purpose: Purpose,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut slots = self.pool.slots();
+        if let Some(slot) = slots.iter_mut().find(|s| s.grant == self.grant) {
+            match self.purpose {
+                Purpose::Small => slot.small -= 1,
+                Purpose::Large => slot.large = false,
+            }
+        }
+        drop(slots);
+        self.pool.returned.notify_waiters();
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(control: Arc<dyn Control>, session: SessionId, extents_max: usize) -> Self {
+        Self {
+            control,
+            session,
+            extents_max,
+            slots: Mutex::default(),
+            cramped: AtomicBool::new(false),
+            granting: tokio::sync::Mutex::default(),
+            returned: Notify::new(),
+        }
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An extent for `purpose`; waits while all are busy and no more may be opened.
+    pub(crate) async fn acquire(self: &Arc<Self>, purpose: Purpose) -> Result<Held, Fault> {
+        loop {
+            let returned = self.returned.notified();
+            tokio::pin!(returned);
+            // Registered before looking, so that an extent given back meanwhile wakes us.
+            returned.as_mut().enable();
+            if let Some(held) = self.pick(purpose) {
+                return Ok(held);
+            }
+            if !self.grow(purpose).await? {
+                returned.await;
+            }
+        }
+    }
+
+    /// Takes an extent that will do, if there is one.
+    fn pick(self: &Arc<Self>, purpose: Purpose) -> Option<Held> {
+        let mut slots = self.slots();
+        let share = slots.len() >= self.extents_max || self.cramped.load(Ordering::Relaxed);
+        let slot = match purpose {
+            Purpose::Small => slots.iter_mut().find(|s| !s.large),
+            // The first is the small appends' as long as there is room for another.
+            Purpose::Large if slots.iter().filter(|s| s.large).count() + 1 >= self.extents_max => None,
+            Purpose::Large => slots.iter_mut().rev().find(|s| !s.large && (s.small == 0 || share)),
+        }?;
+        match purpose {
+            Purpose::Small => slot.small += 1,
+            Purpose::Large => slot.large = true,
+        }
+        Some(Held {
+            pool: Arc::clone(self),
+            grant: Arc::clone(&slot.grant),
+            purpose,
+        })
+    }
+
+    /// Asks for one more extent, unless there is one by now; `false` when the caller must wait for one to come back.
+    async fn grow(self: &Arc<Self>, purpose: Purpose) -> Result<bool, Fault> {
+        let _asking = self.granting.lock().await;
+        if self.pick(purpose).is_some() {
+            return Ok(true);
+        }
+        if self.slots().len() >= self.extents_max {
+            return Ok(false);
+        }
+        match self.control.grant(self.session).await {
+            Ok(grant) => {
+                self.cramped.store(false, Ordering::Relaxed);
+                let mut slots = self.slots();
+                assert!(
+                    slots.iter().all(|s| s.grant.extent != grant.extent),
+                    "an extent is granted once: one writer"
+                );
+                slots.push(Slot {
+                    grant: Arc::new(grant),
+                    small: 0,
+                    large: false,
+                });
+                Ok(true)
+            }
+            // No room for another: those that are open will do, once they are free.
+            Err(f) if matches!(f.kind, ErrorKind::Full | ErrorKind::Busy) && self.any_busy() => {
+                // What is open may be free, or shared, by now.
+                let was_cramped = self.cramped.swap(true, Ordering::Relaxed);
+                Ok(!was_cramped)
+            }
+            Err(f) => Err(f),
+        }
+    }
+
+    fn any_busy(&self) -> bool {
+        self.slots().iter().any(|s| s.large || s.small > 0)
+    }
+
+    /// Takes an extent out for good; whether this call did. It is then the caller's to seal.
+    pub(crate) fn retire(&self, extent: ExtentId) -> bool {
+        let mut slots = self.slots();
+        let before = slots.len();
+        slots.retain(|s| s.grant.extent != extent);
+        let retired = slots.len() < before;
+        drop(slots);
+        self.returned.notify_waiters();
+        retired
+    }
+
+    /// How many extents are open.
+    pub(crate) fn len(&self) -> usize {
+        self.slots().len()
+    }
+}

@@ -1,0 +1,210 @@
+//! A get: the blocks of a range, each checked before it is handed out, a few frames read ahead.
+
+use crate::blob::Blob;
+use crate::frames::{combine, crc32c};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use types::limits::{BLOCK_BYTES, RETRIES_MAX};
+use types::{ByteRange, ErrorKind, ExtentId, Generation, NeedleId};
+use wire::Fault;
+use wire::node::{Checked, ReadNeedle};
+use wire::records::Chunk;
+
+/// A run of blocks of one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    chunk: usize,
+    first_block: u32,
+    block_count: u32,
+    /// Bytes of the blocks before and after which nothing is asked.
+    from: usize,
+    to: usize,
+    /// It begins at the chunk's first byte; it ends at its last.
+    at_start: bool,
+    at_end: bool,
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<(Piece, Checked), Fault>> + Send>>;
+
+/// Reads a range of a blob in order.
+pub struct Reader {
+    blob: Arc<Blob>,
+    chunks: Arc<[Chunk]>,
+    /// What is still to be asked for.
+    next: ByteRange,
+    /// The chunk that `next.start` is in, and where that chunk begins.
+    chunk: usize,
+    chunk_start: u64,
+    reading: FuturesOrdered<Reading>,
+    /// crc32c of the chunk's bytes so far, while all of it has been read from its first byte on.
+    sum: Option<u32>,
+    failed: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(blob: Arc<Blob>, chunks: Vec<Chunk>, range: ByteRange) -> Self {
+        let total: u64 = chunks.iter().map(|c| c.length).sum();
+        assert!(range.start <= range.end && range.end <= total, "a range is inside its blob");
+        Self {
+            blob,
+            chunks: chunks.into(),
+            next: range,
+            chunk: 0,
+            chunk_start: 0,
+            reading: FuturesOrdered::new(),
+            sum: None,
+            failed: false,
+        }
+    }
+
+    /// The next bytes, never empty; `None` at the end of the range. After an error the reader is spent.
+    ///
+    /// # Errors
+    /// `Corrupt` when a checksum failed on every replica; otherwise why no replica answered.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        assert!(!self.failed, "a failed reader is not asked again");
+        while self.reading.len() < self.blob.config.read_ahead_frames {
+            let Some(piece) = self.plan() else { break };
+            let read = read_piece(Arc::clone(&self.blob), Arc::clone(&self.chunks), piece);
+            self.reading.push_back(Box::pin(read));
+        }
+        let answer = match self.reading.next().await {
+            None => return Ok(None),
+            Some(Ok((piece, checked))) => self.take(piece, checked).map(Some),
+            Some(Err(fault)) => Err(fault),
+        };
+        self.failed = answer.is_err();
+        if let Err(fault) = &answer
+            && fault.kind == ErrorKind::Corrupt
+        {
+            tracing::error!(%fault, "stored bytes are damaged");
+        }
+        answer
+    }
+
+    /// The next run of blocks, at most a frame.
+    fn plan(&mut self) -> Option<Piece> {
+        if self.next.is_empty() {
+            return None;
+        }
+        while self.next.start >= self.chunk_start + self.chunks[self.chunk].length {
+            self.chunk_start += self.chunks[self.chunk].length;
+            self.chunk += 1;
+        }
+        let length = self.chunks[self.chunk].length;
+        let block = BLOCK_BYTES as u64;
+        let start = self.next.start - self.chunk_start;
+        let end = (self.next.end - self.chunk_start).min(length);
+        let first_block = start / block;
+        let blocks_wanted = end.div_ceil(block) - first_block;
+        let block_count = blocks_wanted.min((self.blob.config.frame_bytes_max / BLOCK_BYTES) as u64);
+        let base = first_block * block;
+        let end = end.min(base + block_count * block);
+        self.next.start = self.chunk_start + end;
+        Some(Piece {
+            chunk: self.chunk,
+            first_block: first_block as u32,
+            block_count: block_count as u32,
+            from: (start - base) as usize,
+            to: (end - base) as usize,
+            at_start: start == 0,
+            at_end: end == length,
+        })
+    }
+
+    /// Hands a piece out. Where a chunk is read whole, its blocks together must also be what its record says: blocks
+    /// that fit their own crcs may still be another needle's.
+    fn take(&mut self, piece: Piece, checked: Checked) -> Result<Bytes, Fault> {
+        if piece.at_start {
+            self.sum = Some(0);
+        }
+        let sum = self.sum.map(|before| combine(before, &checked.crcs, checked.bytes.len()));
+        self.sum = sum;
+        let chunk = &self.chunks[piece.chunk];
+        if piece.at_end {
+            self.sum = None;
+            if sum.is_some_and(|sum| sum != chunk.crc32c) {
+                return Err(corrupt(chunk, "its bytes are not those its record names"));
+            }
+        }
+        Ok(checked.bytes.slice(piece.from..piece.to))
+    }
+}
+
+/// Reads and checks a piece from the first replica that has it whole.
+async fn read_piece(blob: Arc<Blob>, chunks: Arc<[Chunk]>, piece: Piece) -> Result<(Piece, Checked), Fault> {
+    let chunk = &chunks[piece.chunk];
+    let mut attempt = 0;
+    loop {
+        let fault = match read_replicas(&blob, chunk, piece).await {
+            Ok(checked) => return Ok((piece, checked)),
+            Err(fault) => fault,
+        };
+        let passing = matches!(fault.kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Unknown);
+        // The extent may have moved since it was located; damage is told at once.
+        blob.forget(ExtentId(chunk.place));
+        if attempt >= RETRIES_MAX || !(passing || (fault.kind == ErrorKind::NotFound && attempt == 0)) {
+            return Err(match fault.kind {
+                // A record names it and it is not there: that is damage, not absence.
+                ErrorKind::NotFound => corrupt(chunk, &format!("it is missing: {}", fault.what)),
+                _ => fault,
+            });
+        }
+        blob.back_off(attempt).await;
+        attempt += 1;
+    }
+}
+
+async fn read_replicas(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Checked, Fault> {
+    let extent = ExtentId(chunk.place);
+    let location = blob.locate(extent).await?;
+    let mut worst: Option<Fault> = None;
+    for (node, disk) in &location.replicas {
+        let call = async {
+            blob.node(*node)?
+                .read(ReadNeedle {
+                    extent,
+                    needle: NeedleId(chunk.needle),
+                    hint: (Generation(chunk.hint_generation), chunk.hint_offset),
+                    length: chunk.length,
+                    first_block: piece.first_block,
+                    block_count: piece.block_count,
+                })
+                .await
+        };
+        match blob.in_time("read", call).await.and_then(|c| check(chunk, piece, c)) {
+            Ok(checked) => return Ok(checked),
+            Err(fault) => {
+                tracing::warn!(%extent, needle = chunk.needle, %node, %disk, %fault, "replica not read");
+                if worst.as_ref().is_none_or(|w| w.kind != ErrorKind::Corrupt) {
+                    worst = Some(fault);
+                }
+            }
+        }
+    }
+    Err(worst.unwrap_or_else(|| Fault::new(ErrorKind::Unavailable, format!("extent {extent} has no replica"))))
+}
+
+/// Whether the bytes are as many as was asked and every block fits its crc.
+fn check(chunk: &Chunk, piece: Piece, checked: Checked) -> Result<Checked, Fault> {
+    let base = u64::from(piece.first_block) * BLOCK_BYTES as u64;
+    let expected = (chunk.length - base).min(u64::from(piece.block_count) * BLOCK_BYTES as u64);
+    if checked.bytes.len() as u64 != expected || checked.crcs.len() != piece.block_count as usize {
+        return Err(corrupt(chunk, &format!("{} bytes came where {expected} were asked", checked.bytes.len())));
+    }
+    for (i, (block, crc)) in checked.bytes.chunks(BLOCK_BYTES).zip(&checked.crcs).enumerate() {
+        if crc32c(block) != *crc {
+            return Err(corrupt(chunk, &format!("block {} fails its crc", u64::from(piece.first_block) + i as u64)));
+        }
+    }
+    Ok(checked)
+}
+
+fn corrupt(chunk: &Chunk, what: &str) -> Fault {
+    let place = format!("extent {:016x}, needle {}", chunk.place, chunk.needle);
+    Fault::new(ErrorKind::Corrupt, format!("{place}: {what}"))
+}

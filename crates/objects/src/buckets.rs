@@ -1,0 +1,233 @@
+//! Buckets: made, found and removed by turns, so that a bucket is never removed while a put may still succeed in it.
+//!
+//! ```text
+//!              CreateBucket            every partition: OpenBucket(n), then BucketOpened(n)
+//!   (no row) ───────────────▶ opening(n) ───────────────────────────────────────────────────▶ open
+//!                                                                                              │ BeginDeleteBucket
+//!              FinishDeleteBucket(n)    every partition: CloseBucket(n) answered "empty"       ▼
+//!   (no row) ◀────────────────────────────────────────────────────────────────────────── deleting(n)
+//!                                                                                              │ one was not empty:
+//!                             open ◀───── CancelDeleteBucket(n) ◀── every partition: OpenBucket(n)
+//! ```
+//! Partitions ignore a lower turn than theirs and the row moves only if it still says `n`, so of two that work on a
+//! bucket only the one with the newest turn gets anywhere. A row that says `opening` or `deleting` while nobody here
+//! works on it was left by a caller that vanished or a process that died: whoever finds it finishes it, a deletion at a
+//! turn of its own. Partitions are reopened before the row says `open`, so `open` needs no second look.
+
+use crate::commands::unexpected;
+use crate::service::Objects;
+use crate::{Caller, ObjectsError};
+use tokio::sync::{Mutex, MutexGuard};
+use types::limits::RETRIES_MAX;
+use types::{AccountId, BucketId, BucketName};
+use wire::index::{Command, Reason};
+use wire::records::answer::Kind as AnswerKind;
+use wire::records::{BucketCopy, BucketRecord};
+
+const OPENING: u32 = 1;
+const OPEN: u32 = 2;
+const DELETING: u32 = 3;
+/// State of a partition's copy that takes puts.
+const COPY_OPEN: u32 = 1;
+
+/// How many bucket changes may be under way at once.
+const TURNS: usize = 64;
+
+/// One change of a bucket at a time in this process: what is found half done while holding the turn is stale.
+pub(crate) struct Turns([Mutex<()>; TURNS]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Turns {
+    async fn take(&self, name: &BucketName) -> MutexGuard<'_, ()> {
+        let at = crc_fast::crc32_iscsi(name.as_str().as_bytes()) as usize % TURNS;
+        self.0[at].lock().await
+    }
+}
+
+/// Whether the directory says that every partition takes puts.
+pub(crate) fn is_open(record: &BucketRecord) -> bool {
+    record.state == OPEN
+}
+
+impl Objects {
+    /// Makes a bucket; `true` when the caller had it already.
+    ///
+    /// # Errors
+    /// `BucketExists` when the name is another account's.
+    pub async fn create_bucket(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<(BucketRecord, bool), ObjectsError> {
+        let _turn = self.turns.take(name).await;
+        for attempt in 0..=RETRIES_MAX {
+            let create = Command::CreateBucket {
+                name: name.clone(),
+                owner: caller.account,
+                region: self.region.clone(),
+            };
+            let error = match self.commands.send(create).await {
+                Ok(AnswerKind::Bucket(answer)) => {
+                    let record = bucket_of(answer.bucket)?;
+                    let existed = answer.existed;
+                    if is_open(&record) {
+                        return Ok((record, existed));
+                    }
+                    if record.state == OPENING {
+                        return Ok((self.finish_opening(name, record).await?, existed));
+                    }
+                    Reason::BucketBusy.into()
+                }
+                Ok(other) => return Err(unexpected(&other)),
+                Err(error) => error,
+            };
+            match error.reason() {
+                Some(Reason::BucketOwned) => return Ok((self.settled(caller, name).await?, true)),
+                Some(Reason::BucketBusy) => {}
+                _ => return Err(error),
+            }
+            // Its deletion was left half done: finished, then the name is free or the bucket is there.
+            match self.settled(caller, name).await {
+                Ok(record) => return Ok((record, true)),
+                Err(e) if e.reason() == Some(Reason::NoSuchBucket) => {}
+                Err(ObjectsError::Denied) => return Err(Reason::BucketExists.into()),
+                Err(e) => return Err(e),
+            }
+            self.pause(attempt).await;
+        }
+        Err(Reason::BucketBusy.into())
+    }
+
+    /// The caller's bucket.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
+    pub async fn head_bucket(&self, caller: &Caller, name: &BucketName) -> Result<BucketRecord, ObjectsError> {
+        self.bucket(caller, name).await
+    }
+
+    /// The caller's buckets, by name.
+    ///
+    /// # Errors
+    /// Faults only.
+    pub async fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketRecord>, ObjectsError> {
+        Ok(self.index.buckets(caller.account).await?)
+    }
+
+    /// Removes an empty bucket.
+    ///
+    /// # Errors
+    /// `BucketNotEmpty`, `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
+    pub async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<(), ObjectsError> {
+        let _turn = self.turns.take(name).await;
+        let record = self.settled(caller, name).await?;
+        if self.delete_at_next_turn(name, AccountId(record.owner)).await? {
+            Ok(())
+        } else {
+            Err(Reason::BucketNotEmpty.into())
+        }
+    }
+
+    /// The bucket's row, whatever its state, when it is the caller's.
+    pub(crate) async fn bucket_row(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<BucketRecord, ObjectsError> {
+        let record = self.index.bucket(name).await??;
+        if record.owner != caller.account.0 {
+            return Err(ObjectsError::Denied);
+        }
+        Ok(record)
+    }
+
+    /// The bucket, open: a change that is under way here is waited for, one that was left half done is finished.
+    pub(crate) async fn settle(&self, caller: &Caller, name: &BucketName) -> Result<BucketRecord, ObjectsError> {
+        let _turn = self.turns.take(name).await;
+        self.settled(caller, name).await
+    }
+
+    /// [`Objects::settle`] for who holds the bucket's turn.
+    async fn settled(&self, caller: &Caller, name: &BucketName) -> Result<BucketRecord, ObjectsError> {
+        for attempt in 0..=RETRIES_MAX {
+            let record = self.bucket_row(caller, name).await?;
+            match record.state {
+                OPENING => return self.finish_opening(name, record).await,
+                DELETING => {
+                    tracing::info!(bucket = %name, turn = record.turn, "finishing a deletion that was left half done");
+                    if self.delete_at_next_turn(name, AccountId(record.owner)).await? {
+                        return Err(Reason::NoSuchBucket.into());
+                    }
+                }
+                _ => return Ok(record),
+            }
+            self.pause(attempt).await;
+        }
+        Err(Reason::BucketBusy.into())
+    }
+
+    /// Every partition opens, then the row says so.
+    async fn finish_opening(&self, name: &BucketName, record: BucketRecord) -> Result<BucketRecord, ObjectsError> {
+        self.open_partitions(&record).await?;
+        let opened = Command::BucketOpened {
+            name: name.clone(),
+            bucket: BucketId(record.bucket),
+            turn: record.turn,
+        };
+        match self.commands.send(opened).await? {
+            AnswerKind::Bucket(answer) => bucket_of(answer.bucket),
+            AnswerKind::Nothing(_) => Ok(BucketRecord { state: OPEN, ..record }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// One pass of the deletion at a turn of its own: whether the bucket is gone; else it is open again.
+    async fn delete_at_next_turn(&self, name: &BucketName, owner: AccountId) -> Result<bool, ObjectsError> {
+        let begin = Command::BeginDeleteBucket {
+            name: name.clone(),
+            owner,
+        };
+        let record = match self.commands.send(begin).await? {
+            AnswerKind::Bucket(answer) => bucket_of(answer.bucket)?,
+            other => return Err(unexpected(&other)),
+        };
+        let (bucket, turn) = (BucketId(record.bucket), record.turn);
+        let empty = match self.commands.send(Command::CloseBucket { bucket, turn }).await? {
+            AnswerKind::Close(answer) => answer.empty,
+            other => return Err(unexpected(&other)),
+        };
+        let name = name.clone();
+        if empty {
+            self.commands.send(Command::FinishDeleteBucket { name, bucket, turn }).await?;
+        } else {
+            self.open_partitions(&record).await?;
+            self.commands.send(Command::CancelDeleteBucket { name, bucket, turn }).await?;
+        }
+        Ok(empty)
+    }
+
+    /// Every partition of the bucket (there is one until partitions split) takes puts from this turn on.
+    async fn open_partitions(&self, record: &BucketRecord) -> Result<(), ObjectsError> {
+        let open = Command::OpenBucket {
+            bucket: BucketId(record.bucket),
+            copy: BucketCopy {
+                turn: record.turn,
+                state: COPY_OPEN,
+                configuration: record.configuration,
+                versioning: record.versioning,
+                owner: record.owner,
+            },
+        };
+        self.commands.send(open).await.map(|_| ())
+    }
+}
+
+fn bucket_of(bucket: Option<BucketRecord>) -> Result<BucketRecord, ObjectsError> {
+    let none = || wire::Fault::new(types::ErrorKind::Fault, "the index answered without the bucket");
+    bucket.ok_or_else(|| none().into())
+}

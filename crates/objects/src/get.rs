@@ -1,0 +1,162 @@
+//! The get of an object: the name, then the bytes.
+
+use crate::service::Objects;
+use crate::{Caller, ObjectsError, Opened};
+use blob::{Blob, Reader};
+use bytes::Bytes;
+use std::sync::Arc;
+use types::{BucketId, BucketName, ByteRange, ErrorKind, ObjectKey, VersionId};
+use wire::Fault;
+use wire::index::Found;
+use wire::records::object_record::Data;
+use wire::records::{Chunk, ObjectRecord};
+
+/// Where an object's bytes are.
+enum Place {
+    /// In the record's own partition: they came with it.
+    Inline(Bytes),
+    /// In needles.
+    Chunks(Vec<Chunk>),
+}
+
+/// Reads an opened object's bytes. Every byte it gives was checked.
+pub struct GetReader {
+    blob: Arc<Blob>,
+    size: u64,
+    range: ByteRange,
+    place: Place,
+    reader: Option<Reader>,
+    done: bool,
+}
+
+impl GetReader {
+    /// Only these bytes; all of them unless called. Before the first [`GetReader::next`].
+    ///
+    /// # Errors
+    /// [`ObjectsError::BadRange`] when it is not inside the object.
+    ///
+    /// # Panics
+    /// When bytes have been read already.
+    pub fn select(&mut self, range: ByteRange) -> Result<(), ObjectsError> {
+        assert!(self.reader.is_none() && !self.done, "the range is set before bytes are read");
+        if range.start > range.end || range.end > self.size {
+            return Err(ObjectsError::BadRange(self.size));
+        }
+        self.range = range;
+        Ok(())
+    }
+
+    /// The range that is read.
+    pub fn range(&self) -> ByteRange {
+        self.range
+    }
+
+    /// The next bytes of the range asked for, never empty; `None` at its end. An error after bytes have been sent can
+    /// only be told by closing the connection. After an error there is nothing more.
+    ///
+    /// # Errors
+    /// Corrupt or unreadable blocks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
+        if self.done || self.range.is_empty() {
+            return Ok(None);
+        }
+        let answer = match &mut self.place {
+            Place::Inline(bytes) => {
+                self.done = true;
+                return Ok(Some(bytes.slice(self.range.start as usize..self.range.end as usize)));
+            }
+            Place::Chunks(chunks) => {
+                let (blob, range) = (&self.blob, self.range);
+                let reader = self.reader.get_or_insert_with(|| blob.get(std::mem::take(chunks), range));
+                reader.next().await
+            }
+        };
+        self.done = !matches!(answer, Ok(Some(_)));
+        Ok(answer?)
+    }
+}
+
+impl Objects {
+    /// Opens the current object of a key, or a version of it. Its bytes are not touched yet.
+    ///
+    /// # Errors
+    /// `NoSuchKey`, `NoSuchVersion`, `NoSuchBucket`; a fault of kind `Corrupt` when the record cannot be true.
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<Opened, ObjectsError> {
+        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
+        // The pages come with the record: asked for later they might be a newer object's.
+        let found = self.index.get(bucket, key, version, true).await??;
+        let place = place(&found).map_err(|what| {
+            tracing::error!(%bucket, ?key, what, "a record is damaged");
+            Fault::new(ErrorKind::Corrupt, format!("record of {key:?} in bucket {bucket}: {what}"))
+        })?;
+        let size = found.record.size;
+        Ok(Opened {
+            record: found.record,
+            reader: GetReader {
+                blob: Arc::clone(&self.blob),
+                size,
+                range: ByteRange { start: 0, end: size },
+                place,
+                reader: None,
+                done: false,
+            },
+        })
+    }
+
+    /// The record of the current object of a key, or of a version of it.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub async fn head(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<ObjectRecord, ObjectsError> {
+        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
+        Ok(self.index.get(bucket, key, version, false).await??.record)
+    }
+}
+
+/// Where the bytes are, once the record agrees with itself: as many as it says, none of them unchecked (I5).
+fn place(found: &Found) -> Result<Place, &'static str> {
+    let size = found.record.size;
+    let chunks = match &found.record.data {
+        None if size == 0 => Vec::new(),
+        None => return Err("it has a size but no bytes"),
+        Some(Data::Inline(inline)) => {
+            let bytes = found.inline.clone().ok_or("its inline bytes are missing")?;
+            if bytes.len() as u64 != size || inline.length as usize != bytes.len() {
+                return Err("its inline bytes are not as many as it says");
+            }
+            if crc_fast::crc32_iscsi(&bytes) != inline.crc32c {
+                return Err("its inline bytes fail their crc");
+            }
+            return Ok(Place::Inline(bytes));
+        }
+        Some(Data::Chunks(chunks)) => chunks.chunks.clone(),
+        Some(Data::Manifest(manifest)) => {
+            let chunks: Vec<Chunk> = found.manifest.iter().flat_map(|p| p.chunks.iter().cloned()).collect();
+            if chunks.len() as u64 != manifest.chunks {
+                return Err("its manifest is not whole");
+            }
+            chunks
+        }
+        Some(Data::Shared(_)) => return Err("it is shared, which this build does not read"),
+    };
+    let total = chunks.iter().try_fold(0u64, |sum, c| sum.checked_add(c.length));
+    if total != Some(size) {
+        return Err("its chunks are not as long as it says");
+    }
+    if chunks.iter().any(|c| c.coded) {
+        return Err("it is coded, which this build does not read");
+    }
+    Ok(Place::Chunks(chunks))
+}

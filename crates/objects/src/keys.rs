@@ -1,0 +1,93 @@
+//! What is done to keys without their bytes: delete, list.
+
+use crate::commands::unexpected;
+use crate::service::Objects;
+use crate::{Caller, ListObjects, ObjectsError};
+use futures_util::{StreamExt, stream};
+use types::limits::DELETE_KEYS_MAX;
+use types::{BucketId, BucketName, ErrorKind, ObjectKey};
+use wire::Fault;
+use wire::index::{Command, ListPage, ListQuery, Precondition};
+use wire::records::DeleteAnswer;
+use wire::records::answer::Kind as AnswerKind;
+
+/// Deletes of one batch under way at once: they share commits, and leave room for others.
+const DELETES_AT_ONCE: usize = 64;
+
+impl Objects {
+    /// Removes an object. Nothing there is an answer, not an error.
+    ///
+    /// # Errors
+    /// [`ObjectsError`]; `PreconditionFailed` when the commit decided so.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        precondition: Precondition,
+    ) -> Result<DeleteAnswer, ObjectsError> {
+        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
+        self.delete_in(caller, (name, bucket), key, &precondition).await
+    }
+
+    /// Removes many objects, each on its own: answers in the order of the keys.
+    ///
+    /// # Errors
+    /// What concerns the bucket or the batch; what concerns one key is in its place.
+    pub async fn delete_many(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        keys: Vec<ObjectKey>,
+    ) -> Result<Vec<Result<DeleteAnswer, ObjectsError>>, ObjectsError> {
+        if keys.len() > DELETE_KEYS_MAX {
+            let what = format!("{} keys in one batch, at most {DELETE_KEYS_MAX}", keys.len());
+            return Err(Fault::new(ErrorKind::Invalid, what).into());
+        }
+        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
+        let unconditional = Precondition::default();
+        let unconditional = &unconditional;
+        // A key named twice is removed once before the other: two commands on one key may be decided in either order,
+        // and both answers are right in either.
+        Ok(stream::iter(keys)
+            .map(|key| async move { self.delete_in(caller, (name, bucket), &key, unconditional).await })
+            .buffered(DELETES_AT_ONCE)
+            .collect()
+            .await)
+    }
+
+    async fn delete_in(
+        &self,
+        caller: &Caller,
+        (name, bucket): (&BucketName, BucketId),
+        key: &ObjectKey,
+        precondition: &Precondition,
+    ) -> Result<DeleteAnswer, ObjectsError> {
+        let delete = || Command::Delete {
+            bucket,
+            key: key.clone(),
+            version: None,
+            precondition: precondition.clone(),
+        };
+        match self.send_in(caller, name, bucket, delete).await? {
+            AnswerKind::Delete(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A page of a bucket's objects: a consistent snapshot.
+    ///
+    /// # Errors
+    /// [`ObjectsError`].
+    pub async fn list(&self, caller: &Caller, query: ListObjects) -> Result<ListPage, ObjectsError> {
+        let bucket = self.bucket(caller, &query.bucket).await?;
+        let page = self.index.list(ListQuery {
+            bucket: BucketId(bucket.bucket),
+            prefix: query.prefix,
+            delimiter: query.delimiter,
+            after: query.after,
+            max: query.max,
+        });
+        Ok(page.await??)
+    }
+}

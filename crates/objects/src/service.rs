@@ -1,0 +1,103 @@
+//! The gateway's object operations: what all of them share.
+
+use crate::buckets::Turns;
+use crate::commands::Commands;
+use crate::{Caller, ObjectsError};
+use blob::Blob;
+use std::sync::Arc;
+use std::time::Duration;
+use types::limits::RETRIES_MAX;
+use types::{BucketId, BucketName, SessionId};
+use wire::index::{Command, Index, Reason};
+use wire::records::BucketRecord;
+use wire::records::answer::Kind as AnswerKind;
+use world::World;
+
+/// What a put, get, list, part means. One a gateway; share it in an `Arc`.
+pub struct Objects {
+    pub(crate) world: World,
+    pub(crate) blob: Arc<Blob>,
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) commands: Commands,
+    pub(crate) turns: Turns,
+    pub(crate) region: String,
+}
+
+impl Objects {
+    /// The operations of `session`. Called inside a runtime: abandoned commands are followed up by a task of it.
+    pub fn new(world: World, blob: Arc<Blob>, index: Arc<dyn Index>, session: SessionId) -> Self {
+        Self {
+            commands: Commands::new(Arc::clone(&index), Arc::clone(&world.clock), session),
+            world,
+            blob,
+            index,
+            turns: Turns::default(),
+            region: "us-east-1".into(),
+        }
+    }
+
+    /// The region that new buckets say they are in.
+    #[must_use]
+    pub fn with_region(mut self, region: impl Into<String>) -> Self {
+        self.region = region.into();
+        self
+    }
+
+    /// Waits for commands whose callers have vanished. Operations under way go on; the caller has drained them before.
+    pub async fn shutdown(&self) {
+        self.commands.shutdown().await;
+    }
+
+    /// Sends the command that `make` makes for the bucket. Where a partition refuses it because the bucket is changing,
+    /// the change is finished first and the command sent anew, as long as it is still the same bucket.
+    pub(crate) async fn send_in(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        bucket: BucketId,
+        make: impl Fn() -> Command + Send,
+    ) -> Result<AnswerKind, ObjectsError> {
+        let mut attempt = 0;
+        loop {
+            let error = match self.commands.send(make()).await {
+                Err(error) if changing(&error) && attempt < RETRIES_MAX => error,
+                answer => return answer,
+            };
+            attempt += 1;
+            self.pause(attempt).await;
+            let now = self.settle(caller, name).await?;
+            if BucketId(now.bucket) != bucket {
+                return Err(error_of_gone_bucket(&error));
+            }
+        }
+    }
+
+    pub(crate) async fn pause(&self, attempt: u32) {
+        self.world.clock.sleep(Duration::from_millis(1 << attempt.min(6))).await;
+    }
+
+    /// The caller's bucket, open.
+    pub(crate) async fn bucket(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<BucketRecord, ObjectsError> {
+        let record = self.bucket_row(caller, name).await?;
+        if crate::buckets::is_open(&record) {
+            return Ok(record);
+        }
+        self.settle(caller, name).await
+    }
+}
+
+/// Whether a partition refused because of the bucket's state, which may be about to change.
+fn changing(error: &ObjectsError) -> bool {
+    matches!(error.reason(), Some(Reason::BucketBusy | Reason::NoSuchBucket))
+}
+
+fn error_of_gone_bucket(error: &ObjectsError) -> ObjectsError {
+    match error.reason() {
+        Some(_) => Reason::NoSuchBucket.into(),
+        None => error.clone(),
+    }
+}
