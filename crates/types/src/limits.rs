@@ -20,6 +20,14 @@ pub const PRESIGN_SECONDS_MAX: u64 = 7 * 24 * 3600;
 pub const CLOCK_SKEW_MS_MAX: u64 = 15 * 60 * 1000;
 /// Largest XML document accepted in a request body.
 pub const XML_BYTES_MAX: usize = 2 << 20;
+/// Smallest aws-chunked frame but the last (S3).
+pub const AWS_CHUNK_BYTES_MIN: u64 = 8192;
+/// Longest line of aws-chunked framing, or of its trailer.
+pub const AWS_CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// How long a body may keep us waiting for [`BODY_STALL_BYTES_MIN`] more bytes.
+pub const BODY_STALL_MS: u64 = 30_000;
+/// What buys a body another [`BODY_STALL_MS`].
+pub const BODY_STALL_BYTES_MIN: u64 = 4096;
 /// Request line and headers together.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 

@@ -5,17 +5,21 @@
 //! the length, the payload's SHA-256 or every frame's signature, the trailer's. Bytes of a signed frame flow on before
 //! the frame's signature is checked, at its end; nothing is named until the body has ended well.
 //!
-//! Memory: one piece as it came from the connection and one line of [`LINE_BYTES_MAX`], whatever the sizes of frames.
+//! Memory: one piece as it came from the connection and one line of framing, whatever the sizes of frames.
 //! Checksums (`x-amz-checksum-*`) are parsed here and compared in `objects`.
 
 mod aws_chunked;
 mod pace;
+mod plain;
 mod plan;
 mod refusal;
 mod stream;
+mod trailer;
+
+#[cfg(test)]
+mod tests;
 
 pub use auth::ChunkSigning;
-pub use aws_chunked::LINE_BYTES_MAX;
 pub(crate) use plan::parse_checksum;
 pub use plan::{BodyPlan, plan, strip_aws_chunked};
 pub use refusal::{BodyRefusal, RefusalSlot};
