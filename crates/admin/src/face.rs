@@ -6,11 +6,15 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tower::ServiceExt;
 use wire::node::Node;
+
+/// A page of metrics is far below.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// Says whether the store can serve a write now, and if not, why.
 pub struct Readiness {
@@ -87,13 +91,22 @@ impl Admin {
     }
 
     /// Answers one request whose path begins with `/-/`. Bodies of requests are not read.
-    pub async fn handle(&self, method: http::Method, uri: http::Uri) -> Response<Body> {
+    pub async fn answer(&self, method: http::Method, uri: http::Uri) -> Response<Bytes> {
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
-        match self.router.clone().oneshot(request).await {
+        let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
+        };
+        let (parts, body) = response.into_parts();
+        match axum::body::to_bytes(body, ANSWER_BYTES_MAX).await {
+            Ok(bytes) => Response::from_parts(parts, bytes),
+            Err(_) => {
+                let mut response = Response::new(Bytes::from_static(b"the answer is too long\n"));
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                response
+            }
         }
     }
 }

@@ -1,0 +1,41 @@
+//! `cairn check DIR`.
+
+use crate::roles;
+use admin::check::{Report, run};
+use anyhow::bail;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use world::real::RealDisk;
+use world::{Disk, Exec, Overlay, World};
+
+/// Prints every damage with its place, then the sums; fails when there is any.
+pub fn main(dir: &Path) -> anyhow::Result<ExitCode> {
+    if !dir.join("superblock").exists() {
+        bail!("{} is not a store: it has no superblock", dir.display());
+    }
+    // Recovery writes; through the overlay what it writes is dropped with the process.
+    let disk: Arc<dyn Disk> = Arc::new(Overlay::new(Arc::new(RealDisk::open(dir)?)));
+    let world = World { exec: Exec::Inline, ..World::real() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let roles = roles::open(&world, disk).await?;
+        let mut report = run(&*roles.node, &*roles.control, &*roles.index).await?;
+        report.damage.extend(roles.report.damage.iter().cloned());
+        anyhow::Ok(report)
+    })?;
+    print(&report);
+    Ok(if report.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[allow(clippy::print_stdout, reason = "this command's answer")]
+fn print(report: &Report) {
+    for damage in &report.damage {
+        println!("DAMAGE {damage}");
+    }
+    println!(
+        "{} extents, {} needles ({} bytes), {} objects, {} parts, {} blobs of garbage, {} orphans",
+        report.extents, report.needles, report.needle_bytes, report.objects, report.parts, report.garbage, report.orphans
+    );
+    println!("{}", if report.damage.is_empty() { "clean" } else { "DAMAGED" });
+}

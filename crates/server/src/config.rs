@@ -1,0 +1,163 @@
+//! What an operator may set: one TOML file, and flags and `CAIRN_*` variables of the same names.
+//!
+//! A flag goes before its variable, a variable before the file, the file before the default. Unknown fields are refused.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use types::AccountId;
+
+/// Settings of `cairn server`, as flags.
+#[derive(Args, Debug, Default)]
+pub struct Flags {
+    /// The store's directory; made on the first start.
+    pub dir: PathBuf,
+    /// Where to listen [default: 127.0.0.1:9000].
+    #[arg(long, env = "CAIRN_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// A TOML file with settings of the same names.
+    #[arg(long, env = "CAIRN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Domain under which buckets are host names: bucket `b` is `b.DOMAIN` too.
+    #[arg(long, env = "CAIRN_DOMAIN")]
+    pub domain: Option<String>,
+    /// Region that requests must be signed for [default: us-east-1].
+    #[arg(long, env = "CAIRN_REGION")]
+    pub region: Option<String>,
+    /// Certificate chain in PEM; serves TLS.
+    #[arg(long, env = "CAIRN_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, env = "CAIRN_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// What to log, e.g. `info` or `warn,s3=debug` [default: info].
+    #[arg(long, env = "CAIRN_LOG")]
+    pub log: Option<String>,
+}
+
+/// The file's fields.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    domain: Option<String>,
+    region: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    log: Option<String>,
+    #[serde(default)]
+    access_keys: Vec<FileKey>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct FileKey {
+    access_key: String,
+    secret_key: String,
+    /// The account it belongs to; 1, the root account, by default.
+    account: Option<u64>,
+}
+
+/// A configured access key.
+#[derive(Clone)]
+pub struct ConfiguredKey {
+    /// Its public name.
+    pub access_key: String,
+    /// What signs.
+    pub secret_key: String,
+    /// Whose it is.
+    pub account: AccountId,
+}
+
+/// Settings, settled.
+pub struct Config {
+    /// The store's directory.
+    pub dir: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Domain of virtual-host style.
+    pub domain: Option<String>,
+    /// Region.
+    pub region: String,
+    /// Certificate and key files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Log filter.
+    pub log: String,
+    /// Access keys beside the root key.
+    pub access_keys: Vec<ConfiguredKey>,
+}
+
+impl Config {
+    /// Settles flags (variables are already in them) and the file.
+    pub fn settle(flags: Flags) -> anyhow::Result<Self> {
+        let file = match &flags.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let tls = match (flags.tls_cert.or(file.tls_cert), flags.tls_key.or(file.tls_key)) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => bail!("tls_cert and tls_key go together: only one of them is set"),
+        };
+        let mut access_keys = Vec::new();
+        for key in file.access_keys {
+            check_key(&key.access_key, &key.secret_key)?;
+            let account = AccountId(key.account.unwrap_or(AccountId::ROOT.0));
+            if access_keys.iter().any(|k: &ConfiguredKey| k.access_key == key.access_key) {
+                bail!("access key {} is there twice", key.access_key);
+            }
+            access_keys.push(ConfiguredKey { access_key: key.access_key, secret_key: key.secret_key, account });
+        }
+        Ok(Self {
+            dir: flags.dir,
+            listen: flags.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
+            domain: flags.domain.or(file.domain).map(|d| d.to_ascii_lowercase()),
+            region: flags.region.or(file.region).unwrap_or_else(|| "us-east-1".to_owned()),
+            tls,
+            log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            access_keys,
+        })
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the operator's file, before there is a world")]
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("configuration file {}", path.display()))
+}
+
+/// Refuses keys that no client could sign with.
+pub fn check_key(access_key: &str, secret_key: &str) -> anyhow::Result<()> {
+    let name_ok = (3..=128).contains(&access_key.len())
+        && access_key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+    if !name_ok {
+        bail!("an access key is 3 to 128 of letters, digits, '-', '_', '.' and '@'");
+    }
+    if secret_key.len() < 8 || secret_key.len() > 256 {
+        bail!("the secret key of {access_key} is not 8 to 256 bytes long");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        assert!(toml::from_str::<File>("listen = \"127.0.0.1:1\"").is_ok());
+        assert!(toml::from_str::<File>("lisen = \"127.0.0.1:1\"").is_err());
+        let keys = "[[access_keys]]\naccess_key = \"abc\"\nsecret_key = \"12345678\"\n";
+        assert_eq!(toml::from_str::<File>(keys).unwrap().access_keys.len(), 1);
+    }
+
+    #[test]
+    fn defaults_and_pairs() {
+        let c = Config::settle(Flags { dir: "d".into(), ..Flags::default() }).unwrap();
+        assert_eq!((c.listen.port(), c.region.as_str()), (9000, "us-east-1"));
+        assert!(Config::settle(Flags { dir: "d".into(), tls_cert: Some("c".into()), ..Flags::default() }).is_err());
+        assert!(check_key("ab", "12345678").is_err() && check_key("abc", "short").is_err());
+    }
+}

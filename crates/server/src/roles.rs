@@ -1,0 +1,72 @@
+//! Which roles run here and what each is handed. No logic: only the order in which things open and close.
+//!
+//! ```text
+//!   data directory ─▶ node ─┬─▶ control ─▶ blob ─▶ objects ─▶ (faces)
+//!        └─ journal ─▶ store ┴─▶ index ──────────────┘
+//! ```
+
+use anyhow::Context;
+use blob::Blob;
+use control::ControlPlane;
+use extent::{DataDir, DataDirConfig, RecoveryReport};
+use index::IndexRole;
+use node::LocalNode;
+use objects::Objects;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::{Embedded, Store};
+use types::{NodeId, StampId};
+use wire::control::Control;
+use wire::index::Index;
+use wire::node::Node;
+use world::{Disk, World};
+
+/// The only node of a store that is one process.
+const NODE: NodeId = NodeId(1);
+
+/// Everything below the faces, open.
+pub struct Roles {
+    /// Serves extents.
+    pub node: Arc<LocalNode>,
+    /// Grants extents and sessions.
+    pub control: Arc<ControlPlane>,
+    /// Decides commands.
+    pub index: Arc<IndexRole>,
+    /// The index's engine.
+    pub store: Arc<Embedded>,
+    /// What recovery found.
+    pub report: RecoveryReport,
+}
+
+/// Opens a directory and what serves it; recovers what a crash left.
+pub async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
+    let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
+    let journal = opened.dir.journal();
+    let store = Arc::new(Embedded::open(world, disk, journal, opened.batches).context("the index")?);
+    let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
+    let engine: Arc<dyn Store> = store.clone();
+    let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];
+    let control = Arc::new(ControlPlane::open(world.clone(), engine.clone(), nodes).await.context("the control plane")?);
+    let index = Arc::new(IndexRole::open(world.clone(), engine, StampId::FIRST).await.context("the index")?);
+    Ok(Roles { node, control, index, store, report: opened.report })
+}
+
+impl Roles {
+    /// A gateway's life over them: a session of its own, all earlier ones ended.
+    pub async fn gateway(&self, world: &World) -> anyhow::Result<Arc<Objects>> {
+        let session = self.control.begin_session("local").await.context("a session")?;
+        self.index.end_sessions_below(session).await.context("ending earlier sessions")?;
+        let control: Arc<dyn Control> = self.control.clone();
+        let index: Arc<dyn Index> = self.index.clone();
+        let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]);
+        let blob = Arc::new(Blob::new(world.clone(), control, nodes, session));
+        Ok(Arc::new(Objects::new(world.clone(), blob, index, session)))
+    }
+
+    /// Drains and checkpoints, top down.
+    pub async fn shutdown(&self) {
+        self.index.shutdown().await;
+        self.store.shutdown().await;
+        self.node.shutdown().await;
+    }
+}
