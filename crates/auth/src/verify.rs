@@ -43,6 +43,7 @@ pub fn verify(parts: &Parts, keys: &dyn KeyStore, region: &str, now_ms: u64) -> 
     let mut query = uri::parse_query(parts.uri.query().unwrap_or("")).ok_or(AuthError::InvalidUri)?;
     let path = uri::decode(parts.uri.path().as_bytes()).ok_or(AuthError::InvalidUri)?;
     let claim = Claim::read(&parts.headers, &query, region)?;
+    check_authority(parts)?;
     let presigned = claim.expires_seconds.is_some();
     if parts.headers.contains_key("x-amz-security-token") || named(&query, "X-Amz-Security-Token").is_some() {
         return Err(AuthError::InvalidToken);
@@ -149,6 +150,17 @@ fn payload_text(headers: &HeaderMap, query: &[QueryPair], presigned: bool) -> Re
 
 fn named<'a>(query: &'a [QueryPair], name: &str) -> Option<&'a QueryPair> {
     query.iter().find(|p| p.name == name.as_bytes())
+}
+
+/// The signature covers the Host header; a host in the request line must not be able to mean another.
+fn check_authority(parts: &Parts) -> Result<(), AuthError> {
+    let host = parts.headers.get(HOST).map(|v| v.as_bytes());
+    match parts.uri.authority() {
+        Some(authority) if host != Some(authority.as_str().as_bytes()) => Err(AuthError::InvalidRequest(
+            "The request line and the Host header name different hosts".to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Every header that means something to S3 must be under the signature, or anyone on the way could add one.

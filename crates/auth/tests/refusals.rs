@@ -338,6 +338,26 @@ fn headers_added_on_the_way_are_refused() {
 }
 
 #[test]
+fn the_request_line_cannot_name_another_host() {
+    let mut parts = signed();
+    parts.uri = "http://h/b/k?x=1".parse().unwrap();
+    at(&parts, NOW_MS).unwrap();
+    for other in [
+        "http://bucket.h/b/k?x=1",
+        "http://h:80/b/k?x=1",
+        "http://u@h/b/k?x=1",
+    ] {
+        parts.uri = other.parse().unwrap();
+        assert!(
+            matches!(refusal(&parts), AuthError::InvalidRequest(m) if m.contains("Host")),
+            "{other}"
+        );
+    }
+    parts.headers.remove("host");
+    assert!(matches!(refusal(&parts), AuthError::InvalidRequest(_)));
+}
+
+#[test]
 fn payload_forms() {
     let mut none = signed();
     none.headers.remove("x-amz-content-sha256");
