@@ -53,6 +53,17 @@ const REFUSED_PREFIXES: &[&str] = &[
     "x-amz-tagging",
 ];
 
+/// Read as one value wherever they are read: given twice, one of the two would be ignored.
+const SINGLE: &[&str] = &[
+    "content-md5",
+    "content-type",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "range",
+];
+
 fn reads(operation: Operation) -> bool {
     ["Get", "Head", "List"]
         .iter()
@@ -64,6 +75,7 @@ fn reads(operation: Operation) -> bool {
 /// # Errors
 /// NotImplemented naming the header, or the code that S3 has for a bad value.
 pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountId) -> Result<(), Error> {
+    single(headers)?;
     for name in headers
         .keys()
         .map(http::HeaderName::as_str)
@@ -79,6 +91,30 @@ pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountI
     canned_acl(headers)?;
     storage_class(headers)?;
     ownership(headers)
+}
+
+fn single(headers: &HeaderMap) -> Result<(), Error> {
+    let is_single = |name: &str| {
+        SINGLE.contains(&name) || (name.starts_with("x-amz-") && !name.starts_with("x-amz-meta-"))
+    };
+    let twice = headers
+        .keys()
+        .find(|n| is_single(n.as_str()) && headers.get_all(*n).iter().nth(1).is_some());
+    match twice {
+        None => Ok(()),
+        Some(name) => {
+            let values: Vec<_> = headers
+                .get_all(name)
+                .iter()
+                .map(|v| String::from_utf8_lossy(v.as_bytes()))
+                .collect();
+            Err(Error::argument(
+                name.as_str(),
+                &values.join(","),
+                "A header was given more than once",
+            ))
+        }
+    }
 }
 
 fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -138,6 +174,25 @@ fn ownership(headers: &HeaderMap) -> Result<(), Error> {
 mod tests {
     use super::*;
     use http::HeaderName;
+
+    #[test]
+    fn no_second_value_is_ignored() {
+        for (name, code) in [
+            ("x-amz-acl", Some(Code::InvalidArgument)),
+            ("if-none-match", Some(Code::InvalidArgument)),
+            ("range", Some(Code::InvalidArgument)),
+            ("x-amz-meta-a", None),
+            ("accept", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(name, "private".parse().unwrap());
+            headers.append(name, "*".parse().unwrap());
+            let got = check(Operation::PutObject, &headers, AccountId::ROOT)
+                .err()
+                .map(|e| e.code());
+            assert_eq!(got, code, "{name}");
+        }
+    }
 
     #[test]
     fn rules() {

@@ -13,6 +13,7 @@ mod checksum;
 mod condition;
 mod error;
 mod headers;
+mod hoist;
 mod metadata;
 mod operation;
 mod owner;

@@ -1,6 +1,7 @@
 //! A query string, decoded.
 
 use crate::error::{Code, Error};
+use std::collections::BTreeSet;
 
 /// Names and values in the order given. A name without `=` has an empty value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,9 +16,11 @@ impl Query {
     pub(crate) fn parse(raw: &str) -> Result<Self, Error> {
         let text = |bytes| String::from_utf8(bytes).map_err(|_| Error::new(Code::InvalidURI));
         let mut pairs: Vec<(String, String)> = Vec::new();
+        // A query may hold tens of thousands of names, from somebody we do not know yet.
+        let mut seen = BTreeSet::new();
         for pair in auth::uri::parse_query(raw).ok_or(Code::InvalidURI)? {
             let (name, value) = (text(pair.name)?, text(pair.value)?);
-            if pairs.iter().any(|(n, _)| *n == name) {
+            if !seen.insert(name.clone()) {
                 return Err(Error::argument(
                     &name,
                     &value,

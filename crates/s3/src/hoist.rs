@@ -1,0 +1,93 @@
+//! `x-amz-*` headers that travel in the query.
+//!
+//! Some clients put the headers of a presigned request into its query, so that whoever uses the link need not send them;
+//! S3 takes them as the headers they are. Left aside, a link made to encrypt would store in the clear.
+
+use crate::error::{Code, Error};
+use crate::query::Query;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Say how the link is signed, or what the client would have computed; they ask nothing of the answer.
+const NOT_HEADERS: &[&str] = &[
+    "x-amz-algorithm",
+    "x-amz-content-sha256",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+    "x-amz-user-agent",
+];
+
+/// Moves them to where they are read. The signature must have been checked before: it covers the query as it came.
+///
+/// # Errors
+/// InvalidArgument when a header is there already and says something else, or when the value cannot be a header's.
+pub(crate) fn hoist(query: &Query, headers: &mut HeaderMap) -> Result<(), Error> {
+    for name in query.names() {
+        let lower = name.to_ascii_lowercase();
+        if !lower.starts_with("x-amz-") || NOT_HEADERS.contains(&lower.as_str()) {
+            continue;
+        }
+        let text = query.get(name).unwrap_or_default();
+        let invalid = |why: &'static str| Error::argument(name, text, why);
+        let header =
+            HeaderName::try_from(lower.as_str()).map_err(|_| invalid(Code::InvalidArgument.message()))?;
+        let value = HeaderValue::from_str(text).map_err(|_| invalid(Code::InvalidArgument.message()))?;
+        match headers.get(&header) {
+            Some(there) if *there != value => {
+                return Err(invalid(
+                    "A header and a query parameter of one name have different values",
+                ));
+            }
+            Some(_) => {}
+            None => drop(headers.insert(header, value)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hoisted(query: &str, headers: &[(&'static str, &'static str)]) -> Result<HeaderMap, Code> {
+        let mut headers: HeaderMap = headers
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect();
+        hoist(&Query::parse(query).unwrap(), &mut headers).map_err(|e| e.code())?;
+        Ok(headers)
+    }
+
+    #[test]
+    fn what_asks_something_becomes_a_header() {
+        let headers = hoisted(
+            "X-Amz-Algorithm=A&X-Amz-Credential=C&X-Amz-Date=D&X-Amz-Expires=1&X-Amz-SignedHeaders=host\
+             &X-Amz-Signature=S&x-id=PutObject&prefix=p&x-amz-server-side-encryption=AES256&X-Amz-Meta-A=1+2",
+            &[("x-amz-acl", "private")],
+        )
+        .unwrap();
+        assert_eq!(headers.len(), 3);
+        assert_eq!(headers["x-amz-server-side-encryption"], "AES256");
+        assert_eq!(headers["x-amz-meta-a"], "1 2");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let there = [("x-amz-acl", "private")];
+        assert!(hoisted("x-amz-acl=private", &there).is_ok());
+        for query in [
+            "x-amz-acl=public-read",
+            "X-Amz-Acl=public-read",
+            "x-amz-acl=private&X-Amz-Acl=public-read",
+        ] {
+            assert_eq!(hoisted(query, &there), Err(Code::InvalidArgument), "{query}");
+        }
+        for query in ["x-amz-meta-a=%0a", "x-amz-meta-%0a=1", "x-amz-meta-%C3%A9=1"] {
+            assert_eq!(hoisted(query, &[]), Err(Code::InvalidArgument), "{query}");
+        }
+    }
+}
