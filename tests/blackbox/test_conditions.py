@@ -1,0 +1,81 @@
+"""Conditional reads and writes."""
+
+import concurrent.futures
+import datetime
+
+import pytest
+from expecting import refused
+
+HOUR = datetime.timedelta(hours=1)
+
+
+def test_write_only_what_is_not_there(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch="*")
+    with refused("PreconditionFailed", 412):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"second" * 50_000, IfNoneMatch="*")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"first"
+    s3.delete_object(Bucket=bucket, Key="k")
+    s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfNoneMatch="*")
+
+
+def test_write_only_over_what_was_read(s3, bucket):
+    first = s3.put_object(Bucket=bucket, Key="k", Body=b"first")["ETag"]
+    second = s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfMatch=first)["ETag"]
+    with refused("PreconditionFailed", 412):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=first)
+    assert s3.get_object(Bucket=bucket, Key="k")["ETag"] == second
+    with refused("NoSuchKey", 404):
+        s3.put_object(Bucket=bucket, Key="absent", Body=b"x", IfMatch=first)
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 300_000])
+def test_of_many_who_claim_a_name_one_wins(s3, bucket, size):
+    def claim(n):
+        try:
+            s3.put_object(Bucket=bucket, Key="lock", Body=b"%04d" % n * (size // 4), IfNoneMatch="*")
+            return n
+        except s3.exceptions.ClientError as e:
+            assert e.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict"), e.response
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        winners = [n for n in pool.map(claim, range(32)) if n is not None]
+    assert len(winners) == 1
+    assert s3.get_object(Bucket=bucket, Key="lock")["Body"].read() == b"%04d" % winners[0] * (size // 4)
+
+
+def test_complete_an_upload_only_when_the_name_is_free(s3, bucket):
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"p")["ETag"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"taken")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part}]}
+    with refused("PreconditionFailed", 412):
+        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
+    s3.delete_object(Bucket=bucket, Key="k")
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"p"
+
+
+@pytest.mark.parametrize("operation", ["get_object", "head_object"])
+def test_conditional_reads(s3, bucket, operation):
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]
+    modified = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
+    read = getattr(s3, operation)
+    ask = {"Bucket": bucket, "Key": "k"}
+    assert read(IfMatch=etag, **ask)["ETag"] == etag
+    assert read(IfNoneMatch='"0123456789abcdef0123456789abcdef"', **ask)["ETag"] == etag
+    assert read(IfModifiedSince=modified - HOUR, **ask)["ETag"] == etag
+    assert read(IfUnmodifiedSince=modified + HOUR, **ask)["ETag"] == etag
+    failed = "PreconditionFailed" if operation == "get_object" else "412"
+    with refused(failed, 412):
+        read(IfMatch='"0123456789abcdef0123456789abcdef"', **ask)
+    with refused(failed, 412):
+        read(IfUnmodifiedSince=modified - HOUR, **ask)
+    with refused("304", 304):
+        read(IfNoneMatch=etag, **ask)
+    with refused("304", 304):
+        read(IfModifiedSince=modified, **ask)
+    # RFC 9110: where both are given, the tag decides.
+    assert read(IfMatch=etag, IfUnmodifiedSince=modified - HOUR, **ask)["ETag"] == etag
+    with refused("304", 304):
+        read(IfNoneMatch=etag, IfModifiedSince=modified - HOUR, **ask)
