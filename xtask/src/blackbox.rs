@@ -35,7 +35,10 @@ fn python(repo: &Repo, binary: PathBuf) -> Result<Command> {
         .env("CAIRN_TEST_DIR", repo.target("test-data"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONUNBUFFERED", "1")
-        .env("PYTHONPATH", repo.root().join("tests"));
+        .env(
+            "PYTHONPATH",
+            std::env::join_paths(["tests", "tests/crash"].map(|d| repo.root().join(d)))?,
+        );
     if let Some(bin) = python.parent() {
         let path = std::env::var("PATH").unwrap_or_default();
         c.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", bin.display()));
@@ -55,11 +58,17 @@ pub(crate) fn clients(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     stage::run(c)
 }
 
-/// SIGKILLs and power cuts under load.
+/// SIGKILLs and power cuts under load, after the harness has shown that it sees losses.
 pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
-    let mut c = python(repo, binary(repo))?;
-    c.arg("tests/crash/run.py").args(arguments);
-    stage::run(c)
+    let mut harness = python(repo, binary(repo))?;
+    harness.args(["-m", "pytest", "--config-file", "tests/pytest.ini", "tests/crash/test_harness.py"]);
+    let mut counts = stage::run(harness)?;
+    if counts.failed == 0 {
+        let mut c = python(repo, binary(repo))?;
+        c.arg("tests/crash/run.py").args(arguments);
+        counts += stage::run(c)?;
+    }
+    Ok(counts)
 }
 
 /// The same with one sync left out of the binary: it must be found out.
