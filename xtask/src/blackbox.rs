@@ -61,7 +61,13 @@ pub(crate) fn clients(repo: &Repo, arguments: &[String]) -> Result<Counts> {
 /// SIGKILLs and power cuts under load, after the harness has shown that it sees losses.
 pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     let mut harness = python(repo, binary(repo))?;
-    harness.args(["-m", "pytest", "--config-file", "tests/pytest.ini", "tests/crash/test_harness.py"]);
+    harness.args([
+        "-m",
+        "pytest",
+        "--config-file",
+        "tests/pytest.ini",
+        "tests/crash/test_harness.py",
+    ]);
     let mut counts = stage::run(harness)?;
     if counts.failed == 0 {
         let mut c = python(repo, binary(repo))?;
