@@ -1,1 +1,40 @@
-//! The disk: journal, extents of needles.
+//! The disk: a data directory with its journal and its extents of needles; append, read, seal, recover, walk.
+//!
+//! Not here: placement, replication, who may write (the node and the control plane know), the index (it writes its log's
+//! batches through [`Journal`]). No async: what runs in the background runs in `world::Exec` loops.
+//!
+//! ```text
+//!   append (small) ─▶ extent file, page cache ─┐
+//!        (large) ──▶ extent file, synced ──────┼─▶ journal: one write + one fdatasync for all that wait
+//!   index batch ───────────────────────────────┘        │
+//!   checkpoint: extents synced, table written ──────────┴─▶ released: the ring goes round
+//! ```
+//! docs/formats/{superblock,journal,extent,needle}.md are the bytes.
+
+mod append;
+mod ballast;
+mod dir;
+mod error;
+mod extent;
+mod fields;
+mod footer;
+mod journal;
+mod needle;
+mod open;
+mod read;
+mod replay;
+mod sizes;
+mod superblock;
+mod table;
+mod walk;
+
+pub use append::LargeAppend;
+pub use dir::DataDir;
+pub use error::ExtentError;
+pub use extent::{Appended, Status};
+pub use journal::{Consumer, Done, Journal, JournalStats, LogBatch, Lost, RecordType};
+pub use needle::Head;
+pub use open::{DataDirConfig, Opened, RecoveryReport};
+pub use read::Read;
+pub use superblock::Superblock;
+pub use walk::Walked;

@@ -15,6 +15,9 @@ pub enum Exec {
     Inline,
 }
 
+/// Where a loop's jobs are put; the loop ends once every clone is gone.
+pub type JobSender<J> = mpsc::Sender<J>;
+
 /// The body of a serial loop.
 pub trait Loop<J>: Send + 'static {
     /// Does the jobs, in order; leaves `jobs` empty. May block.
@@ -42,7 +45,7 @@ impl Exec {
         queue_max: usize,
         batch_max: usize,
         mut body: impl Loop<J>,
-    ) -> (mpsc::Sender<J>, LoopEnd) {
+    ) -> (JobSender<J>, LoopEnd) {
         let (tx, mut rx) = mpsc::channel(queue_max);
         let end: Pin<Box<dyn Future<Output = ()> + Send>> = match self {
             Self::Threads => {

@@ -15,7 +15,7 @@ pub mod suite;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, Space};
-pub use exec::{Exec, Loop, LoopEnd};
+pub use exec::{Exec, JobSender, Loop, LoopEnd};
 pub use net::{Listener, Net, Stream};
 pub use overlay::Overlay;
 pub use rng::Rng;

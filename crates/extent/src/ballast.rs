@@ -1,0 +1,57 @@
+//! The ballast: room kept back in a file, so that a full disk can still delete, seal and let its index grow.
+//!
+//! New data stops while as much as half the ballast is still free (`DataDir::headroom`). What eats that too is the index and
+//! the tables; then the ballast is given back a quarter at a time, and taken again once the disk has room.
+
+use std::io;
+use world::Disk;
+
+const NAME: &str = "ballast";
+
+/// Makes it. Without room for all of it there is none: it is taken when there is.
+pub(crate) fn create(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+    let file = match disk.create(NAME) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => disk.open(NAME)?,
+        other => other?,
+    };
+    match file.allocate(0, bytes.max(1)) {
+        Err(e) if e.kind() != io::ErrorKind::StorageFull => Err(e),
+        _ => file.sync_data(),
+    }
+}
+
+/// Gives a quarter of what is left back.
+pub(crate) fn shrink(disk: &dyn Disk) -> io::Result<()> {
+    let file = match disk.open(NAME) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let len = file.len()?;
+    if len > 0 {
+        // The last megabyte at once.
+        file.set_len(if len > 1 << 20 { len / 4 * 3 } else { 0 })?;
+        file.sync_data()?;
+        tracing::warn!(left = file.len()?, "the disk is full: ballast given back");
+    }
+    Ok(())
+}
+
+/// Shrinks or grows it by what is free now. `whole` is its full length.
+pub(crate) fn tend(disk: &dyn Disk, whole: u64) -> io::Result<()> {
+    let free = disk.space()?.free;
+    if free < whole / 8 {
+        return shrink(disk);
+    }
+    if !disk.exists(NAME)? {
+        return create(disk, whole);
+    }
+    let file = disk.open(NAME)?;
+    let len = file.len()?;
+    if len < whole && free > 2 * whole + (whole - len) {
+        match file.allocate(len, whole - len) {
+            Err(e) if e.kind() != io::ErrorKind::StorageFull => return Err(e),
+            _ => file.sync_data()?,
+        }
+    }
+    Ok(())
+}

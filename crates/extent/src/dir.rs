@@ -1,0 +1,349 @@
+//! A data directory: one disk's superblock, journal, extents and ballast, opened by one process at a time.
+//!
+//! Everything here may block on the disk, but for [`DataDir::append`], which writes to the page cache, and what only asks.
+
+use crate::extent::{self, BODY_OFFSET, Extent, State, Status};
+use crate::journal::{Consumer, Done, Journal, RecordType, Urgency};
+use crate::superblock::Superblock;
+use crate::table::{self, Row, Table};
+use crate::{ExtentError, ballast, footer};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use types::{DiskId, Epoch, ExtentId, Generation, JournalSeq};
+use world::{Disk, DiskLock, Rng, Space};
+
+/// Open extent files kept, beside those that are written.
+const OPEN_FILES_MAX: usize = 512;
+
+/// An open data directory. Cheap to clone; the lock is let go with the last clone.
+#[derive(Clone)]
+pub struct DataDir(Arc<Open>);
+
+pub(crate) struct Open {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) superblock: Superblock,
+    pub(crate) journal: Journal,
+    pub(crate) consumer: Consumer,
+    pub(crate) extents: RwLock<BTreeMap<ExtentId, Arc<Extent>>>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) lock: Box<dyn DiskLock>,
+    /// Held while an extent is made.
+    pub(crate) making: Mutex<()>,
+    /// Held during a checkpoint; whether the last one's table could not be written.
+    pub(crate) checkpointing: Mutex<bool>,
+    pub(crate) tokens: AtomicU64,
+}
+
+impl DataDir {
+    pub(crate) fn from_open(open: Open) -> Self {
+        Self(Arc::new(open))
+    }
+
+    /// Whose directory.
+    pub fn disk_id(&self) -> DiskId {
+        self.0.superblock.disk
+    }
+
+    /// What it is.
+    pub fn superblock(&self) -> &Superblock {
+        &self.0.superblock
+    }
+
+    /// Its journal.
+    pub fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.0.disk
+    }
+
+    pub(crate) fn next_token(&self) -> u64 {
+        self.0.tokens.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn extent(&self, id: ExtentId) -> Result<Arc<Extent>, ExtentError> {
+        let extents = self.0.extents.read().expect("no panic under this lock");
+        extents.get(&id).cloned().ok_or(ExtentError::NoExtent(id))
+    }
+
+    /// One extent.
+    ///
+    /// # Errors
+    /// [`ExtentError::NoExtent`].
+    pub fn status(&self, id: ExtentId) -> Result<Status, ExtentError> {
+        Ok(self.extent(id)?.status())
+    }
+
+    /// All extents, by id.
+    pub fn extents(&self) -> Vec<Status> {
+        self.all().iter().map(|e| e.status()).collect()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Extent>> {
+        let extents = self.0.extents.read().expect("no panic under this lock");
+        extents.values().cloned().collect()
+    }
+
+    /// Makes an extent of at most `bytes_max` for appends of `epoch`, or raises the epoch of one that is there. `done` runs
+    /// once that is on stable storage.
+    ///
+    /// # Errors
+    /// Sealed, a lower epoch, a full or failed disk: nothing happened and `done` will not run.
+    pub fn open_extent(
+        &self,
+        id: ExtentId,
+        epoch: Epoch,
+        bytes_max: u64,
+        done: Done,
+    ) -> Result<Status, ExtentError> {
+        self.0.journal.check()?;
+        let _making = self.0.making.lock().expect("no panic under this lock");
+        if let Ok(extent) = self.extent(id) {
+            self.raise(&extent, epoch, done)?;
+            return Ok(extent.status());
+        }
+        if bytes_max <= BODY_OFFSET {
+            return Err(ExtentError::Invalid("an extent without room for a needle".into()));
+        }
+        let row = Row {
+            extent: id,
+            epoch,
+            generation: Generation(0),
+            end: BODY_OFFSET,
+            next_needle: 1,
+            needles: 0,
+            bytes_max,
+            salt: self.0.rng.next_u64(),
+            sealed: false,
+            frozen: false,
+            footer: false,
+        };
+        let extent = self.create(row)?;
+        self.0
+            .extents
+            .write()
+            .expect("no panic under this lock")
+            .insert(id, extent.clone());
+        self.record_row(&extent.lock(), done)?;
+        Ok(extent.status())
+    }
+
+    /// Makes an extent's file. It is durable, name and head, before anything says that it is there.
+    fn create(&self, row: Row) -> Result<Arc<Extent>, ExtentError> {
+        let step = self
+            .0
+            .superblock
+            .extent_step_bytes
+            .min(row.bytes_max.max(BODY_OFFSET));
+        self.check_room(step)?;
+        let path = extent::path(row.extent);
+        let made = || {
+            // A file of that name is what a crash left of an extent that nobody was told of.
+            match self.0.disk.remove(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            let file = self.0.disk.create(&path)?;
+            file.allocate(0, step)?;
+            file.write_all_at(&extent::encode_head(&row, self.disk_id()), 0)?;
+            file.sync_data()?;
+            self.0.disk.sync_dir(extent::DIR)?;
+            Ok(file)
+        };
+        let file = self.settled("extent", made())?;
+        Ok(Arc::new(Extent::new(row, Some(file))))
+    }
+
+    /// Judges a chain of steps that makes something new: without room it did not happen, anything else ends the disk.
+    pub(crate) fn settled<T>(&self, what: &str, result: std::io::Result<T>) -> Result<T, ExtentError> {
+        result.map_err(|e| {
+            let e = ExtentError::io(what, &e);
+            if let ExtentError::OutOfService(why) = &e {
+                self.0.journal.fail(why);
+            }
+            e
+        })
+    }
+
+    fn raise(&self, extent: &Extent, epoch: Epoch, done: Done) -> Result<(), ExtentError> {
+        let mut state = extent.lock();
+        if epoch > state.row.epoch && !state.row.sealed {
+            let before = state.row.epoch;
+            state.row.epoch = epoch;
+            if let Err(e) = self.record_row(&state, done) {
+                state.row.epoch = before;
+                return Err(e);
+            }
+            state.under_way = None;
+            state.changed = true;
+            return Ok(());
+        }
+        state.check_writer(epoch)?;
+        drop(state);
+        self.0.journal.barrier(done)
+    }
+
+    fn record_row(&self, state: &State, done: Done) -> Result<JournalSeq, ExtentError> {
+        let row = Bytes::copy_from_slice(&state.row.encode());
+        let pieces = [row, Bytes::new(), Bytes::new()];
+        self.0
+            .journal
+            .submit(RecordType::Extent, pieces, Urgency::Now, Some(done))
+    }
+
+    /// Raises the epoch and refuses appends for ever. Every acked needle is in what it answers. // I7
+    ///
+    /// # Errors
+    /// A lower epoch, a failed disk.
+    pub fn seal(&self, id: ExtentId, epoch: Epoch, done: Done) -> Result<Status, ExtentError> {
+        let extent = self.extent(id)?;
+        let mut state = extent.lock();
+        if epoch < state.row.epoch {
+            return Err(ExtentError::StaleEpoch {
+                asked: epoch,
+                now: state.row.epoch,
+            });
+        }
+        if state.row.sealed && epoch == state.row.epoch {
+            drop(state);
+            self.0.journal.barrier(done)?;
+            return Ok(extent.status());
+        }
+        let before = state.row;
+        (state.row.epoch, state.row.sealed) = (epoch, true);
+        if let Err(e) = self.record_row(&state, done) {
+            state.row = before;
+            return Err(e);
+        }
+        state.under_way = None;
+        state.changed = true;
+        drop(state);
+        Ok(extent.status())
+    }
+
+    /// Refuses new data that would eat into what is kept for deletes, seals and the index.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), ExtentError> {
+        let Space { free, .. } = self
+            .0
+            .disk
+            .space()
+            .map_err(|e| ExtentError::io("file system", &e))?;
+        if free < bytes.saturating_add(self.headroom()) {
+            return Err(ExtentError::Full(format!(
+                "{free} bytes are free, {} are kept back",
+                self.headroom()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Free bytes that new data leaves alone, beside the ballast.
+    pub(crate) fn headroom(&self) -> u64 {
+        self.0.superblock.ballast_bytes / 2
+    }
+
+    /// All of the disk's bytes, and what new data may still take.
+    ///
+    /// # Errors
+    /// The file system does not say.
+    pub fn space(&self) -> Result<Space, ExtentError> {
+        let space = self
+            .0
+            .disk
+            .space()
+            .map_err(|e| ExtentError::io("file system", &e))?;
+        Ok(Space {
+            total: space.total,
+            free: space.free.saturating_sub(self.headroom()),
+        })
+    }
+
+    /// Gives ballast back on a full disk and takes it again when there is room. To be called now and then.
+    ///
+    /// # Errors
+    /// The file system fails.
+    pub fn tend_ballast(&self) -> Result<(), ExtentError> {
+        let tended = ballast::tend(&*self.0.disk, self.0.superblock.ballast_bytes);
+        tended.map_err(|e| ExtentError::io("ballast", &e))
+    }
+
+    /// Makes everything that the journal holds of extents durable in the extents and the table, and releases the journal.
+    ///
+    /// # Errors
+    /// A full disk: nothing was released, it may be tried again. A failed one: it is out of service.
+    pub fn checkpoint(&self) -> Result<(), ExtentError> {
+        self.0.journal.check()?;
+        let mut behind = self.0.checkpointing.lock().expect("no panic under this lock");
+        footer::write_missing(self)?;
+        // Taken before the rows: every record below has its bytes in a file and its row in a state by now.
+        let synced = self.0.journal.synced().0;
+        let extents = self.all();
+        let mut rows = Vec::with_capacity(extents.len());
+        let mut changed = *behind;
+        for extent in &extents {
+            let dirty = {
+                let mut state = extent.lock();
+                changed |= std::mem::take(&mut state.changed);
+                rows.push(state.row);
+                std::mem::take(&mut state.dirty)
+            };
+            if dirty && let Err(e) = extent.file(&*self.0.disk)?.sync_data() {
+                let why = format!("extent {}: {e}", extent.id);
+                self.0.journal.fail(&why);
+                return Err(ExtentError::Unknown(why));
+            }
+        }
+        let released = synced + 1;
+        if changed {
+            let table = Table {
+                released,
+                synced,
+                rows,
+            };
+            *behind = true;
+            self.write_table(&table)?;
+            *behind = false;
+        }
+        // Without a change no record below needs the extents, whatever the table says.
+        self.0.consumer.release(JournalSeq(released));
+        self.let_files_go(&extents);
+        Ok(())
+    }
+
+    fn write_table(&self, table: &Table) -> Result<(), ExtentError> {
+        let write = || table.write(&*self.0.disk, self.disk_id());
+        let mut written = write();
+        if written
+            .as_ref()
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
+        {
+            self.settled("ballast", ballast::shrink(&*self.0.disk))?;
+            written = write();
+        }
+        self.settled(table::NAME, written)
+    }
+
+    /// Closes the files of sealed extents when many are open.
+    fn let_files_go(&self, extents: &[Arc<Extent>]) {
+        let mut open = 0;
+        for extent in extents.iter().rev() {
+            let state = extent.lock();
+            if state.dirty || !state.row.sealed {
+                continue;
+            }
+            open += 1;
+            if open > OPEN_FILES_MAX {
+                extent.close_file();
+            }
+        }
+    }
+
+    /// Syncs and marks the journal, then takes no more writes. `done` runs at the end. Checkpoint first.
+    pub fn close(&self, done: Done) {
+        let _held = &self.0.lock;
+        self.0.journal.stop(done);
+    }
+}

@@ -1,0 +1,318 @@
+//! The journal's loop: the one writer of the ring.
+
+use super::record::{HEADER_BYTES, Header, RecordType, record_bytes};
+use super::ring::Ring;
+use super::{Pending, Shared};
+use crate::ExtentError;
+use crate::fields::{crc32c, round_up};
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use types::limits::JOURNAL_BLOCK_BYTES;
+use world::{DiskFile, Loop};
+
+/// Bytes of one group, unless a single record is longer.
+const GROUP_BYTES_MAX: u64 = 4 << 20;
+/// Bytes zeroed at once ahead of the head in the first lap.
+const ZERO_BYTES: u64 = 1 << 20;
+const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
+
+/// Where the writer goes on.
+pub(crate) struct Position {
+    pub(crate) ring: Ring,
+    pub(crate) incarnation: u32,
+    pub(crate) begun: u64,
+    pub(crate) continues: u64,
+    pub(crate) previous_crc: u32,
+    pub(crate) known_synced: u64,
+    /// A low-water that stands in a synced record.
+    pub(crate) low_water: u64,
+}
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    file: Arc<dyn DiskFile>,
+    salt: u64,
+    at: Position,
+    /// In the first lap the file is zero from the head to here.
+    zeroed: Option<u64>,
+    /// Highest `known_synced` that stands in a synced record.
+    named: u64,
+    /// Sequence of the last record written.
+    last: u64,
+    /// Bytes held at which consumers are pressed again.
+    press_after: u64,
+    stalled: bool,
+    buffer: Vec<u8>,
+    group: Vec<Pending>,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, file: Arc<dyn DiskFile>, salt: u64, at: Position) -> Self {
+        let zeroed = (at.ring.lap() == 0).then(|| at.ring.head());
+        Self {
+            shared,
+            file,
+            salt,
+            named: at.known_synced,
+            last: at.begun - 1,
+            at,
+            zeroed,
+            press_after: 0,
+            stalled: false,
+            buffer: Vec::new(),
+            group: Vec::new(),
+        }
+    }
+
+    /// Writes and syncs the incarnation's first record.
+    pub(crate) fn start(&mut self, wall_ms: u64) -> Result<(), ExtentError> {
+        let sequence = {
+            let mut q = self.shared.queue.lock().expect("no panic under this lock");
+            assert_eq!(q.next, self.at.begun, "nothing is queued before the start");
+            q.next += 1;
+            q.next - 1
+        };
+        let body = Bytes::copy_from_slice(&wall_ms.to_le_bytes());
+        self.group.push(Pending {
+            sequence,
+            kind: RecordType::Start,
+            pieces: [body, Bytes::new(), Bytes::new()],
+            done: None,
+        });
+        match self.at.ring.room(BLOCK, true) {
+            Some((position, _)) => self.flush(position),
+            None => Err(ExtentError::Full(
+                "the journal has no block left for another start".into(),
+            )),
+        }
+    }
+
+    /// Takes the next group from the queue and says where it goes. `None`: nothing to write, or no room for it.
+    fn collect(&mut self) -> Option<u64> {
+        debug_assert!(self.group.is_empty());
+        let shared = self.shared.clone();
+        let mut q = shared.queue.lock().expect("no panic under this lock");
+        let Some(first) = q.waiting.front() else {
+            let wanted = std::mem::take(&mut q.mark) && self.named < self.at.known_synced;
+            return if wanted { self.mark() } else { None };
+        };
+        let least = round_up(record_bytes(first.payload_bytes()) as u64, BLOCK);
+        let Some((position, room)) = self.at.ring.room(least, false) else {
+            // What is released becomes free once a mark has made that durable.
+            if self.at.ring.would_free(shared.low_water(self.last + 1)) {
+                return self.mark();
+            }
+            shared
+                .stats
+                .stalls
+                .fetch_add(u64::from(!self.stalled), Ordering::Relaxed);
+            self.stalled = true;
+            return None;
+        };
+        self.stalled = false;
+        let max = room.min(GROUP_BYTES_MAX.max(least));
+        let mut total = 0;
+        while let Some(next) = q.waiting.front() {
+            total += record_bytes(next.payload_bytes()) as u64;
+            if total > max {
+                break;
+            }
+            let pending = q.waiting.pop_front().expect("just seen");
+            q.bytes -= pending.payload_bytes();
+            self.group.push(pending);
+        }
+        q.lazy_bytes = q.bytes;
+        Some(position)
+    }
+
+    /// Makes a mark the next group. It has the sequence of the record before it: losing a mark loses nothing.
+    fn mark(&mut self) -> Option<u64> {
+        let (position, _) = self.at.ring.room(BLOCK, true)?;
+        self.group.push(Pending {
+            sequence: self.last,
+            kind: RecordType::Mark,
+            pieces: [Bytes::new(), Bytes::new(), Bytes::new()],
+            done: None,
+        });
+        Some(position)
+    }
+
+    /// Puts the group's records into the buffer. Answers the low-water they carry and the last one's crc.
+    fn encode(&mut self, position: u64) -> (u64, u32) {
+        let low_water = self.shared.low_water(self.last + 1);
+        let count = self.group.len();
+        let mut crc = self.at.previous_crc;
+        self.buffer.clear();
+        for (i, pending) in self.group.iter().enumerate() {
+            let at = self.buffer.len();
+            self.buffer.resize(at + HEADER_BYTES, 0);
+            for piece in &pending.pieces {
+                self.buffer.extend_from_slice(piece);
+            }
+            let payload = &self.buffer[at + HEADER_BYTES..];
+            let header = Header {
+                kind: pending.kind,
+                last_of_group: i + 1 == count,
+                lap: self.at.ring.lap_at(position),
+                incarnation: self.at.incarnation,
+                sequence: pending.sequence,
+                position: position + at as u64,
+                known_synced: self.at.known_synced,
+                low_water,
+                begun: self.at.begun,
+                continues: self.at.continues,
+                previous_crc: crc,
+                payload_length: payload.len() as u32,
+                payload_crc: crc32c(payload),
+            };
+            let own = header.encode(self.salt, &mut self.buffer[at..]);
+            if pending.kind != RecordType::Mark {
+                crc = own;
+            }
+            self.buffer.resize(self.buffer.len().next_multiple_of(8), 0);
+        }
+        self.buffer
+            .resize(self.buffer.len().next_multiple_of(JOURNAL_BLOCK_BYTES), 0);
+        (low_water, crc)
+    }
+
+    /// Writes the group at `position`, syncs it, and answers all that waited for it.
+    fn flush(&mut self, position: u64) -> Result<(), ExtentError> {
+        let (low_water, crc) = self.encode(position);
+        let last = self.group.last().expect("a group has a record").sequence;
+        let naming = self.at.known_synced;
+        let written = self
+            .file
+            .write_all_at(&self.buffer, position)
+            .and_then(|()| self.file.sync_data());
+        let stats = &self.shared.stats;
+        stats.flushes.fetch_add(1, Ordering::Relaxed);
+        stats
+            .records
+            .fetch_add(self.group.len() as u64, Ordering::Relaxed);
+        stats.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+        if let Err(e) = written {
+            let why = format!("journal: {e}");
+            self.shared.fail(&why);
+            self.answer(&Err(ExtentError::Unknown(why.clone())));
+            return Err(ExtentError::Unknown(why));
+        }
+        if self.at.ring.lap_at(position) > 0 {
+            self.zeroed = None;
+        }
+        self.at.ring.take(position, self.buffer.len() as u64, last);
+        self.last = last;
+        self.at.previous_crc = crc;
+        self.at.known_synced = last;
+        self.at.low_water = self.at.low_water.max(low_water);
+        self.at.ring.free_below(self.at.low_water);
+        self.named = naming;
+        self.shared.synced.store(last, Ordering::Release);
+        self.shared.unnamed.store(naming < last, Ordering::Release);
+        *self.shared.last_sync.lock().expect("no panic under this lock") = self.shared.clock.mono();
+        self.answer(&Ok(()));
+        Ok(())
+    }
+
+    fn answer(&mut self, result: &Result<(), ExtentError>) {
+        for pending in self.group.drain(..) {
+            if let Some(done) = pending.done {
+                done(result.clone());
+            }
+        }
+    }
+
+    /// Presses consumers while more than half is held, once for each sixteenth written.
+    fn press(&mut self) {
+        let (used, bytes) = (self.at.ring.used(), self.at.ring.bytes());
+        if used * 2 < bytes {
+            self.press_after = 0;
+            return;
+        }
+        if self.press_after <= used || self.stalled {
+            self.press_after = used + bytes / 16;
+            let pressed = self.shared.pressure.lock().expect("no panic under this lock");
+            pressed.iter().for_each(|f| f());
+        }
+    }
+
+    /// Zeroes the next step ahead of the head, in the first lap. `idle`: nobody waits, so a larger step with its own sync.
+    fn zero_ahead(&mut self, idle: bool) -> io::Result<()> {
+        let Some(zeroed) = self.zeroed else { return Ok(()) };
+        let (head, bytes) = (self.at.ring.head(), self.at.ring.bytes());
+        let from = zeroed.max(head);
+        let step = ZERO_BYTES.min(bytes / 8);
+        if from - head >= if idle { 2 * step } else { step / 4 } {
+            return Ok(());
+        }
+        let to = (from + step).min(bytes);
+        if to > from {
+            self.file.write_all_at(&vec![0; (to - from) as usize], from)?;
+            self.shared.stats.bytes.fetch_add(to - from, Ordering::Relaxed);
+            if idle {
+                self.file.sync_data()?;
+                self.shared.stats.flushes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.zeroed = Some(to);
+        Ok(())
+    }
+
+    /// The disk is out of service: everything that waits hears it.
+    fn refuse_all(&mut self, why: &ExtentError) {
+        let (waiting, stop) = {
+            let mut q = self.shared.queue.lock().expect("no panic under this lock");
+            q.bytes = 0;
+            (std::mem::take(&mut q.waiting), q.stop.take())
+        };
+        self.group.extend(waiting);
+        self.answer(&Err(why.clone()));
+        if let Some(stop) = stop {
+            stop(Err(why.clone()));
+        }
+    }
+
+    /// Whether all is written and somebody waits for that.
+    fn take_stop(&self) -> Option<super::Done> {
+        let mut q = self.shared.queue.lock().expect("no panic under this lock");
+        if q.waiting.is_empty() { q.stop.take() } else { None }
+    }
+}
+
+impl Loop<()> for Writer {
+    fn apply(&mut self, _woken: &mut Vec<()>) {
+        loop {
+            if let Err(why) = self.shared.check() {
+                return self.refuse_all(&why);
+            }
+            let Some(position) = self.collect() else { break };
+            if self.flush(position).is_err() {
+                continue;
+            }
+            self.press();
+            self.zero(false);
+        }
+        if self.stalled {
+            self.press();
+        }
+        self.zero(true);
+        if let Some(stop) = self.take_stop() {
+            stop(self.shared.check());
+        }
+    }
+}
+
+impl Writer {
+    fn zero(&mut self, idle: bool) {
+        if let Err(e) = self.zero_ahead(idle) {
+            // Nothing acked is at risk, but the file system has shown that it cannot be written.
+            if e.kind() == io::ErrorKind::StorageFull {
+                self.zeroed = None;
+            } else {
+                self.shared.fail(&format!("journal: {e}"));
+            }
+        }
+    }
+}

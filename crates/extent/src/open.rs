@@ -1,0 +1,310 @@
+//! Opening a data directory: making a new one, or recovering one that was in use.
+//!
+//! ```text
+//!   lock ▶ superblock ▶ extent table ▶ scan the journal ▶ judge ▶ replay into extents
+//!        ▶ write the unsynced tail again ▶ start record, synced ▶ checkpoint ▶ serve
+//! ```
+//! Every step may be cut off by a crash and done again: nothing is served, and nothing of the journal is released, before all of them.
+
+use crate::dir::{DataDir, Open};
+use crate::extent;
+use crate::journal::recover::{Verdict, judge};
+use crate::journal::ring::{Ring, Span};
+use crate::journal::scan::{FoundHeader, payload, scan};
+use crate::journal::writer::{Position, Writer};
+use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
+use crate::replay::Replay;
+use crate::sizes::Sizes;
+use crate::superblock::{self, Superblock};
+use crate::table::Table;
+use crate::{ExtentError, ballast};
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_RECORD_BYTES_MAX};
+use types::{DiskId, JournalSeq, NodeId, StampId};
+use world::{Disk, DiskFile, DiskLock, World};
+
+const JOURNAL: &str = "journal";
+const LOCK: &str = "lock";
+const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
+const EXTENTS_CONSUMER: &str = "extents";
+
+/// How a new data directory is made. An old one keeps what its superblock says.
+#[derive(Clone, Copy, Debug)]
+pub struct DataDirConfig {
+    /// Whose it is.
+    pub node: NodeId,
+    /// Which cluster's.
+    pub stamp: StampId,
+    /// Length of the journal; by the disk's size where `None`.
+    pub journal_bytes: Option<u64>,
+    /// Size of extents, likewise.
+    pub extent_bytes: Option<u64>,
+    /// Step that extents grow in, likewise.
+    pub extent_step_bytes: Option<u64>,
+    /// Length of the ballast, likewise.
+    pub ballast_bytes: Option<u64>,
+}
+
+impl Default for DataDirConfig {
+    fn default() -> Self {
+        Self {
+            node: NodeId(1),
+            stamp: StampId::FIRST,
+            journal_bytes: None,
+            extent_bytes: None,
+            extent_step_bytes: None,
+            ballast_bytes: None,
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Nothing was there: it was made.
+    pub created: bool,
+    /// Journal records that were synced once and cannot be read back: corruption.
+    pub lost: Vec<Lost>,
+    /// Records of a torn tail, cut off: nobody was told that they are durable.
+    pub torn: u64,
+    /// Needles written to their extents again.
+    pub replayed: u64,
+    /// What else is wrong, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// An opened data directory.
+pub struct Opened {
+    /// The directory.
+    pub dir: DataDir,
+    /// Log batches that no consumer had released, in order: for the engine.
+    pub batches: Vec<(JournalSeq, LogBatch)>,
+    /// What was found.
+    pub report: RecoveryReport,
+}
+
+impl Opened {
+    /// Whether a log batch at or above `released` may be lost. The engine must not answer from its log then.
+    pub fn lost_batch(&self, released: JournalSeq) -> Option<Lost> {
+        let lost = self.report.lost.iter();
+        lost.copied().find(|l| l.may_be_batch() && l.to >= released)
+    }
+}
+
+impl DataDir {
+    /// Opens the data directory on `disk`, making it where the disk is empty.
+    ///
+    /// # Errors
+    /// Another process has it; a newer build wrote it (nothing was changed); it is damaged beyond use; the disk fails.
+    pub fn open(world: &World, disk: Arc<dyn Disk>, config: DataDirConfig) -> Result<Opened, ExtentError> {
+        let lock = lock(&*disk)?;
+        let mut report = RecoveryReport::default();
+        let superblock = match Superblock::read(&*disk)? {
+            Some(found) => found,
+            None => {
+                report.created = true;
+                create(world, &*disk, config)?
+            }
+        };
+        recover(world, disk, superblock, lock, report)
+    }
+}
+
+fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, ExtentError> {
+    disk.lock(LOCK).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => ExtentError::Locked(LOCK.into()),
+        _ => ExtentError::io(LOCK, &e),
+    })
+}
+
+/// Makes a data directory; the superblock comes last, so what a crash leaves is made anew.
+fn create(world: &World, disk: &dyn Disk, config: DataDirConfig) -> Result<Superblock, ExtentError> {
+    let io = |what: &'static str| move |e: io::Error| ExtentError::io(what, &e);
+    refuse_to_make_over(disk)?;
+    let sizes = Sizes::for_disk(disk.space().map_err(io("file system"))?.total);
+    let superblock = Superblock {
+        disk: DiskId(world.rng.next_u128()),
+        node: config.node,
+        stamp: config.stamp,
+        created_ms: world.clock.wall_ms(),
+        journal_bytes: config.journal_bytes.unwrap_or(sizes.journal),
+        journal_salt: world.rng.next_u64(),
+        extent_bytes: config.extent_bytes.unwrap_or(sizes.extent),
+        extent_step_bytes: config.extent_step_bytes.unwrap_or(sizes.extent_step).max(1),
+        ballast_bytes: config.ballast_bytes.unwrap_or(sizes.ballast),
+    };
+    let least = 16 * BLOCK;
+    if superblock.journal_bytes < least || !superblock.journal_bytes.is_multiple_of(BLOCK) {
+        return Err(ExtentError::Invalid(format!(
+            "a journal is a multiple of {BLOCK} of at least {least} bytes"
+        )));
+    }
+    disk.create_dir(extent::DIR).map_err(io(extent::DIR))?;
+    let journal = || -> io::Result<()> {
+        if disk.exists(JOURNAL)? {
+            disk.remove(JOURNAL)?;
+        }
+        let file = disk.create(JOURNAL)?;
+        file.allocate(0, superblock.journal_bytes)?;
+        file.sync_data()
+    };
+    journal().map_err(io(JOURNAL))?;
+    ballast::create(disk, superblock.ballast_bytes).map_err(io("ballast"))?;
+    disk.sync_dir("").map_err(io("the directory"))?;
+    superblock.write(disk).map_err(io(superblock::NAME))?;
+    Ok(superblock)
+}
+
+/// A directory without a superblock that was used once has lost it: making it anew would bury what is there.
+fn refuse_to_make_over(disk: &dyn Disk) -> Result<(), ExtentError> {
+    let io = |e: io::Error| ExtentError::io("the directory", &e);
+    let mut used = disk.exists(crate::table::NAME).map_err(io)?;
+    if disk.exists(extent::DIR).map_err(io)? {
+        used |= !disk.list(extent::DIR).map_err(io)?.is_empty();
+    }
+    if !used && disk.exists(JOURNAL).map_err(io)? {
+        let mut head = [0; 4];
+        let file = disk.open(JOURNAL).map_err(io)?;
+        used = file.read_exact_at(&mut head, 0).is_ok() && head != [0; 4];
+    }
+    if used {
+        return Err(ExtentError::Corrupt(
+            "the directory holds data but its superblock is missing; nothing was changed".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn recover(
+    world: &World,
+    disk: Arc<dyn Disk>,
+    superblock: Superblock,
+    lock: Box<dyn DiskLock>,
+    mut report: RecoveryReport,
+) -> Result<Opened, ExtentError> {
+    let table = match Table::read(&*disk, superblock.disk) {
+        Ok(table) => table.unwrap_or_default(),
+        Err(e @ ExtentError::Newer { .. }) => return Err(e),
+        Err(e) => {
+            report.problems.push(format!("{e}; rebuilt from the extents"));
+            Replay::rebuild_table(&*disk, &superblock, &mut report)?
+        }
+    };
+    let file = disk.open(JOURNAL).map_err(|e| ExtentError::io(JOURNAL, &e))?;
+    let found = scan(&*file, superblock.journal_bytes, superblock.journal_salt)?;
+    let verdict = judge(&found, table.synced, &mut |h| payload(&*file, h).is_some());
+    report.lost.clone_from(&verdict.lost);
+    report.torn = verdict.torn;
+    let mut replay = Replay::new(&*disk, &superblock, &table)?;
+    let mut batches = Vec::new();
+    for f in &verdict.live {
+        let sequence = JournalSeq(f.header.sequence);
+        let body = payload(&*file, &f.header).ok_or_else(|| {
+            ExtentError::Corrupt(format!("journal record {sequence} was whole and no longer is"))
+        })?;
+        match f.header.kind {
+            RecordType::Start | RecordType::Mark => {}
+            RecordType::Batch => match LogBatch::decode(&body) {
+                Some(batch) => batches.push((sequence, batch)),
+                None => report
+                    .problems
+                    .push(format!("journal record {sequence} is no batch")),
+            },
+            kind if f.header.sequence >= table.released => {
+                replay.apply(kind, sequence, &body, &mut report)?
+            }
+            _ => {}
+        }
+    }
+    let lost_state = verdict
+        .lost
+        .iter()
+        .any(|l| l.may_be_extent() && l.to.0 >= table.released);
+    let extents = replay.finish(lost_state, &mut report)?;
+    for lost in &verdict.lost {
+        tracing::error!(disk = %superblock.disk, ?lost, "journal records that were synced are lost");
+    }
+    rewrite_tail(&*file, &verdict)?;
+    let held = batches.first().map(|(s, _)| s.0);
+    let held = held.or_else(|| verdict.lost.iter().find(|l| l.may_be_batch()).map(|l| l.from.0));
+    let journal = start_journal(world, &superblock, file, &verdict, (table.released, held))?;
+    let open = Open {
+        disk,
+        superblock,
+        consumer: Consumer::of(journal.clone(), EXTENTS_CONSUMER),
+        journal,
+        extents: RwLock::new(extents.into_iter().map(|e| (e.id, Arc::new(e))).collect()),
+        rng: world.rng.clone(),
+        lock,
+        making: Mutex::new(()),
+        checkpointing: Mutex::new(false),
+        tokens: AtomicU64::new(1),
+    };
+    let dir = DataDir::from_open(open);
+    match dir.checkpoint() {
+        // Full: what was replayed is in the extents' files and, still, in the journal.
+        Ok(()) | Err(ExtentError::Full(_)) => {}
+        Err(e) => return Err(e),
+    }
+    Ok(Opened { dir, batches, report })
+}
+
+/// Writes what nobody saw synced once more. The page cache may hold bytes that the disk never took.
+fn rewrite_tail(file: &dyn DiskFile, verdict: &Verdict) -> Result<(), ExtentError> {
+    let tail = verdict
+        .live
+        .iter()
+        .filter(|f| f.header.sequence > verdict.known_synced);
+    let rewritten: io::Result<()> = tail
+        .map(|FoundHeader { header, .. }| {
+            let mut b = vec![0; (header.end() - header.position) as usize];
+            file.read_exact_at(&mut b, header.position)?;
+            file.write_all_at(&b, header.position)
+        })
+        .collect();
+    rewritten.map_err(|e| ExtentError::io(JOURNAL, &e))
+}
+
+/// Starts the journal's next incarnation and its loop. `held`: what the extents, and the log's engine, still need.
+fn start_journal(
+    world: &World,
+    superblock: &Superblock,
+    file: Arc<dyn DiskFile>,
+    verdict: &Verdict,
+    held: (u64, Option<u64>),
+) -> Result<Journal, ExtentError> {
+    let begun = verdict.seen.max(verdict.last) + 1;
+    let record_max = (superblock.journal_bytes / 4 - BLOCK).min(JOURNAL_RECORD_BYTES_MAX as u64 + BLOCK);
+    let shared = Arc::new(Shared::new(
+        superblock.disk,
+        world.clock.clone(),
+        record_max as usize,
+        begun,
+    ));
+    shared.hold(EXTENTS_CONSUMER, held.0.max(1));
+    if let Some(first) = held.1 {
+        shared.hold("", first);
+    }
+    let mut ring = Ring::new(superblock.journal_bytes, verdict.head, verdict.lap);
+    for f in &verdict.live {
+        ring.hold(Span {
+            last: f.header.sequence,
+            position: f.header.position,
+        });
+    }
+    let position = Position {
+        ring,
+        incarnation: verdict.incarnation + 1,
+        begun,
+        continues: verdict.last,
+        previous_crc: verdict.last_crc,
+        known_synced: verdict.known_synced,
+        low_water: verdict.low_water,
+    };
+    let mut writer = Writer::new(shared.clone(), file, superblock.journal_salt, position);
+    writer.start(world.clock.wall_ms())?;
+    let (wake, _end) = world.exec.run_loop("journal", 1, 1, writer);
+    Ok(Journal::new(shared, wake))
+}

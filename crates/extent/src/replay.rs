@@ -1,0 +1,256 @@
+//! Bringing extents to what the journal says, after a crash or a clean stop alike. Idempotent: the same records give the same bytes.
+
+use crate::ExtentError;
+use crate::extent::{self, Advance, Appended, BODY_OFFSET, Extent};
+use crate::journal::RecordType;
+use crate::journal::record::{PLACE_BYTES, Place};
+use crate::needle::Header;
+use crate::open::RecoveryReport;
+use crate::superblock::Superblock;
+use crate::table::{Row, Table};
+use crate::walk::{Step, Walker};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
+use types::{ExtentId, JournalSeq};
+use world::Disk;
+
+/// Extents as they are being recovered.
+pub(crate) struct Replay<'a> {
+    disk: &'a dyn Disk,
+    superblock: &'a Superblock,
+    extents: BTreeMap<ExtentId, Extent>,
+}
+
+impl<'a> Replay<'a> {
+    pub(crate) fn new(
+        disk: &'a dyn Disk,
+        superblock: &'a Superblock,
+        table: &Table,
+    ) -> Result<Self, ExtentError> {
+        let rows = table.rows.iter();
+        Ok(Self {
+            disk,
+            superblock,
+            extents: rows.map(|row| (row.extent, Extent::new(*row, None))).collect(),
+        })
+    }
+
+    /// Takes up one record.
+    pub(crate) fn apply(
+        &mut self,
+        kind: RecordType,
+        sequence: JournalSeq,
+        body: &Bytes,
+        report: &mut RecoveryReport,
+    ) -> Result<(), ExtentError> {
+        if kind == RecordType::Extent {
+            match Row::decode(body) {
+                Some(row) => self.merge(row),
+                None => report
+                    .problems
+                    .push(format!("journal record {sequence} is no extent's row")),
+            }
+            return Ok(());
+        }
+        let Some(place) = Place::decode(body) else {
+            report
+                .problems
+                .push(format!("journal record {sequence} names no place"));
+            return Ok(());
+        };
+        if !self.extents.contains_key(&place.extent) {
+            // The record that made it is lost; its file may be there.
+            match read_head(self.disk, self.superblock, place.extent) {
+                Some(row) => self.merge(row),
+                None => {
+                    report.problems.push(format!(
+                        "journal record {sequence} names extent {}, which has no file",
+                        place.extent
+                    ));
+                    return Ok(());
+                }
+            }
+        }
+        self.needle((kind, sequence), place, &body.slice(PLACE_BYTES..), report)
+    }
+
+    fn needle(
+        &self,
+        (kind, sequence): (RecordType, JournalSeq),
+        place: Place,
+        needle: &[u8],
+        report: &mut RecoveryReport,
+    ) -> Result<(), ExtentError> {
+        let extent = &self.extents[&place.extent];
+        let mut state = extent.lock();
+        if state.row.generation > place.generation {
+            return Ok(()); // compacted since: its place is another one
+        }
+        let Some(header) = Header::decode(extent.salt, needle).filter(|h| h.extent == place.extent) else {
+            report
+                .problems
+                .push(format!("journal record {sequence} is no needle of its extent"));
+            return Ok(());
+        };
+        match extent.file(self.disk) {
+            Ok(file) => {
+                // A large needle's bytes were synced before its record was queued; its header is written again all the same.
+                let written = file.write_all_at(needle, place.offset);
+                written.map_err(|e| ExtentError::io("extent", &e))?;
+                state.dirty = true;
+            }
+            Err(e) => {
+                report.problems.push(e.to_string());
+                return Ok(());
+            }
+        }
+        report.replayed += u64::from(kind == RecordType::Needle);
+        let advance = Advance {
+            needle: header.needle,
+            offset: place.offset,
+            stored_length: header.stored_bytes(),
+            void: header.void,
+        };
+        extent.advance(&mut state, advance);
+        if !header.void {
+            let appended = Appended {
+                needle: header.needle,
+                offset: place.offset,
+                generation: place.generation,
+                stored_length: header.stored_bytes(),
+                sequence,
+            };
+            state.remember(header.head.blob, header.head.ordinal, appended);
+        }
+        Ok(())
+    }
+
+    /// Takes over what a row says beyond what is known: both only ever grow.
+    fn merge(&mut self, row: Row) {
+        let Some(known) = self.extents.get(&row.extent) else {
+            self.extents.insert(row.extent, Extent::new(row, None));
+            return;
+        };
+        let mut state = known.lock();
+        let end = state.row.end.max(row.end);
+        let now = &mut state.row;
+        now.epoch = now.epoch.max(row.epoch);
+        now.sealed |= row.sealed;
+        now.next_needle = now.next_needle.max(row.next_needle);
+        now.needles = now.needles.max(row.needles);
+        known.set_end(&mut state, end);
+    }
+
+    /// All extents. `lost`: journal records of extents may be missing, so the open ones are frozen and what stands behind
+    /// their ends is looked for.
+    pub(crate) fn finish(
+        mut self,
+        lost: bool,
+        report: &mut RecoveryReport,
+    ) -> Result<Vec<Extent>, ExtentError> {
+        if lost {
+            self.adopt_unknown(report)?;
+            for extent in self.extents.values() {
+                self.freeze(extent, report);
+            }
+        }
+        Ok(self.extents.into_values().collect())
+    }
+
+    /// Extents of which there is only a file.
+    fn adopt_unknown(&mut self, report: &mut RecoveryReport) -> Result<(), ExtentError> {
+        for id in files(self.disk)? {
+            if self.extents.contains_key(&id) {
+                continue;
+            }
+            if let Some(row) = read_head(self.disk, self.superblock, id) {
+                report
+                    .problems
+                    .push(format!("extent {id} was known by its file only"));
+                self.merge(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn freeze(&self, extent: &Extent, report: &mut RecoveryReport) {
+        let mut state = extent.lock();
+        if state.row.sealed && !state.row.frozen {
+            return;
+        }
+        (state.row.sealed, state.row.frozen) = (true, true);
+        let Ok(file) = extent.file(self.disk) else { return };
+        let Ok(len) = file.len() else { return };
+        let mut walker = Walker::new(file, extent.id, extent.salt, state.row.end, len);
+        while let Some(Step::Needle(offset, header)) = walker.step() {
+            if header.needle.0 < state.row.next_needle || walker.verify(offset, &header).is_some() {
+                break;
+            }
+            let advance = Advance {
+                needle: header.needle,
+                offset,
+                stored_length: header.stored_bytes(),
+                void: header.void,
+            };
+            extent.advance(&mut state, advance);
+        }
+        state.changed = true;
+        report.problems.push(format!(
+            "extent {} is frozen: journal records of it may be lost",
+            extent.id
+        ));
+    }
+
+    /// A table made by walking every extent: what is left when the table itself is damaged.
+    pub(crate) fn rebuild_table(
+        disk: &dyn Disk,
+        superblock: &Superblock,
+        report: &mut RecoveryReport,
+    ) -> Result<Table, ExtentError> {
+        let mut table = Table::default();
+        for id in files(disk)? {
+            let Some(mut row) = read_head(disk, superblock, id) else {
+                report
+                    .problems
+                    .push(format!("extent {id} has no header block that holds"));
+                continue;
+            };
+            let file = disk
+                .open(&extent::path(id))
+                .map_err(|e| ExtentError::io("extent", &e))?;
+            let len = file.len().map_err(|e| ExtentError::io("extent", &e))?;
+            let mut walker = Walker::new(file, id, row.salt, BODY_OFFSET, len);
+            while let Some(step) = walker.step() {
+                if let Step::Needle(_, header) = step {
+                    row.end = walker.at();
+                    row.epoch = row.epoch.max(header.epoch);
+                    row.next_needle = row.next_needle.max(header.needle.0 + 1);
+                    row.needles += u64::from(!header.void);
+                }
+            }
+            table.rows.push(row);
+        }
+        Ok(table)
+    }
+}
+
+/// Ids of the files in `extents/`.
+fn files(disk: &dyn Disk) -> Result<Vec<ExtentId>, ExtentError> {
+    let names = match disk.list(extent::DIR) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(|e| ExtentError::io(extent::DIR, &e))?,
+    };
+    let ids = names
+        .iter()
+        .filter_map(|n| u64::from_str_radix(n, 16).ok().map(ExtentId));
+    Ok(ids.collect())
+}
+
+/// The row of which only an extent's header block speaks.
+fn read_head(disk: &dyn Disk, superblock: &Superblock, id: ExtentId) -> Option<Row> {
+    let file = disk.open(&extent::path(id)).ok()?;
+    let mut b = vec![0; BODY_OFFSET as usize];
+    file.read_exact_at(&mut b, 0).ok()?;
+    extent::decode_head(&b, superblock.disk).filter(|row| row.extent == id)
+}

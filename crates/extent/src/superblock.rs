@@ -1,0 +1,174 @@
+//! The superblock: what a data directory is (docs/formats/superblock.md). Written once, as the last step of making one.
+
+use crate::ExtentError;
+use crate::fields::{Fields, crc32c, put};
+use std::io;
+use types::{DiskId, NodeId, StampId};
+use world::Disk;
+
+pub(crate) const NAME: &str = "superblock";
+const BYTES: usize = 4096;
+const MAGIC: &[u8; 8] = b"CAIRNSB\0";
+/// Format version of the whole directory.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What a data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Random, for ever.
+    pub disk: DiskId,
+    /// Whose.
+    pub node: NodeId,
+    /// Which cluster's.
+    pub stamp: StampId,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Length of the journal.
+    pub journal_bytes: u64,
+    /// Salt of the journal's header crcs.
+    pub journal_salt: u64,
+    /// Size of new extents.
+    pub extent_bytes: u64,
+    /// Step that extents are allocated ahead in.
+    pub extent_step_bytes: u64,
+    /// Length of the whole ballast.
+    pub ballast_bytes: u64,
+}
+
+impl Superblock {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut b = vec![0; BYTES];
+        put(&mut b, 0, MAGIC);
+        put(&mut b, 8, &FORMAT.to_le_bytes());
+        put(&mut b, 16, &self.disk.0.to_le_bytes());
+        put(&mut b, 32, &self.node.0.to_le_bytes());
+        put(&mut b, 40, &self.stamp.0.to_le_bytes());
+        put(&mut b, 48, &self.created_ms.to_le_bytes());
+        put(&mut b, 56, &self.journal_bytes.to_le_bytes());
+        put(&mut b, 64, &self.journal_salt.to_le_bytes());
+        put(&mut b, 72, &self.extent_bytes.to_le_bytes());
+        put(&mut b, 80, &self.extent_step_bytes.to_le_bytes());
+        put(&mut b, 88, &self.ballast_bytes.to_le_bytes());
+        let crc = crc32c(&b[..BYTES - 4]);
+        put(&mut b, BYTES - 4, &crc.to_le_bytes());
+        b
+    }
+
+    pub(crate) fn decode(b: &[u8]) -> Result<Self, ExtentError> {
+        let bad = |why: &str| ExtentError::Corrupt(format!("superblock: {why}"));
+        if b.len() < BYTES || &b[..8] != MAGIC {
+            return Err(bad("it is not one"));
+        }
+        // The version stands before the checksum: a newer format may checksum itself differently.
+        let found = b.u32_at(8);
+        if found > FORMAT {
+            return Err(ExtentError::Newer {
+                what: "the data directory".into(),
+                found,
+                known: FORMAT,
+            });
+        }
+        if crc32c(&b[..BYTES - 4]) != b.u32_at(BYTES - 4) || found == 0 {
+            return Err(bad("its checksum does not hold"));
+        }
+        if b.u32_at(512) != 0 {
+            return Err(bad("logs of more than one member are not known to this build"));
+        }
+        Ok(Self {
+            disk: DiskId(b.u128_at(16)),
+            node: NodeId(b.u64_at(32)),
+            stamp: StampId(b.u16_at(40)),
+            created_ms: b.u64_at(48),
+            journal_bytes: b.u64_at(56),
+            journal_salt: b.u64_at(64),
+            extent_bytes: b.u64_at(72),
+            extent_step_bytes: b.u64_at(80),
+            ballast_bytes: b.u64_at(88),
+        })
+    }
+
+    /// The directory's superblock; `None` where there is none.
+    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, ExtentError> {
+        let file = match disk.open(NAME) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(ExtentError::io(NAME, &e)),
+        };
+        let mut b = vec![0; BYTES];
+        match file.read_exact_at(&mut b, 0) {
+            Ok(()) => Self::decode(&b).map(Some),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(ExtentError::Corrupt("superblock: it is cut short".into()))
+            }
+            Err(e) => Err(ExtentError::io(NAME, &e)),
+        }
+    }
+
+    pub(crate) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        write_whole(disk, NAME, &self.encode())
+    }
+}
+
+/// Writes a small file so that after a crash it is the old one or the new one, whole.
+pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = format!("{name}.new");
+    match disk.remove(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let file = disk.create(&new)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()?;
+    disk.rename(&new, name)?;
+    disk.sync_dir("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Superblock {
+        Superblock {
+            disk: DiskId(7),
+            node: NodeId(1),
+            stamp: StampId::FIRST,
+            created_ms: 5,
+            journal_bytes: 1 << 20,
+            journal_salt: 99,
+            extent_bytes: 1 << 30,
+            extent_step_bytes: 1 << 20,
+            ballast_bytes: 3,
+        }
+    }
+
+    #[test]
+    fn round_trips_and_rejects_garbage() {
+        let good = sample().encode();
+        assert_eq!(Superblock::decode(&good), Ok(sample()));
+        for at in 0..BYTES {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert!(Superblock::decode(&bad).is_err(), "flip at {at}");
+        }
+        assert!(Superblock::decode(&good[..100]).is_err());
+    }
+
+    // I10
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let mut b = sample().encode();
+        put(&mut b, 8, &(FORMAT + 1).to_le_bytes());
+        let e = Superblock::decode(&b).unwrap_err();
+        assert!(
+            matches!(
+                e,
+                ExtentError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{e}"
+        );
+    }
+}
