@@ -1,10 +1,15 @@
 //! The whole store in one thread from one seed.
 //!
-//! `disk`, `clock` and `rng` are the simulated world behind the seams of the `world` room.
+//! `disk`, `clock` and `rng` are the simulated world behind the seams of the `world` room. `op` is what clients do, `value`
+//! what they store, `model` what the store is meant to be, `oracle` the judge of histories against it.
 
 pub mod clock;
 pub mod disk;
+pub mod model;
+pub mod op;
+pub mod oracle;
 pub mod rng;
+pub mod value;
 
 pub use clock::SimClock;
 pub use disk::SimDisk;

@@ -1,0 +1,308 @@
+//! What the store is meant to be: one state, and what each operation does to it. Pure.
+//!
+//! The oracle asks of each history whether some order of its operations, within their times, is a run of this model.
+
+use crate::op::{Answer, BUCKETS, Condition, KEYS, Line, Op, OpId, Outcome, PARTS, Query, Things, UPLOADS};
+use types::limits::PART_BYTES_MIN;
+use wire::index::Reason;
+
+/// Everything that can be seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct State {
+    /// Which buckets are there, by bit.
+    pub buckets: u32,
+    /// The operation that stored each key's object; 0: none.
+    pub objects: [[OpId; KEYS.len()]; BUCKETS],
+    /// Uploads under way, by bit.
+    pub uploads: u32,
+    /// The operation that stored each part.
+    pub parts: [[OpId; PARTS.len()]; UPLOADS],
+}
+
+/// All operations of a run, by id: what the model must know of the past to judge the present.
+#[derive(Default)]
+pub struct Book {
+    ops: Vec<Op>,
+    /// Bucket and key of each upload.
+    homes: [Option<(usize, usize)>; UPLOADS],
+}
+
+/// What an operation does in a state.
+type Effect = Result<(State, Answer), Vec<Reason>>;
+
+impl Book {
+    /// Takes in a new operation.
+    pub fn add(&mut self, op: Op) -> OpId {
+        if let Op::StartUpload { bucket, key, upload } = op {
+            self.homes[upload] = Some((bucket, key));
+        }
+        self.ops.push(op);
+        OpId::try_from(self.ops.len()).expect("a run has fewer than 65,536 operations")
+    }
+
+    /// An operation.
+    pub fn op(&self, id: OpId) -> &Op {
+        &self.ops[usize::from(id) - 1]
+    }
+
+    /// Ids of all of them.
+    pub fn ids(&self) -> impl Iterator<Item = OpId> {
+        1..=self.ops.len() as OpId
+    }
+
+    /// Bytes that an operation stores: of an object or a part.
+    pub fn size(&self, id: OpId) -> u64 {
+        match self.op(id) {
+            Op::Put { size, .. } | Op::PutPart { size, .. } => *size,
+            Op::CompleteUpload { parts, .. } => parts.iter().filter(|p| **p > 0).map(|p| self.size(*p)).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Whether two operations store the same bytes in the same way, so that their ETags are the same.
+    fn same_etag(&self, a: OpId, b: OpId) -> bool {
+        let empty_put = |id| matches!(self.op(id), Op::Put { size: 0, .. });
+        let empty_part = |id| matches!(self.op(id), Op::PutPart { size: 0, .. });
+        match (self.op(a), self.op(b)) {
+            _ if a == b => true,
+            (Op::CompleteUpload { parts: x, .. }, Op::CompleteUpload { parts: y, .. }) => x
+                .iter()
+                .zip(y)
+                .all(|(x, y)| (*x > 0) == (*y > 0) && (*x == 0 || self.same_etag(*x, *y))),
+            _ => (empty_put(a) && empty_put(b)) || (empty_part(a) && empty_part(b)),
+        }
+    }
+
+    /// The state after `op` ended so in `state`; `None` when it cannot have. An unknown end is taken as success, if it
+    /// would change anything.
+    pub fn step(&self, state: &State, id: OpId, outcome: &Outcome) -> Option<State> {
+        if *outcome == Outcome::Spoiled {
+            return Some(*state);
+        }
+        match (self.act(state, id), outcome) {
+            (Ok((next, answer)), Outcome::Answered(given)) => (answer == *given).then_some(next),
+            (Ok((next, _)), Outcome::Unknown) => (next != *state).then_some(next),
+            (Err(reasons), Outcome::Refused(given)) => reasons.contains(given).then_some(*state),
+            _ => None,
+        }
+    }
+
+    fn act(&self, state: &State, id: OpId) -> Effect {
+        let op = self.op(id);
+        let mut next = *state;
+        let here = |bucket: usize| {
+            if state.buckets >> bucket & 1 == 1 {
+                Ok(())
+            } else {
+                Err(vec![Reason::NoSuchBucket])
+            }
+        };
+        let answer = match op {
+            Op::ListBuckets => Answer::Set(state.buckets),
+            Op::CreateBucket { bucket } => {
+                next.buckets |= 1 << bucket;
+                Answer::Existed(next.buckets == state.buckets)
+            }
+            Op::HeadBucket { bucket } => {
+                here(*bucket)?;
+                Answer::Done
+            }
+            Op::DeleteBucket { bucket } => {
+                here(*bucket)?;
+                if state.objects[*bucket].iter().any(|o| *o > 0) || self.uploads_in(state, *bucket) != 0 {
+                    return Err(vec![Reason::BucketNotEmpty]);
+                }
+                next.buckets &= !(1 << bucket);
+                Answer::Done
+            }
+            Op::Put {
+                bucket,
+                key,
+                condition,
+                ..
+            } => {
+                here(*bucket)?;
+                self.check(state.objects[*bucket][*key], *condition)?;
+                next.objects[*bucket][*key] = id;
+                Answer::Done
+            }
+            Op::Get { bucket, key, .. } | Op::Head { bucket, key } => {
+                here(*bucket)?;
+                match state.objects[*bucket][*key] {
+                    0 => return Err(vec![Reason::NoSuchKey]),
+                    value => Answer::Value(value),
+                }
+            }
+            Op::Delete { bucket, key } => {
+                here(*bucket)?;
+                Answer::Existed(std::mem::take(&mut next.objects[*bucket][*key]) > 0)
+            }
+            Op::List { bucket, query } => {
+                here(*bucket)?;
+                let (lines, more) = page(&state.objects[*bucket], query);
+                Answer::Page(lines, more)
+            }
+            Op::ListUploads { bucket } => {
+                here(*bucket)?;
+                Answer::Set(self.uploads_in(state, *bucket))
+            }
+            _ => {
+                here(self.bucket_of(op))?;
+                return self.act_on_upload(state, id);
+            }
+        };
+        Ok((next, answer))
+    }
+
+    fn act_on_upload(&self, state: &State, id: OpId) -> Effect {
+        let mut next = *state;
+        let open = |upload: usize| {
+            if state.uploads >> upload & 1 == 1 {
+                Ok(())
+            } else {
+                Err(vec![Reason::NoSuchUpload])
+            }
+        };
+        let answer = match self.op(id) {
+            Op::StartUpload { upload, .. } => {
+                next.uploads |= 1 << upload;
+                Answer::Done
+            }
+            Op::PutPart { upload, part, .. } => {
+                open(*upload)?;
+                next.parts[*upload][*part] = id;
+                Answer::Done
+            }
+            Op::AbortUpload { upload, .. } => {
+                open(*upload)?;
+                next.end_upload(*upload);
+                Answer::Done
+            }
+            Op::ListParts { upload, .. } => {
+                open(*upload)?;
+                Answer::Parts(state.parts[*upload])
+            }
+            Op::CompleteUpload {
+                bucket,
+                key,
+                upload,
+                parts,
+                condition,
+            } => {
+                open(*upload)?;
+                self.check_parts(
+                    &state.parts[*upload],
+                    parts,
+                    state.objects[*bucket][*key],
+                    *condition,
+                )?;
+                next.end_upload(*upload);
+                next.objects[*bucket][*key] = id;
+                Answer::Done
+            }
+            other => unreachable!("{other:?} is not on an upload"),
+        };
+        Ok((next, answer))
+    }
+
+    fn check(&self, current: OpId, condition: Condition) -> Result<(), Vec<Reason>> {
+        match condition {
+            Condition::Absent if current > 0 => Err(vec![Reason::PreconditionFailed]),
+            Condition::Is(_) if current == 0 => Err(vec![Reason::NoSuchKeyForMatch]),
+            Condition::Is(wanted) if !self.same_etag(wanted, current) => {
+                Err(vec![Reason::PreconditionFailed])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All that is wrong with a completion: which of it is told first is the store's choice.
+    fn check_parts(
+        &self,
+        stored: &[OpId; PARTS.len()],
+        named: &[OpId; PARTS.len()],
+        current: OpId,
+        condition: Condition,
+    ) -> Result<(), Vec<Reason>> {
+        let mut wrong = self.check(current, condition).err().unwrap_or_default();
+        let last = named.iter().rposition(|p| *p > 0);
+        for (n, (stored, named)) in stored.iter().zip(named).enumerate() {
+            if *named == 0 {
+                continue;
+            }
+            if *stored == 0 || !self.same_etag(*stored, *named) {
+                wrong.push(Reason::InvalidPart);
+            } else if Some(n) != last && self.size(*stored) < PART_BYTES_MIN {
+                wrong.push(Reason::EntityTooSmall);
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// The bucket that an operation on objects or uploads is in.
+    fn bucket_of(&self, op: &Op) -> usize {
+        match op {
+            Op::StartUpload { bucket, .. }
+            | Op::PutPart { bucket, .. }
+            | Op::CompleteUpload { bucket, .. }
+            | Op::AbortUpload { bucket, .. }
+            | Op::ListParts { bucket, .. } => *bucket,
+            other => unreachable!("{other:?} is not on an upload"),
+        }
+    }
+
+    fn uploads_in(&self, state: &State, bucket: usize) -> u32 {
+        (0..UPLOADS)
+            .filter(|u| state.uploads >> u & 1 == 1 && self.homes[*u].is_some_and(|(home, _)| home == bucket))
+            .fold(0, |set, u| set | 1 << u)
+    }
+}
+
+impl State {
+    /// Whether both say the same of `things`.
+    pub fn agrees(&self, other: &Self, things: Things) -> bool {
+        let asked = |thing: Things| things.meets(thing);
+        let bit = |set: u32, n: usize| set >> n & 1;
+        (0..BUCKETS).all(|b| {
+            (!asked(Things::bucket(b)) || bit(self.buckets, b) == bit(other.buckets, b))
+                && (0..KEYS.len())
+                    .all(|k| !asked(Things::key(b, k)) || self.objects[b][k] == other.objects[b][k])
+        }) && (0..UPLOADS).all(|u| {
+            !asked(Things::upload(u))
+                || (bit(self.uploads, u) == bit(other.uploads, u) && self.parts[u] == other.parts[u])
+        })
+    }
+
+    fn end_upload(&mut self, upload: usize) {
+        self.uploads &= !(1 << upload);
+        self.parts[upload] = [0; PARTS.len()];
+    }
+}
+
+/// A page of a bucket's objects.
+fn page(objects: &[OpId; KEYS.len()], query: &Query) -> (Vec<Line>, bool) {
+    let mut lines: Vec<Line> = Vec::new();
+    let mut names: Vec<usize> = (0..KEYS.len()).filter(|k| objects[*k] > 0).collect();
+    names.sort_by_key(|k| KEYS[*k].as_bytes());
+    for key in names {
+        let name = KEYS[key];
+        let Some(rest) = name.strip_prefix(query.prefix) else {
+            continue;
+        };
+        let group = (!query.delimiter.is_empty())
+            .then(|| rest.find(query.delimiter))
+            .flatten()
+            .map(|at| &name[..query.prefix.len() + at + query.delimiter.len()]);
+        if group.unwrap_or(name).as_bytes() <= query.after.as_bytes() && !query.after.is_empty() {
+            continue;
+        }
+        match group {
+            Some(group) if lines.last() == Some(&Line::Prefix(group.to_owned())) => {}
+            Some(group) => lines.push(Line::Prefix(group.to_owned())),
+            None => lines.push(Line::Key(key, objects[key])),
+        }
+    }
+    let more = lines.len() > query.max as usize;
+    lines.truncate(query.max as usize);
+    (lines, more)
+}

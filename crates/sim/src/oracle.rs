@@ -1,0 +1,557 @@
+//! Judges a history: is there one order of its operations, each within its time, that is a run of the model?
+//!
+//! Linearizability just in time (Lowe, "Testing for linearizability", 2017): a set of configurations, each a state of the
+//! model and which pending operations have taken effect in it. When an operation ends, every configuration lets pending
+//! ones take effect in every order until that one has, with the answer that was given; what cannot is dropped. No
+//! configuration left: no order explains the answers.
+//!
+//! ```text
+//!   begun ──▶ pending ──answer──▶ judged, gone
+//!                └──no answer──▶ carried over the restart: the first look at everything says whether it took effect;
+//!                                if it had not by then, it never will (I11)
+//! ```
+//! Reads and refusals are let happen as soon as they can: they change nothing, so that is never wrong.
+
+use crate::model::{Book, State};
+use crate::op::{Answer, Op, OpId, Outcome, Things};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pending operations at once, at most.
+const PENDING_MAX: usize = 128;
+/// Configurations at once, at most; past it a run is given up, counted.
+const CONFIGURATIONS_MAX: usize = 50_000;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An operation began.
+    Begin(OpId),
+    /// It ended so.
+    End(OpId, Outcome),
+}
+
+/// What a look at everything, with nobody else there, showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// What was seen.
+    pub state: State,
+    /// Of these; the rest could not be read.
+    pub known: Things,
+}
+
+/// Why a history is not right, or cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No order explains this end.
+    Wrong {
+        /// Of which operation.
+        op: OpId,
+        /// What was seen.
+        seen: Outcome,
+        /// States that were possible before it, a few.
+        possible: Vec<State>,
+    },
+    /// No order explains what was there after a restart.
+    WrongAfterRestart {
+        /// What was seen.
+        look: Box<Look>,
+        /// States that were possible, a few.
+        possible: Vec<State>,
+    },
+    /// Too many orders are possible.
+    GivenUp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Configuration {
+    state: State,
+    /// Pending operations that have taken effect, by slot.
+    done: u128,
+}
+
+struct Pending {
+    op: OpId,
+    outcome: Outcome,
+    /// Slots of operations that must have taken effect before it can.
+    needs: u128,
+}
+
+/// The judge of one run.
+pub struct Oracle {
+    configurations: Vec<Configuration>,
+    pending: Vec<Option<Pending>>,
+    /// Slots in use, and those of operations that change nothing.
+    live: u128,
+    passive: u128,
+}
+
+impl Default for Oracle {
+    fn default() -> Self {
+        Self {
+            configurations: vec![Configuration {
+                state: State::default(),
+                done: 0,
+            }],
+            pending: (0..PENDING_MAX).map(|_| None).collect(),
+            live: 0,
+            passive: 0,
+        }
+    }
+}
+
+fn slots(mut mask: u128) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let slot = (mask != 0).then(|| mask.trailing_zeros() as usize)?;
+        mask &= mask - 1;
+        Some(slot)
+    })
+}
+
+impl Oracle {
+    /// Judges what happened from one start of the machine to the next. Answers from event `trusted` on were promised by
+    /// a sync that lied: what they were of may be lost, but only the newest of it.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn judge(&mut self, book: &Book, events: &[Event], trusted: usize) -> Result<(), Verdict> {
+        let outcomes = outcomes(events, trusted);
+        let mut ended = 0;
+        for (n, event) in events.iter().enumerate() {
+            match event {
+                Event::Begin(op) => {
+                    let outcome = outcomes.get(op).cloned().unwrap_or(Outcome::Unknown);
+                    self.begin(book, *op, outcome, ended)?;
+                }
+                Event::End(op, outcome) => {
+                    let slot =
+                        slots(self.live).find(|s| self.pending[*s].as_ref().is_some_and(|p| p.op == *op));
+                    match slot {
+                        Some(slot) if n < trusted => self.end(book, slot, outcome)?,
+                        // What was promised falsely survives only with all that was promised before it.
+                        Some(slot) if matches!(outcome, Outcome::Answered(_)) => ended |= 1 << slot,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        assert_eq!(self.live & self.passive, 0, "an answer that came was judged");
+        Ok(())
+    }
+
+    /// Judges what is there after a restart: whatever had no answer took effect before it or never will.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn look(&mut self, book: &Book, look: &Look) -> Result<(), Verdict> {
+        for group in self.groups(book) {
+            let writes = slots(group).fold(Things::default(), |all, s| {
+                all.with(book.op(self.at(s).op).writes())
+            });
+            let seen = Things(writes.0 & look.known.0);
+            let mut next = BTreeSet::new();
+            for configuration in &self.configurations {
+                self.reach(book, *configuration, group, |c| {
+                    if c.state.agrees(&look.state, seen) {
+                        next.insert(Configuration {
+                            done: c.done & !group,
+                            ..c
+                        });
+                    }
+                    true
+                })?;
+            }
+            self.replace(next, look)?;
+            for slot in slots(group) {
+                self.pending[slot] = None;
+            }
+            self.live &= !group;
+        }
+        let agree = |c: &&Configuration| c.state.agrees(&look.state, look.known);
+        let next = self.configurations.iter().filter(agree).copied().collect();
+        self.replace(next, look)
+    }
+
+    fn replace(&mut self, next: BTreeSet<Configuration>, look: &Look) -> Result<(), Verdict> {
+        if next.is_empty() {
+            return Err(Verdict::WrongAfterRestart {
+                look: Box::new(look.clone()),
+                possible: self.possible(),
+            });
+        }
+        self.take(next)
+    }
+
+    /// Pending operations, apart by what they touch: those of two groups do not see each other.
+    fn groups(&self, book: &Book) -> Vec<u128> {
+        if slots(self.live).any(|s| self.at(s).needs != 0) {
+            return vec![self.live];
+        }
+        let mut left = self.live;
+        let mut groups = Vec::new();
+        while left != 0 {
+            let first = left.trailing_zeros() as usize;
+            let op = book.op(self.at(first).op);
+            let group = (self.related(book, op.reads(), op.writes()) | 1 << first) & left;
+            groups.push(group);
+            left &= !group;
+        }
+        groups
+    }
+
+    /// States that are possible now, a few.
+    pub fn possible(&self) -> Vec<State> {
+        let states: BTreeSet<State> = self.configurations.iter().map(|c| c.state).collect();
+        states.into_iter().take(4).collect()
+    }
+
+    fn at(&self, slot: usize) -> &Pending {
+        self.pending[slot].as_ref().expect("live slots are taken")
+    }
+
+    fn begin(&mut self, book: &Book, op: OpId, outcome: Outcome, needs: u128) -> Result<(), Verdict> {
+        if matches!(outcome, Outcome::Failed(_)) || (outcome == Outcome::Unknown && !book.op(op).is_write()) {
+            return Ok(());
+        }
+        let slot = (!self.live).trailing_zeros() as usize;
+        if slot >= PENDING_MAX {
+            return Err(Verdict::GivenUp);
+        }
+        let effective = match &outcome {
+            Outcome::Unknown => true,
+            Outcome::Answered(Answer::Existed(existed)) => match book.op(op) {
+                Op::Delete { .. } => *existed,
+                _ => !existed,
+            },
+            Outcome::Answered(_) => book.op(op).is_write(),
+            _ => false,
+        };
+        self.pending[slot] = Some(Pending { op, outcome, needs });
+        self.live |= 1 << slot;
+        if !effective {
+            self.passive |= 1 << slot;
+            for n in 0..self.configurations.len() {
+                self.configurations[n] = self.with_passive(book, self.configurations[n]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything that changes nothing happen, where it can.
+    fn with_passive(&self, book: &Book, mut c: Configuration) -> Configuration {
+        for slot in slots(self.passive & !c.done) {
+            let p = self.at(slot);
+            if book.step(&c.state, p.op, &p.outcome).is_some() {
+                c.done |= 1 << slot;
+            }
+        }
+        c
+    }
+
+    /// Slots of pending operations that can change what one that touches these things is told, through others too.
+    fn related(&self, book: &Book, mut reads: Things, mut writes: Things) -> u128 {
+        let mut related = 0;
+        loop {
+            let before = related;
+            for slot in slots(self.live & !self.passive & !related) {
+                let op = book.op(self.at(slot).op);
+                if op.writes().meets(reads.with(writes)) || op.reads().meets(writes) {
+                    related |= 1 << slot;
+                    reads = reads.with(op.reads());
+                    writes = writes.with(op.writes());
+                }
+            }
+            if related == before {
+                return related;
+            }
+        }
+    }
+
+    /// Visits every configuration that `from` can become by letting operations of `group` take effect, itself first;
+    /// beyond one for which `visit` answers `false` it does not go.
+    fn reach(
+        &self,
+        book: &Book,
+        from: Configuration,
+        group: u128,
+        mut visit: impl FnMut(Configuration) -> bool,
+    ) -> Result<(), Verdict> {
+        let mut seen = BTreeSet::from([from]);
+        let mut stack = vec![from];
+        while let Some(c) = stack.pop() {
+            if seen.len() > CONFIGURATIONS_MAX {
+                return Err(Verdict::GivenUp);
+            }
+            if !visit(c) {
+                continue;
+            }
+            for slot in slots(group & !c.done) {
+                let p = self.at(slot);
+                if p.needs & !c.done & self.live != 0 {
+                    continue;
+                }
+                if let Some(state) = book.step(&c.state, p.op, &p.outcome) {
+                    let done = c.done | 1 << slot;
+                    let next = self.with_passive(book, Configuration { state, done });
+                    if seen.insert(next) {
+                        stack.push(next);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, book: &Book, slot: usize, outcome: &Outcome) -> Result<(), Verdict> {
+        if *outcome == Outcome::Unknown {
+            return Ok(());
+        }
+        let op = self.at(slot).op;
+        let bit = 1 << slot;
+        let group = self.related(book, book.op(op).reads(), book.op(op).writes()) & !bit;
+        let mut next = BTreeSet::new();
+        for configuration in &self.configurations {
+            self.reach(book, *configuration, group, |c| {
+                if c.done & bit != 0 {
+                    next.insert(Configuration {
+                        done: c.done & !bit,
+                        ..c
+                    });
+                    return false;
+                }
+                let Some(state) = book.step(&c.state, op, outcome) else {
+                    return true;
+                };
+                let after = self.with_passive(book, Configuration { state, done: c.done });
+                next.insert(Configuration {
+                    done: after.done & !bit,
+                    ..after
+                });
+                // What changes nothing need not wait for others; what does may come after any of them.
+                self.passive & bit == 0
+            })?;
+        }
+        if next.is_empty() {
+            return Err(Verdict::Wrong {
+                op,
+                seen: outcome.clone(),
+                possible: self.possible(),
+            });
+        }
+        self.pending[slot] = None;
+        self.live &= !bit;
+        self.passive &= !bit;
+        self.take(next)
+    }
+
+    fn take(&mut self, configurations: BTreeSet<Configuration>) -> Result<(), Verdict> {
+        if configurations.len() > CONFIGURATIONS_MAX {
+            return Err(Verdict::GivenUp);
+        }
+        self.configurations = configurations.into_iter().collect();
+        Ok(())
+    }
+}
+
+/// How each operation ended, as far as answers are trusted; that something had no effect is always trusted.
+fn outcomes(events: &[Event], trusted: usize) -> BTreeMap<OpId, Outcome> {
+    let outcome = |(n, event): (usize, &Event)| match event {
+        Event::End(op, Outcome::Refused(_) | Outcome::Spoiled) if n >= trusted => {
+            Some((*op, Outcome::Failed(types::ErrorKind::Conflict)))
+        }
+        Event::End(op, outcome) if n < trusted || matches!(outcome, Outcome::Failed(_)) => {
+            Some((*op, outcome.clone()))
+        }
+        _ => None,
+    };
+    events.iter().enumerate().filter_map(outcome).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Condition, Spoil};
+
+    const DONE: Outcome = Outcome::Answered(Answer::Done);
+
+    /// A history over one bucket that is there: operations by letter.
+    struct History {
+        book: Book,
+        events: Vec<Event>,
+    }
+
+    fn put(key: usize) -> Op {
+        Op::Put {
+            bucket: 0,
+            key,
+            size: 9,
+            condition: Condition::Always,
+            spoil: Spoil::Whole,
+        }
+    }
+
+    fn get(key: usize) -> Op {
+        Op::Get {
+            bucket: 0,
+            key,
+            range: None,
+        }
+    }
+
+    fn value(op: OpId) -> Outcome {
+        Outcome::Answered(Answer::Value(op))
+    }
+
+    impl History {
+        fn new() -> Self {
+            let mut h = Self {
+                book: Book::default(),
+                events: Vec::new(),
+            };
+            h.done(
+                Op::CreateBucket { bucket: 0 },
+                Outcome::Answered(Answer::Existed(false)),
+            );
+            h
+        }
+
+        fn begin(&mut self, op: Op) -> OpId {
+            let id = self.book.add(op);
+            self.events.push(Event::Begin(id));
+            id
+        }
+
+        fn end(&mut self, op: OpId, outcome: Outcome) {
+            self.events.push(Event::End(op, outcome));
+        }
+
+        fn done(&mut self, op: Op, outcome: Outcome) -> OpId {
+            let id = self.begin(op);
+            self.end(id, outcome);
+            id
+        }
+
+        fn judge(&self, oracle: &mut Oracle) -> Result<(), Verdict> {
+            oracle.judge(&self.book, &self.events, usize::MAX)
+        }
+
+        fn is_right(&self) -> bool {
+            self.judge(&mut Oracle::default()).is_ok()
+        }
+    }
+
+    fn look(objects: [OpId; 4]) -> Look {
+        let state = State {
+            buckets: 1,
+            objects: [objects, [0; 4]],
+            ..State::default()
+        };
+        Look {
+            state,
+            known: Things(u64::MAX),
+        }
+    }
+
+    #[test]
+    fn a_read_sees_the_newest_answered_write() {
+        for (seen, right) in [(0, false), (1, true)] {
+            let mut h = History::new();
+            let puts = [h.done(put(0), DONE), h.done(put(0), DONE)];
+            h.done(get(1), Outcome::Refused(wire::index::Reason::NoSuchKey));
+            h.done(get(0), value(puts[seen]));
+            assert_eq!(h.is_right(), right, "I2");
+        }
+    }
+
+    #[test]
+    fn writes_at_once_may_go_either_way_but_only_one() {
+        let mut h = History::new();
+        let a = h.begin(put(0));
+        let b = h.begin(put(0));
+        let early = h.begin(get(0));
+        h.end(b, DONE);
+        h.end(early, value(a));
+        h.end(a, DONE);
+        let last = h.begin(get(0));
+        let mut other = History::new();
+        other.book = Book::default();
+        h.end(last, value(b));
+        assert!(h.is_right());
+        h.done(get(0), value(a));
+        assert!(!h.is_right(), "once observed, fixed");
+    }
+
+    #[test]
+    fn a_write_without_an_answer_took_effect_before_the_restart_or_never() {
+        for survived in [true, false] {
+            let mut h = History::new();
+            let a = h.done(put(0), DONE);
+            let b = h.begin(put(0));
+            let c = h.begin(put(1));
+            h.end(c, Outcome::Unknown);
+            let mut oracle = Oracle::default();
+            h.judge(&mut oracle).unwrap();
+            let now = if survived { b } else { a };
+            oracle.look(&h.book, &look([now, 0, 0, 0])).unwrap();
+            h.events.clear();
+            h.done(get(0), value(now));
+            h.judge(&mut oracle).unwrap();
+            h.events.clear();
+            h.done(get(0), value(if survived { a } else { b }));
+            assert!(h.judge(&mut oracle).is_err(), "I11");
+        }
+    }
+
+    #[test]
+    fn an_answered_write_must_be_there_after_a_restart() {
+        let mut h = History::new();
+        let a = h.done(put(0), DONE);
+        let b = h.done(put(0), DONE);
+        for (seen, right) in [(b, true), (a, false), (0, false)] {
+            let mut oracle = Oracle::default();
+            h.judge(&mut oracle).unwrap();
+            assert_eq!(oracle.look(&h.book, &look([seen, 0, 0, 0])).is_ok(), right, "I1");
+        }
+    }
+
+    #[test]
+    fn a_lie_takes_the_newest_only() {
+        let mut h = History::new();
+        let a = h.done(put(0), DONE);
+        let lie = h.events.len();
+        let b = h.done(put(0), DONE);
+        let c = h.done(put(1), DONE);
+        for (seen, right) in [
+            ([b, c], true),
+            ([b, 0], true),
+            ([a, 0], true),
+            ([a, c], false),
+            ([0, 0], false),
+        ] {
+            let mut oracle = Oracle::default();
+            oracle.judge(&h.book, &h.events, lie).unwrap();
+            let seen = look([seen[0], seen[1], 0, 0]);
+            assert_eq!(oracle.look(&h.book, &seen).is_ok(), right);
+        }
+    }
+
+    #[test]
+    fn a_failed_write_had_no_effect() {
+        let mut h = History::new();
+        let a = h.done(put(0), Outcome::Failed(types::ErrorKind::Unavailable));
+        h.done(get(0), value(a));
+        assert!(!h.is_right());
+    }
+
+    #[test]
+    fn a_deletion_does_not_act_twice() {
+        let mut h = History::new();
+        h.done(put(0), DONE);
+        h.done(
+            Op::Delete { bucket: 0, key: 0 },
+            Outcome::Answered(Answer::Existed(true)),
+        );
+        h.done(put(0), DONE);
+        h.done(get(0), Outcome::Refused(wire::index::Reason::NoSuchKey));
+        assert!(!h.is_right(), "I11");
+    }
+}
