@@ -66,16 +66,34 @@ fn invalid_header(name: &str) -> Error {
     )
 }
 
-/// The checksum headers of a request; at most one.
+/// The checksum headers of a request about its body; at most one.
 ///
 /// # Errors
 /// InvalidRequest.
-pub(crate) fn given(headers: &HeaderMap) -> Result<Option<Checksum>, Error> {
+fn given(headers: &HeaderMap) -> Result<Option<Checksum>, Error> {
+    one_of(headers, |v| v)
+}
+
+/// The checksum headers of a completion, about the object: a composite one has `-N` behind it.
+///
+/// # Errors
+/// InvalidRequest.
+pub(crate) fn of_object(headers: &HeaderMap) -> Result<Option<Checksum>, Error> {
+    one_of(headers, |v| match v.split_once('-') {
+        Some((value, parts)) if parts.bytes().all(|b| b.is_ascii_digit()) => value,
+        _ => v,
+    })
+}
+
+fn one_of(headers: &HeaderMap, bare: impl Fn(&str) -> &str) -> Result<Option<Checksum>, Error> {
     let mut found = None;
     for algorithm in ChecksumAlgorithm::ALL {
         let name = header_name(algorithm);
         for value in headers.get_all(&name) {
-            let parsed = value.to_str().ok().and_then(|v| parse_checksum(algorithm, v));
+            let parsed = value
+                .to_str()
+                .ok()
+                .and_then(|v| parse_checksum(algorithm, bare(v)));
             let checksum = parsed.ok_or_else(|| invalid_header(name.as_str()))?;
             if found.replace(checksum).is_some() {
                 return Err(Error::with(
@@ -145,6 +163,54 @@ pub(crate) fn expect(headers: &HeaderMap, plan: &BodyPlan) -> Result<Expect, Err
         checksums,
         trailing,
     })
+}
+
+/// A checksum as records hold it.
+pub(crate) fn stored(checksum: Checksum) -> records::Checksum {
+    records::Checksum {
+        algorithm: checksum.algorithm as u32,
+        value: checksum.value,
+    }
+}
+
+fn compute(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Vec<u8> {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+    use crc_fast::{CrcAlgorithm, checksum};
+    let crc32 = |kind| (checksum(kind, bytes) as u32).to_be_bytes().to_vec();
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => crc32(CrcAlgorithm::Crc32IsoHdlc),
+        ChecksumAlgorithm::Crc32c => crc32(CrcAlgorithm::Crc32Iscsi),
+        ChecksumAlgorithm::Crc64Nvme => checksum(CrcAlgorithm::Crc64Nvme, bytes).to_be_bytes().to_vec(),
+        ChecksumAlgorithm::Sha1 => digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec(),
+        ChecksumAlgorithm::Sha256 => digest(&SHA256, bytes).as_ref().to_vec(),
+    }
+}
+
+/// Checks a whole document against what was said of it, and what its trailer said. Answers whether anything was said.
+///
+/// # Errors
+/// BadDigest.
+pub(crate) fn verify(expect: &Expect, trailer: &[Checksum], document: &[u8]) -> Result<bool, Error> {
+    use md5::Digest as _;
+    if expect
+        .md5
+        .is_some_and(|md5| md5[..] != md5::Md5::digest(document)[..])
+    {
+        return Err(Code::BadDigest.into());
+    }
+    let promised = expect
+        .trailing
+        .iter()
+        .find(|a| trailer.iter().all(|c| c.algorithm != **a));
+    let wrong = expect
+        .checksums
+        .iter()
+        .chain(trailer)
+        .find(|c| c.value != compute(c.algorithm, document));
+    if let Some(algorithm) = promised.copied().or(wrong.map(|c| c.algorithm)) {
+        return Err(objects::ObjectsError::BadChecksum(algorithm).into());
+    }
+    Ok(expect.md5.is_some() || !expect.checksums.is_empty() || !trailer.is_empty())
 }
 
 /// A checksum as clients read it: base64, and `-N` behind a composite of N parts.
@@ -256,10 +322,70 @@ mod tests {
     }
 
     #[test]
+    fn documents() {
+        // The check values of each algorithm: its checksum of "123456789".
+        let check = [
+            (ChecksumAlgorithm::Crc32, "cbf43926"),
+            (ChecksumAlgorithm::Crc32c, "e3069283"),
+            (ChecksumAlgorithm::Crc64Nvme, "ae8b14860a799888"),
+            (
+                ChecksumAlgorithm::Sha1,
+                "f7c3bc1d808e04732adf679965ccc34ca7ae3441",
+            ),
+            (
+                ChecksumAlgorithm::Sha256,
+                "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+            ),
+        ];
+        for (algorithm, value) in check {
+            let right = Checksum {
+                algorithm,
+                value: hex::decode(value).unwrap(),
+            };
+            let ahead = Expect {
+                checksums: vec![right.clone()],
+                ..Expect::default()
+            };
+            assert_eq!(verify(&ahead, &[], b"123456789"), Ok(true));
+            assert_eq!(
+                verify(&ahead, &[], b"12345678").unwrap_err().code(),
+                Code::BadDigest
+            );
+            let behind = Expect {
+                trailing: vec![algorithm],
+                ..Expect::default()
+            };
+            assert_eq!(
+                verify(&behind, std::slice::from_ref(&right), b"123456789"),
+                Ok(true)
+            );
+            assert_eq!(
+                verify(&behind, &[right], b"x").unwrap_err().code(),
+                Code::BadDigest
+            );
+            assert_eq!(
+                verify(&behind, &[], b"123456789").unwrap_err().code(),
+                Code::BadDigest
+            );
+        }
+        let md5 = hex::decode("25f9e794323b453885f5181f1b624d0b")
+            .unwrap()
+            .try_into()
+            .ok();
+        let digest = Expect {
+            md5,
+            ..Expect::default()
+        };
+        assert_eq!(verify(&digest, &[], b"123456789"), Ok(true));
+        assert_eq!(verify(&digest, &[], b"x").unwrap_err().code(), Code::BadDigest);
+        assert_eq!(verify(&Expect::default(), &[], b"x"), Ok(false));
+    }
+
+    #[test]
     fn answers() {
         let sum = records::Checksum {
             algorithm: ChecksumAlgorithm::Crc32 as u32,
-            value: vec![0, 0, 0, 1].into(),
+            value: vec![0, 0, 0, 1],
         };
         let mut out = HeaderMap::new();
         to_headers(

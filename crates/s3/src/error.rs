@@ -1,14 +1,13 @@
 //! S3's error codes, and which of them each failure of ours is. No other file knows a code's name or status.
 //!
 //! An [`Error`] is what an operation fails with; [`Error::to_xml`] is the document that clients read. Details that
-//! only operators may see (where bytes are corrupt, which role failed) go to the log in [`From`], never to the client.
+//! only operators may see (where bytes are corrupt, which role failed) go to the log in `causes`, never to the client.
+
+mod causes;
 
 use crate::xml::XmlWriter;
 use http::StatusCode;
-use objects::{BodyError, ObjectsError};
 use std::borrow::Cow;
-use types::{ErrorKind, Kind, limits};
-use wire::index::Reason;
 
 macro_rules! codes {
     ($($name:ident $status:literal $message:literal,)*) => {
@@ -55,6 +54,7 @@ codes! {
     InvalidAccessKeyId 403 "The AWS Access Key Id you provided does not exist in our records.",
     InvalidArgument 400 "Invalid Argument",
     InvalidBucketName 400 "The specified bucket is not valid.",
+    InvalidChunkSizeError 403 "Only the last chunk is allowed to have a size less than 8192 bytes",
     InvalidDigest 400 "The Content-MD5 you specified was invalid.",
     InvalidLocationConstraint 400 "The specified location-constraint is not valid",
     InvalidPart 400 "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.",
@@ -66,18 +66,17 @@ codes! {
     InvalidURI 400 "Couldn't parse the specified URI.",
     KeyTooLongError 400 "Your key is too long",
     MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema",
+    MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema.",
     MaxMessageLengthExceeded 400 "Your request was too big.",
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size",
     MethodNotAllowed 405 "The specified method is not allowed against this resource.",
     MissingContentLength 411 "You must provide the Content-Length HTTP header.",
     MissingRequestBodyError 400 "Request Body is empty",
-    MissingSecurityHeader 400 "Your request was missing a required header",
     NoSuchBucket 404 "The specified bucket does not exist",
     NoSuchBucketPolicy 404 "The bucket policy does not exist",
     NoSuchCORSConfiguration 404 "The CORS configuration does not exist",
     NoSuchKey 404 "The specified key does not exist.",
     NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist",
-    NoSuchObjectLockConfiguration 404 "The specified object does not have a ObjectLock configuration",
     NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found",
     NoSuchTagSet 404 "The TagSet does not exist",
     NoSuchUpload 404 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.",
@@ -95,7 +94,6 @@ codes! {
     ServiceUnavailable 503 "Service is unable to handle request.",
     SignatureDoesNotMatch 403 "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     SlowDown 503 "Please reduce your request rate.",
-    XAmzContentChecksumMismatch 400 "The provided 'x-amz-checksum' header does not match what was computed.",
     XAmzContentSHA256Mismatch 400 "The provided 'x-amz-content-sha256' header does not match what was computed.",
 }
 
@@ -226,109 +224,9 @@ impl From<Code> for Error {
     }
 }
 
-fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
-    let code = match reason {
-        Reason::NoSuchBucket => Code::NoSuchBucket,
-        Reason::BucketExists => Code::BucketAlreadyExists,
-        Reason::BucketOwned => Code::BucketAlreadyOwnedByYou,
-        Reason::BucketNotEmpty => Code::BucketNotEmpty,
-        Reason::NoSuchKey | Reason::NoSuchKeyForMatch => Code::NoSuchKey,
-        Reason::NoSuchVersion => Code::NoSuchVersion,
-        Reason::NoSuchUpload => Code::NoSuchUpload,
-        Reason::InvalidPart => {
-            return Error::new(Code::InvalidPart).field("PartNumber", part_number.to_string());
-        }
-        Reason::InvalidPartOrder => Code::InvalidPartOrder,
-        Reason::EntityTooSmall => {
-            return Error::new(Code::EntityTooSmall)
-                .field("PartNumber", part_number.to_string())
-                .field("ProposedSize", size.to_string())
-                .field("MinSizeAllowed", limits::PART_BYTES_MIN.to_string());
-        }
-        Reason::PreconditionFailed => Code::PreconditionFailed,
-        Reason::BadChecksum => {
-            return Error::with(
-                Code::BadDigest,
-                "The checksum you specified did not match the calculated checksum.",
-            );
-        }
-        Reason::EntityTooLarge => Code::EntityTooLarge,
-        // The change that is in the way will pass.
-        Reason::BucketBusy => Code::OperationAborted,
-        // This process's lease is over, or its bytes were given up before they were named: nothing took effect, and
-        // the client's retry starts afresh.
-        Reason::SessionEnded | Reason::BlobGone => Code::ServiceUnavailable,
-    };
-    Error::new(code)
-}
-
-impl From<ObjectsError> for Error {
-    /// Also where failures are logged with the details that clients do not get.
-    fn from(e: ObjectsError) -> Self {
-        match &e {
-            ObjectsError::Refused {
-                reason,
-                part_number,
-                size,
-                ..
-            } => return refused(*reason, *part_number, *size),
-            ObjectsError::Denied => return Self::new(Code::AccessDenied),
-            ObjectsError::Body(BodyError::Incomplete) => return Self::new(Code::IncompleteBody),
-            ObjectsError::Body(BodyError::TimedOut) => return Self::new(Code::RequestTimeout),
-            ObjectsError::Body(BodyError::Refused(why)) => {
-                return Self::with(Code::InvalidRequest, why.clone());
-            }
-            ObjectsError::BadDigest => return Self::new(Code::BadDigest),
-            ObjectsError::BadChecksum(algorithm) => {
-                let name = algorithm.name();
-                return Self::with(
-                    Code::BadDigest,
-                    format!("The {name} you specified did not match the calculated checksum."),
-                );
-            }
-            ObjectsError::BadRange(size) => {
-                return Self::new(Code::InvalidRange).field("ActualObjectSize", size.to_string());
-            }
-            ObjectsError::Fault(_) => {}
-        }
-        Self::from_kind(e.kind(), &e)
-    }
-}
-
-impl Error {
-    /// The code of a failure of a role, disk or connection.
-    fn from_kind(kind: ErrorKind, what: &dyn std::fmt::Display) -> Self {
-        match kind {
-            ErrorKind::Busy => {
-                tracing::debug!(%what, "shed");
-                Self::new(Code::SlowDown)
-            }
-            ErrorKind::Full => {
-                tracing::warn!(%what, "no room");
-                Self::new(Code::InsufficientStorage)
-            }
-            ErrorKind::Unavailable => {
-                tracing::warn!(%what, "unavailable");
-                Self::new(Code::ServiceUnavailable)
-            }
-            ErrorKind::Denied => Self::new(Code::AccessDenied),
-            ErrorKind::NotFound
-            | ErrorKind::Conflict
-            | ErrorKind::Invalid
-            | ErrorKind::Corrupt
-            | ErrorKind::Unknown
-            | ErrorKind::Fault => {
-                tracing::error!(?kind, %what, "request failed");
-                Self::new(Code::InternalError)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wire::Fault;
 
     #[test]
     fn the_document_is_s3s() {
@@ -339,26 +237,6 @@ mod tests {
              not exist.</Message><Key>a&lt;&#x1;&amp;&quot;b</Key><Resource>/b/a</Resource><RequestId>R1</RequestId>\
              <HostId>H1</HostId></Error>"
         );
-    }
-
-    #[test]
-    fn failures_become_the_code_that_says_what_to_do() {
-        let cases = [
-            (ErrorKind::Busy, "SlowDown", 503),
-            (ErrorKind::Full, "InsufficientStorage", 507),
-            (ErrorKind::Unavailable, "ServiceUnavailable", 503),
-            (ErrorKind::Unknown, "InternalError", 500),
-            (ErrorKind::Corrupt, "InternalError", 500),
-            (ErrorKind::Fault, "InternalError", 500),
-        ];
-        for (kind, name, status) in cases {
-            let e = Error::from(ObjectsError::Fault(Fault::new(kind, "disk 3, extent 9")));
-            assert_eq!((e.code().name(), e.code().status().as_u16()), (name, status));
-            assert!(
-                !e.to_xml("/", "", "").contains("extent 9"),
-                "clients do not see insides"
-            );
-        }
     }
 
     #[test]

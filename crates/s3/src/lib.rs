@@ -11,16 +11,24 @@
 pub mod body;
 mod checksum;
 mod condition;
+mod connection;
 mod error;
 mod headers;
 mod hoist;
+mod listing;
 mod metadata;
 mod operation;
+mod ops;
 mod owner;
 mod query;
 mod range;
+mod reply;
+mod request;
 mod route;
+mod service;
 mod target;
 mod xml;
 
+pub use connection::Secure;
 pub use error::{Code, Error};
+pub use service::{Config, Operator, Service};

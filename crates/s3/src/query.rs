@@ -37,11 +37,6 @@ impl Query {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    /// Whether `name` is there.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
     /// All names.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(n, _)| n.as_str())
@@ -97,7 +92,7 @@ mod tests {
         assert_eq!(q.get("prefix"), Some("a b+/"));
         assert_eq!(q.get("uploads"), Some(""));
         assert_eq!(q.get("x"), Some("1=2"));
-        assert!(!q.has("nothing"));
+        assert_eq!(q.get("nothing"), None);
         assert_eq!(Query::parse("a=%zz").unwrap_err().code(), Code::InvalidURI);
         assert_eq!(
             Query::parse("a=1&%61=2").unwrap_err().code(),

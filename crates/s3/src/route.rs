@@ -235,7 +235,7 @@ fn check_parameters(operation: Operation, sub: &str, query: &Query) -> Result<()
 }
 
 /// Whether Cairn does `operation`.
-fn built(operation: Operation) -> bool {
+pub(crate) fn built(operation: Operation) -> bool {
     #[rustfmt::skip]
     let yes = matches!(
         operation,

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn addresses() {
         let domains = ["S3.example.com".to_owned(), "localhost".to_owned()];
-        let cases: &[(&str, Option<&str>, Option<&str>, Option<&str>)] = &[
+        type Case<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+        let cases: &[Case<'_>] = &[
             ("/", None, None, None),
             ("/", Some("s3.example.com:9000"), None, None),
             ("/b", None, Some("b"), None),

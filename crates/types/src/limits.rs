@@ -31,6 +31,18 @@ pub const BODY_STALL_BYTES_MIN: u64 = 4096;
 /// Request line and headers together.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
+/// Client connections served at once, unless configured otherwise; more wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// How long a connection may stay without a whole request head, idle ones too.
+pub const HEAD_MS_MAX: u64 = 60_000;
+/// How long a client may take nothing of an answer before its connection is closed.
+pub const WRITE_STALL_MS_MAX: u64 = 60_000;
+/// After an answer given before the body was read: how long, and how many bytes, are still taken off the connection so
+/// that the client sees the answer and not a reset.
+pub const LINGER_MS_MAX: u64 = 2_000;
+/// See [`LINGER_MS_MAX`].
+pub const LINGER_BYTES_MAX: usize = 4 << 20;
+
 /// Largest run of an object's bytes in one needle.
 pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 /// Bytes under one crc32c of a needle.

@@ -7,4 +7,4 @@ pub(crate) use read::Element;
 pub(crate) use write::{XmlWriter, url_encode};
 
 /// S3's namespace, on the root of every answer but errors.
-pub(crate) const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";

@@ -30,9 +30,10 @@ impl XmlWriter {
         self.out.push('>');
     }
 
-    /// Opens an element with attributes as written.
-    pub(crate) fn open_with(&mut self, name: &str, attributes: &str) {
-        let _infallible = write!(self.out, "<{name} {attributes}>");
+    /// Opens an element with an XML Schema type, as grantees have.
+    pub(crate) fn open_typed(&mut self, name: &str, kind: &str) {
+        let schema = "http://www.w3.org/2001/XMLSchema-instance";
+        let _infallible = write!(self.out, "<{name} xmlns:xsi=\"{schema}\" xsi:type=\"{kind}\">");
     }
 
     /// Closes an element.
@@ -47,6 +48,11 @@ impl XmlWriter {
         self.open(name);
         escape(value, &mut self.out);
         self.close(name);
+    }
+
+    /// Text inside the open element.
+    pub(crate) fn content(&mut self, value: &str) {
+        escape(value, &mut self.out);
     }
 
     /// An element of anything that prints.

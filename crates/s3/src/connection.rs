@@ -1,0 +1,312 @@
+//! Client connections: HTTP/1.1 by hyper over any stream.
+//!
+//! Bounded on every side: how many at once, how long a head may take and how large it may be, how long a client may take
+//! nothing of an answer; the body's pace is `body`'s. A connection whose request was refused before its body was read is
+//! closed with a little patience, so that the client reads the refusal and not a reset.
+
+use crate::reply::Reply;
+use crate::service::Service;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::{Sleep, Timer};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use types::limits;
+use world::{Clock, Listener, Stream};
+
+/// Makes a raw connection a secure one. Runs in the connection's own task, under the head's time limit.
+#[async_trait::async_trait]
+pub trait Secure: Send + Sync {
+    /// The handshake.
+    async fn secure(&self, stream: Box<dyn Stream>) -> io::Result<Box<dyn Stream>>;
+}
+
+/// Headers of one request; more are answered 431 by hyper.
+const HEADERS_MAX: usize = 256;
+/// hyper's bound on a head lies beyond ours, so that ours answers with a document.
+const HYPER_HEAD_BYTES_MAX: usize = 2 * limits::HEAD_BYTES_MAX;
+/// Pause after a failed accept: the usual cause, no free descriptors, passes by itself.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Service {
+    /// Accepts and serves connections until `drain` turns true; then lets requests under way end, for at most
+    /// `patience`, and cuts off the rest.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: Box<dyn Listener>,
+        secure: Option<Arc<dyn Secure>>,
+        drain: watch::Receiver<bool>,
+        patience: Duration,
+    ) {
+        let places = Arc::new(Semaphore::new(self.config.connections_max));
+        let mut connections = JoinSet::new();
+        let mut draining = drain.clone();
+        let gauge = metrics::gauge!("cairn_s3_connections");
+        loop {
+            gauge.set(connections.len() as f64);
+            let accepted = tokio::select! {
+                () = drained(&mut draining) => break,
+                Some(ended) = connections.join_next() => { report(ended); continue }
+                accepted = accept(listener.as_ref(), &places) => accepted,
+            };
+            match accepted {
+                Ok((stream, place)) => {
+                    let (service, secure, drain) = (Arc::clone(&self), secure.clone(), drain.clone());
+                    connections.spawn(async move {
+                        service.serve_secured(stream, secure, drain).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    self.world.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        let over = self.world.clock.sleep(patience);
+        tokio::select! {
+            () = over => tracing::warn!(left = connections.len(), "cutting off requests that did not end"),
+            () = async { while let Some(ended) = connections.join_next().await { report(ended) } } => {}
+        }
+        connections.shutdown().await;
+    }
+
+    async fn serve_secured(
+        self: Arc<Self>,
+        stream: Box<dyn Stream>,
+        secure: Option<Arc<dyn Secure>>,
+        drain: watch::Receiver<bool>,
+    ) {
+        let Some(secure) = secure else {
+            return self.serve_connection(stream, drain).await;
+        };
+        let late = self.world.clock.sleep(Duration::from_millis(limits::HEAD_MS_MAX));
+        tokio::select! {
+            () = late => {}
+            secured = secure.secure(stream) => match secured {
+                Ok(stream) => self.serve_connection(stream, drain).await,
+                Err(error) => tracing::debug!(%error, "handshake failed"),
+            }
+        }
+    }
+
+    /// Serves one connection to its end. Once `drain` turns true the request under way is its last.
+    pub async fn serve_connection(
+        self: Arc<Self>,
+        stream: Box<dyn Stream>,
+        mut drain: watch::Receiver<bool>,
+    ) {
+        let clock = Arc::clone(&self.world.clock);
+        let io = TokioIo::new(Guarded {
+            stream,
+            clock: Arc::clone(&clock),
+            stalled: None,
+        });
+        let mut http = http1::Builder::new();
+        http.timer(WorldTimer::new(Arc::clone(&clock)))
+            .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HYPER_HEAD_BYTES_MAX)
+            // The date comes from our clock (service.rs).
+            .auto_date_header(false);
+        let mut connection = http.serve_connection(io, Handler(self));
+        let ended = tokio::select! {
+            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+            () = drained(&mut drain) => {
+                Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        match ended {
+            Ok(()) => linger(connection.into_parts().io.into_inner(), clock.as_ref()).await,
+            Err(error) => tracing::debug!(%error, "a connection ended early"),
+        }
+    }
+}
+
+async fn accept(
+    listener: &dyn Listener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(Box<dyn Stream>, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    let (stream, _from) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// Ends when draining begins, or whoever could begin it is gone.
+async fn drained(drain: &mut watch::Receiver<bool>) {
+    let _gone = drain.wait_for(|d| *d).await;
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Closes our side, then takes what the client still sends, within bounds: closing a socket with unread bytes on it
+/// resets the connection, and the reset can overtake the answer.
+async fn linger(mut io: Guarded, clock: &dyn Clock) {
+    let read_off = async {
+        io.shutdown().await?;
+        let mut left = limits::LINGER_BYTES_MAX;
+        let mut scrap = vec![0; 16 << 10];
+        while left > 0 {
+            match io.read(&mut scrap).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    };
+    tokio::select! {
+        () = clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX)) => {}
+        _whichever = read_off => {}
+    }
+}
+
+struct Handler(Arc<Service>);
+
+impl hyper::service::Service<Request<Incoming>> for Handler {
+    type Response = Reply;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let service = Arc::clone(&self.0);
+        Box::pin(async move { Ok(service.answer(request).await) })
+    }
+}
+
+/// A stream whose writes fail once the client has taken nothing for too long.
+struct Guarded {
+    stream: Box<dyn Stream>,
+    clock: Arc<dyn Clock>,
+    /// Runs while a write waits.
+    stalled: Option<Waiting>,
+}
+
+impl Guarded {
+    /// What a write that came to `written` comes to, time considered.
+    fn guard<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = Duration::from_millis(limits::WRITE_STALL_MS_MAX);
+        let waiting = self.stalled.get_or_insert_with(|| self.clock.sleep(limit));
+        ready!(waiting.as_mut().poll(cx));
+        self.stalled = None;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.guard(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.guard(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.guard(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.guard(cx, shut)
+    }
+}
+
+/// hyper's timer on the world's clock. hyper counts in `Instant`s; ours are a fixed one and the clock's time since then.
+struct WorldTimer {
+    clock: Arc<dyn Clock>,
+    base: Instant,
+    base_mono: Duration,
+}
+
+impl WorldTimer {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "only differences to it are ever looked at"
+        )]
+        let base = Instant::now();
+        let base_mono = clock.mono();
+        Self {
+            clock,
+            base,
+            base_mono,
+        }
+    }
+}
+
+impl Timer for WorldTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        Box::pin(Asleep(Mutex::new(self.clock.sleep(duration))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(self.now()))
+    }
+
+    fn now(&self) -> Instant {
+        self.base + self.clock.mono().saturating_sub(self.base_mono)
+    }
+}
+
+/// The mutex only makes it `Sync`, as hyper asks; it is never locked.
+struct Asleep(Mutex<Waiting>);
+
+impl Future for Asleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waiting = self
+            .0
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        waiting.as_mut().poll(cx)
+    }
+}
+
+impl Sleep for Asleep {}

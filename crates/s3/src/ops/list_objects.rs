@@ -1,0 +1,163 @@
+//! ListObjects and ListObjectsV2: one page of keys and common prefixes. The two differ in how a page names the next.
+
+use crate::checksum;
+use crate::error::Error;
+use crate::listing::{Names, Token};
+use crate::owner;
+use crate::query::Query;
+use crate::reply::{self, Reply, iso_time, quoted};
+use crate::request::Request;
+use crate::service::Service;
+use crate::xml::XmlWriter;
+use objects::ListObjects;
+use types::{AccountId, ChecksumAlgorithm, limits};
+use wire::index::{ListEntry, ListPage};
+use wire::records::ObjectRecord;
+
+/// What both versions are asked.
+struct Asked {
+    prefix: String,
+    delimiter: String,
+    max: u32,
+    names: Names,
+}
+
+impl Asked {
+    fn read(query: &Query) -> Result<Self, Error> {
+        Ok(Self {
+            prefix: query.get("prefix").unwrap_or_default().to_owned(),
+            delimiter: query.get("delimiter").unwrap_or_default().to_owned(),
+            max: query.number("max-keys", limits::LIST_KEYS_MAX, limits::LIST_KEYS_MAX)?,
+            names: Names {
+                url: query.url_encoding()?,
+            },
+        })
+    }
+
+    /// The page after `after`. None of no keys: the bucket must be there all the same.
+    async fn page(&self, service: &Service, request: &Request, after: String) -> Result<ListPage, Error> {
+        if self.max == 0 {
+            service
+                .objects
+                .head_bucket(&request.caller, request.bucket())
+                .await?;
+            return Ok(ListPage::default());
+        }
+        let query = ListObjects {
+            bucket: request.bucket().clone(),
+            prefix: self.prefix.clone(),
+            delimiter: self.delimiter.clone(),
+            after,
+            max: self.max,
+        };
+        Ok(service.objects.list(&request.caller, query).await?)
+    }
+
+    /// What both versions' documents begin with.
+    fn begin(&self, x: &mut XmlWriter, request: &Request) {
+        x.root("ListBucketResult");
+        x.text("Name", request.bucket().as_str());
+        self.names.write(x, "Prefix", &self.prefix);
+    }
+
+    /// And how they go on.
+    fn finish(&self, mut x: XmlWriter, page: &ListPage, with_owner: bool) -> Reply {
+        x.value("MaxKeys", self.max);
+        self.names.write_some(&mut x, "Delimiter", &self.delimiter);
+        if self.names.url {
+            x.text("EncodingType", "url");
+        }
+        x.value("IsTruncated", page.truncated);
+        for entry in &page.entries {
+            if let ListEntry::Object { key, record } = entry {
+                contents(&mut x, self.names, (key, record), with_owner);
+            }
+        }
+        for entry in &page.entries {
+            if let ListEntry::Prefix(prefix) = entry {
+                self.names.common_prefix(&mut x, prefix);
+            }
+        }
+        x.close("ListBucketResult");
+        reply::xml(x.finish())
+    }
+}
+
+fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ObjectRecord), with_owner: bool) {
+    x.open("Contents");
+    names.write(x, "Key", key);
+    x.text("LastModified", &iso_time(record.modified_ms));
+    x.text("ETag", &quoted(&record.etag_md5, record.etag_parts));
+    for sum in &record.checksums {
+        if let Some(algorithm) = ChecksumAlgorithm::from_number(sum.algorithm) {
+            x.text("ChecksumAlgorithm", algorithm.name());
+        }
+    }
+    if !record.checksums.is_empty() {
+        x.text(
+            "ChecksumType",
+            checksum::kind_name(checksum::kind_of(record.checksum_kind)),
+        );
+    }
+    x.value("Size", record.size);
+    if with_owner {
+        owner::write(x, "Owner", AccountId(record.owner));
+    }
+    x.text("StorageClass", "STANDARD");
+    x.close("Contents");
+}
+
+fn last_name(page: &ListPage) -> Option<&str> {
+    page.entries.last().map(|e| match e {
+        ListEntry::Object { key, .. } => key.as_str(),
+        ListEntry::Prefix(prefix) => prefix.as_str(),
+    })
+}
+
+pub(super) async fn v1(service: &Service, request: Request) -> Result<Reply, Error> {
+    let asked = Asked::read(&request.query)?;
+    let marker = request.query.get("marker").unwrap_or_default().to_owned();
+    let page = asked.page(service, &request, marker.clone()).await?;
+    let mut x = XmlWriter::document();
+    asked.begin(&mut x, &request);
+    asked.names.write(&mut x, "Marker", &marker);
+    // Without a delimiter clients go on from the last key; with one, that may be a common prefix.
+    if let (true, false, Some(last)) = (page.truncated, asked.delimiter.is_empty(), last_name(&page)) {
+        asked.names.write(&mut x, "NextMarker", last);
+    }
+    Ok(asked.finish(x, &page, true))
+}
+
+pub(super) async fn v2(service: &Service, request: Request) -> Result<Reply, Error> {
+    let query = &request.query;
+    if query.get("list-type") != Some("2") {
+        let value = query.get("list-type").unwrap_or_default();
+        return Err(Error::argument(
+            "list-type",
+            value,
+            "Invalid List Type specified in Request",
+        ));
+    }
+    let asked = Asked::read(query)?;
+    let start = query.get("start-after").unwrap_or_default();
+    let token = query.get("continuation-token");
+    let after = match token {
+        Some(token) => Token::open(token)?,
+        None => start.to_owned(),
+    };
+    let with_owner = query
+        .get("fetch-owner")
+        .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let page = asked.page(service, &request, after).await?;
+    let mut x = XmlWriter::document();
+    asked.begin(&mut x, &request);
+    if let Some(token) = token {
+        x.text("ContinuationToken", token);
+    }
+    if let (true, Some(last)) = (page.truncated, last_name(&page)) {
+        x.text("NextContinuationToken", &Token::seal(last));
+    }
+    asked.names.write_some(&mut x, "StartAfter", start);
+    x.value("KeyCount", page.entries.len());
+    Ok(asked.finish(x, &page, with_owner))
+}

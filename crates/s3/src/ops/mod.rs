@@ -1,0 +1,49 @@
+//! The operations, one file each; those that differ in little share one.
+
+mod abort_upload;
+mod complete_upload;
+mod create_bucket;
+mod create_upload;
+mod delete_bucket;
+mod delete_object;
+mod delete_objects;
+mod get_object;
+mod head_bucket;
+mod list_buckets;
+mod list_objects;
+mod list_parts;
+mod list_uploads;
+mod put_object;
+mod unconfigured;
+mod upload_part;
+
+use crate::error::Error;
+use crate::operation::Operation as Op;
+use crate::reply::Reply;
+use crate::request::Request;
+use crate::service::Service;
+
+/// Runs a request's operation.
+pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
+    match request.operation {
+        Op::ListBuckets => list_buckets::run(service, request).await,
+        Op::CreateBucket => create_bucket::run(service, request).await,
+        Op::HeadBucket => head_bucket::run(service, request).await,
+        Op::GetBucketLocation => head_bucket::location(service, request).await,
+        Op::DeleteBucket => delete_bucket::run(service, request).await,
+        Op::ListObjects => list_objects::v1(service, request).await,
+        Op::ListObjectsV2 => list_objects::v2(service, request).await,
+        Op::PutObject => put_object::run(service, request).await,
+        Op::GetObject => get_object::run(service, request).await,
+        Op::HeadObject => get_object::head(service, request).await,
+        Op::DeleteObject => delete_object::run(service, request).await,
+        Op::DeleteObjects => delete_objects::run(service, request).await,
+        Op::CreateMultipartUpload => create_upload::run(service, request).await,
+        Op::UploadPart => upload_part::run(service, request).await,
+        Op::CompleteMultipartUpload => complete_upload::run(service, request).await,
+        Op::AbortMultipartUpload => abort_upload::run(service, request).await,
+        Op::ListParts => list_parts::run(service, request).await,
+        Op::ListMultipartUploads => list_uploads::run(service, request).await,
+        _ => unconfigured::run(service, request).await,
+    }
+}

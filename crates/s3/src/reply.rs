@@ -1,0 +1,201 @@
+//! Answers: a head, and a body that is whole or streamed from an object.
+//!
+//! A streamed body that fails after its first bytes is an error to hyper, which then closes the connection without a
+//! clean end: a client that counts bytes sees that it did not get them all (I5).
+
+use crate::error::Error;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use objects::{GetReader, ObjectsError};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// An answer.
+pub(crate) type Reply = Response<ReplyBody>;
+
+type Turn = Pin<Box<dyn Future<Output = (Result<Option<Bytes>, ObjectsError>, Box<GetReader>)> + Send>>;
+
+/// An answer's body.
+pub(crate) struct ReplyBody {
+    /// What is at hand.
+    ready: Option<Bytes>,
+    /// What follows it.
+    rest: Option<Turn>,
+    /// How many bytes are still to come.
+    remaining: u64,
+    /// The request's, so that a failure in the middle is logged with its id.
+    span: tracing::Span,
+}
+
+fn turn(mut reader: Box<GetReader>) -> Turn {
+    Box::pin(async move { (reader.next().await, reader) })
+}
+
+impl ReplyBody {
+    /// A body that is all there.
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            remaining: bytes.len() as u64,
+            ready: Some(bytes).filter(|b| !b.is_empty()),
+            rest: None,
+            span: tracing::Span::none(),
+        }
+    }
+
+    /// No body.
+    pub(crate) fn empty() -> Self {
+        Self::whole(Bytes::new())
+    }
+
+    /// `length` bytes from `reader`. The first of them are read before this answers, so that what fails at once still
+    /// gets an error of its own.
+    pub(crate) async fn object(mut reader: GetReader, length: u64) -> Result<Self, Error> {
+        let ready = reader.next().await?;
+        let more = ready.as_ref().map_or(0, |b| b.len() as u64) < length;
+        Ok(Self {
+            ready,
+            rest: more.then(|| turn(Box::new(reader))),
+            remaining: length,
+            span: tracing::Span::current(),
+        })
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = ObjectsError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ObjectsError>>> {
+        let this = &mut *self;
+        let bytes = match this.ready.take() {
+            Some(bytes) => Some(bytes),
+            None => match &mut this.rest {
+                None => None,
+                Some(rest) => {
+                    let (answer, reader) = std::task::ready!(this.span.in_scope(|| rest.as_mut().poll(cx)));
+                    this.rest = None;
+                    match answer {
+                        Ok(Some(bytes)) => {
+                            if (bytes.len() as u64) < this.remaining {
+                                this.rest = Some(turn(reader));
+                            }
+                            Some(bytes)
+                        }
+                        Ok(None) => None,
+                        Err(e) => {
+                            this.span
+                                .in_scope(|| tracing::error!(error = %e, "a read failed midway"));
+                            return Poll::Ready(Some(Err(e)));
+                        }
+                    }
+                }
+            },
+        };
+        Poll::Ready(bytes.map(|b| {
+            assert!(
+                b.len() as u64 <= this.remaining,
+                "a reader gives no more than its range"
+            );
+            this.remaining -= b.len() as u64;
+            Ok(Frame::data(b))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ready.is_none() && self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(ReplyBody::empty());
+    *reply.status_mut() = status;
+    reply
+}
+
+/// 200 and a document.
+pub(crate) fn xml(document: String) -> Reply {
+    let mut reply = Response::new(ReplyBody::whole(document));
+    let kind = HeaderValue::from_static("application/xml");
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
+}
+
+/// Sets a header to what prints as ASCII.
+///
+/// # Panics
+/// When it does not: for values of ours, not of clients.
+pub(crate) fn set(headers: &mut HeaderMap, name: impl header::IntoHeaderName, value: impl std::fmt::Display) {
+    let value = HeaderValue::try_from(value.to_string()).expect("our own values are header values");
+    headers.insert(name, value);
+}
+
+/// An ETag in its quotes.
+pub(crate) fn quoted(md5: &[u8], parts: u32) -> String {
+    match md5.try_into() {
+        Ok(md5) => format!(
+            "\"{}\"",
+            types::ETag {
+                md5,
+                part_count: parts
+            }
+        ),
+        // An object whose record has no MD5 has no ETag that a client could compute.
+        Err(_) => "\"\"".to_owned(),
+    }
+}
+
+/// `2009-10-12T17:50:30.000Z`.
+pub(crate) fn iso_time(ms: u64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp((ms / 1000).min(253_402_300_799) as i64);
+    let at = at.expect("bounded to the year 9999");
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        ms % 1000
+    )
+}
+
+/// `Mon, 12 Oct 2009 17:50:30 GMT`.
+pub(crate) fn http_time(ms: u64) -> String {
+    // HTTP dates end with the year 9999.
+    let since = std::time::Duration::from_secs((ms / 1000).min(253_402_300_799));
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(iso_time(1_255_369_830_007), "2009-10-12T17:50:30.007Z");
+        assert_eq!(http_time(1_255_369_830_999), "Mon, 12 Oct 2009 17:50:30 GMT");
+        for far in [0, u64::MAX] {
+            assert!(iso_time(far).ends_with('Z') && http_time(far).ends_with("GMT"));
+        }
+    }
+
+    #[test]
+    fn etags() {
+        let md5 = [0xab; 16];
+        assert_eq!(quoted(&md5, 0), format!("\"{}\"", "ab".repeat(16)));
+        assert_eq!(quoted(&md5, 7), format!("\"{}-7\"", "ab".repeat(16)));
+        assert_eq!(quoted(&[], 0), "\"\"");
+    }
+}

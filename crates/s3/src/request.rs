@@ -1,0 +1,194 @@
+//! A request whose address, operation and caller are known; what operations are given.
+
+use crate::body::{self, BodyPlan, RefusalSlot};
+use crate::checksum;
+use crate::error::{Code, Error};
+use crate::operation::Operation;
+use crate::query::Query;
+use crate::xml::Element;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use objects::{Caller, Expect, ObjectsError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use types::{BucketName, ObjectKey, UploadId, VersionId, limits};
+use world::Clock;
+
+/// A request.
+pub(crate) struct Request {
+    pub(crate) operation: Operation,
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Query,
+    pub(crate) bucket: Option<BucketName>,
+    pub(crate) key: Option<ObjectKey>,
+    pub(crate) caller: Caller,
+    pub(crate) body: Arriving,
+    pub(crate) plan: BodyPlan,
+    /// Its raw path, for `<Resource>` and `<Location>`.
+    pub(crate) path: String,
+    /// Its Host.
+    pub(crate) host: Option<String>,
+}
+
+impl Request {
+    /// The bucket. Operations without one do not ask.
+    pub(crate) fn bucket(&self) -> &BucketName {
+        self.bucket
+            .as_ref()
+            .expect("the route table gives this operation a bucket")
+    }
+
+    /// The key. Operations without one do not ask.
+    pub(crate) fn key(&self) -> &ObjectKey {
+        self.key
+            .as_ref()
+            .expect("the route table gives this operation a key")
+    }
+
+    /// `uploadId`. One that is not ours was never begun.
+    pub(crate) fn upload(&self) -> Result<UploadId, Error> {
+        let text = self.query.get("uploadId").unwrap_or_default();
+        UploadId::parse(text).ok_or_else(|| Error::new(Code::NoSuchUpload).field("UploadId", text))
+    }
+
+    /// `versionId`: `None` when it is not given or names the null version, which is the only one while no bucket has
+    /// versioning.
+    pub(crate) fn version(&self) -> Result<Option<VersionId>, Error> {
+        match self.query.get("versionId") {
+            None | Some("null") => Ok(None),
+            Some(text) => match VersionId::parse(text) {
+                Some(version) => Ok(Some(version)),
+                None => Err(Error::argument("versionId", text, "Invalid version id specified")),
+            },
+        }
+    }
+
+    /// A header's text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Opens the body for `objects`; what it is refused for will stand in the slot.
+    pub(crate) fn open_body(&mut self, clock: Arc<dyn Clock>) -> (Box<dyn objects::Body>, RefusalSlot) {
+        body::open(self.plan.clone(), self.body.take(), clock)
+    }
+
+    /// Reads the body whole, as a document, and whether a digest or checksum vouched for it.
+    pub(crate) async fn document(&mut self, clock: Arc<dyn Clock>) -> Result<(Bytes, bool), Error> {
+        let expect = checksum::expect(&self.headers, &self.plan)?;
+        self.read_document(clock, &expect).await
+    }
+
+    /// The same where the checksum headers are about something else than the body: only its digest is checked.
+    pub(crate) async fn document_of_object(&mut self, clock: Arc<dyn Clock>) -> Result<Bytes, Error> {
+        let expect = Expect {
+            md5: checksum::content_md5(&self.headers)?,
+            checksums: Vec::new(),
+            trailing: self.plan.trailing(),
+        };
+        Ok(self.read_document(clock, &expect).await?.0)
+    }
+
+    async fn read_document(
+        &mut self,
+        clock: Arc<dyn Clock>,
+        expect: &Expect,
+    ) -> Result<(Bytes, bool), Error> {
+        let too_long = || {
+            Error::new(Code::MaxMessageLengthExceeded)
+                .field("MaxMessageLengthBytes", limits::XML_BYTES_MAX.to_string())
+        };
+        if self.plan.length().is_ok_and(|n| n > limits::XML_BYTES_MAX as u64) {
+            return Err(too_long());
+        }
+        let (mut body, slot) = self.open_body(clock);
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = body.next().await.map_err(|e| refusal(e.into(), &slot))? {
+            if whole.len() + bytes.len() > limits::XML_BYTES_MAX {
+                return Err(too_long());
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        let vouched = checksum::verify(expect, &body.trailer(), &whole)?;
+        Ok((whole.freeze(), vouched))
+    }
+}
+
+/// The error of an operation that read a body: the body's own refusal where it has one.
+pub(crate) fn refusal(e: ObjectsError, slot: &RefusalSlot) -> Error {
+    match (&e, slot.get()) {
+        (ObjectsError::Body(_), Some(refusal)) => refusal.into(),
+        _ => e.into(),
+    }
+}
+
+/// Reads a document that must be there.
+pub(crate) fn parse_document(bytes: &[u8], root: &str) -> Result<Element, Error> {
+    if bytes.is_empty() {
+        return Err(Code::MissingRequestBodyError.into());
+    }
+    Element::parse(bytes, root)
+}
+
+/// A body on its way in, that remembers whether it was read to its end: a connection with unread bytes on it cannot
+/// take another request.
+pub(crate) struct Arriving {
+    incoming: Option<Incoming>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Arriving {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        let ended = incoming.is_end_stream();
+        Self {
+            incoming: Some(incoming),
+            ended: Arc::new(AtomicBool::new(ended)),
+        }
+    }
+
+    /// Set once the body has been read to its end.
+    pub(crate) fn ended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ended)
+    }
+
+    /// The body, once.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            incoming: self.incoming.take(),
+            ended: Arc::clone(&self.ended),
+        }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(Pin::new(incoming).poll_frame(cx));
+        if self.is_end_stream() || frame.is_none() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(SizeHint::default, Body::size_hint)
+    }
+}

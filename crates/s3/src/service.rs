@@ -1,0 +1,261 @@
+//! From a request's head to its answer: address, route, signature, header rules, operation; then the answer's usual
+//! headers. Every answer and every log line carries the request's id.
+
+use crate::error::{Code, Error};
+use crate::operation::Operation;
+use crate::query::Query;
+use crate::reply::{self, Reply, ReplyBody};
+use crate::request::{Arriving, Request};
+use crate::target::Target;
+use crate::{body, headers, hoist, ops, route};
+use auth::KeyStore;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use objects::{Caller, Objects};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tracing::Instrument as _;
+use types::limits;
+use world::World;
+
+/// What the face needs to know of its place.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The region that requests must be signed for.
+    pub region: String,
+    /// Domains under which `bucket.domain` is a bucket; empty for path style alone.
+    pub domains: Vec<String>,
+    /// Connections served at once; more wait to be accepted.
+    pub connections_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            domains: Vec::new(),
+            connections_max: limits::CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Answers what is asked below `/-/`, where no bucket can be: health, metrics.
+#[async_trait::async_trait]
+pub trait Operator: Send + Sync {
+    /// The answer.
+    async fn answer(&self, method: Method, uri: Uri) -> Response<Bytes>;
+}
+
+/// The S3 face of one process.
+pub struct Service {
+    pub(crate) world: World,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) keys: Arc<dyn KeyStore>,
+    pub(crate) config: Config,
+    operator: Arc<dyn Operator>,
+    /// `x-amz-id-2`: which process answered.
+    host_id: String,
+}
+
+/// What of a request its answer needs once the request is gone.
+struct Asked {
+    id: String,
+    method: Method,
+    /// The raw path, as `<Resource>`.
+    resource: String,
+    target: Target,
+}
+
+impl Service {
+    /// A face on `objects`.
+    pub fn new(
+        world: World,
+        objects: Arc<Objects>,
+        keys: Arc<dyn KeyStore>,
+        operator: Arc<dyn Operator>,
+        config: Config,
+    ) -> Arc<Self> {
+        let mut host = [0; 24];
+        world.rng.fill(&mut host);
+        Arc::new(Self {
+            world,
+            objects,
+            keys,
+            config,
+            operator,
+            host_id: hex::encode(host),
+        })
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: http::Request<Incoming>) -> Reply {
+        let mut id = [0; 8];
+        self.world.rng.fill(&mut id);
+        let id = hex::encode_upper(id);
+        let span = tracing::info_span!(
+            "request",
+            %id,
+            method = %request.method(),
+            path = request.uri().path(),
+            operation = tracing::field::Empty,
+        );
+        let mut reply = self.answer_as(&id, request).instrument(span).await;
+        let headers = reply.headers_mut();
+        reply::set(headers, "x-amz-request-id", &id);
+        reply::set(headers, "x-amz-id-2", &self.host_id);
+        headers.insert(header::SERVER, HeaderValue::from_static("Cairn"));
+        reply::set(
+            headers,
+            header::DATE,
+            reply::http_time(self.world.clock.wall_ms()),
+        );
+        reply
+    }
+
+    async fn answer_as(&self, id: &str, request: http::Request<Incoming>) -> Reply {
+        let (parts, incoming) = request.into_parts();
+        if parts.uri.path().starts_with("/-/") {
+            return self
+                .operator
+                .answer(parts.method, parts.uri)
+                .await
+                .map(ReplyBody::whole);
+        }
+        let started = self.world.clock.mono();
+        let mut asked = Asked {
+            id: id.to_owned(),
+            method: parts.method.clone(),
+            resource: parts.uri.path().to_owned(),
+            target: Target::default(),
+        };
+        let body = Arriving::new(incoming);
+        let ended = body.ended();
+        let (operation, outcome) = self.attempt(&mut asked, parts, body).await;
+        let mut reply = outcome.unwrap_or_else(|e| self.refuse(&asked, e));
+        if !ended.load(Ordering::Relaxed) {
+            // What is left of the body would be read as the next request.
+            reply
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.count(operation, reply.status(), started);
+        reply
+    }
+
+    fn count(&self, operation: Option<Operation>, status: StatusCode, started: std::time::Duration) {
+        let operation = operation.map_or("none", Operation::name);
+        let took = self.world.clock.mono().saturating_sub(started);
+        let status = status.as_u16();
+        metrics::counter!("cairn_s3_requests_total", "operation" => operation, "status" => status.to_string())
+            .increment(1);
+        metrics::histogram!("cairn_s3_request_seconds", "operation" => operation).record(took.as_secs_f64());
+        tracing::debug!(status, ms = took.as_millis() as u64, "answered");
+    }
+
+    async fn attempt(
+        &self,
+        asked: &mut Asked,
+        parts: Parts,
+        body: Arriving,
+    ) -> (Option<Operation>, Result<Reply, Error>) {
+        match self.admit(asked, parts, body) {
+            Ok(request) => {
+                let operation = request.operation;
+                tracing::Span::current().record("operation", operation.name());
+                (Some(operation), ops::run(self, request).await)
+            }
+            Err(e) => (None, Err(e)),
+        }
+    }
+
+    /// Everything that is decided before an operation begins. Who may not ask learns nothing of what could be asked.
+    fn admit(&self, asked: &mut Asked, mut parts: Parts, body: Arriving) -> Result<Request, Error> {
+        check_head(&parts)?;
+        let host = host(&parts)?;
+        asked.target = Target::parse(parts.uri.path(), host.as_deref(), &self.config.domains)?;
+        let target = &asked.target;
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let bucket = target.bucket_name()?;
+        let now_ms = self.world.clock.wall_ms();
+        let verified = auth::verify(&parts, self.keys.as_ref(), &self.config.region, now_ms)?;
+        hoist::hoist(&query, &mut parts.headers)?;
+        let operation = route::route(&parts.method, target.level(), &query, &parts.headers)?;
+        let key = target.object_key()?;
+        headers::check(operation, &parts.headers, verified.account)?;
+        let plan = body::plan(&parts, &verified)?;
+        Ok(Request {
+            operation,
+            query,
+            bucket,
+            key,
+            caller: Caller {
+                account: verified.account,
+            },
+            body,
+            plan,
+            path: parts.uri.path().to_owned(),
+            headers: parts.headers,
+            host,
+        })
+    }
+
+    /// An error's answer.
+    fn refuse(&self, asked: &Asked, e: Error) -> Reply {
+        let (bucket, key) = (asked.target.bucket.as_deref(), asked.target.key.as_deref());
+        let e = e.about(bucket, key);
+        tracing::debug!(code = e.code().name(), message = e.message(), "refused");
+        // Answers to HEAD have no body, and neither has "not modified".
+        let document = if asked.method == Method::HEAD {
+            String::new()
+        } else {
+            e.to_xml(&asked.resource, &asked.id, &self.host_id)
+        };
+        let mut reply = reply::xml(document);
+        *reply.status_mut() = e.code().status();
+        for (name, value) in e.headers() {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                reply.headers_mut().insert(*name, value);
+            }
+        }
+        reply
+    }
+}
+
+fn check_head(parts: &Parts) -> Result<(), Error> {
+    let sizes = parts.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4);
+    let size = sizes.sum::<usize>() + parts.uri.to_string().len();
+    if size > limits::HEAD_BYTES_MAX {
+        return Err(Error::new(Code::RequestHeaderSectionTooLarge)
+            .field("MaxSizeAllowed", limits::HEAD_BYTES_MAX.to_string()));
+    }
+    Ok(())
+}
+
+/// The host asked for: the request line's where it names one, else the one Host header.
+fn host(parts: &Parts) -> Result<Option<String>, Error> {
+    if let Some(authority) = parts.uri.authority() {
+        return Ok(Some(authority.as_str().to_owned()));
+    }
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(None),
+        (Some(host), None) => match host.to_str() {
+            Ok(host) => Ok(Some(host.to_owned())),
+            Err(_) => Err(Error::with(Code::InvalidRequest, "The Host header is not text")),
+        },
+        _ => Err(Error::with(
+            Code::InvalidRequest,
+            "The Host header is given more than once",
+        )),
+    }
+}
+
+/// Headers that an operation's own test needs to see.
+pub(crate) fn flag(headers: &HeaderMap, name: &str, value: &str) -> bool {
+    headers
+        .get(name)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.eq_ignore_ascii_case(value))
+}
