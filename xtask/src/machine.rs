@@ -79,7 +79,7 @@ pub(crate) fn python(repo: &Repo) -> Result<PathBuf> {
 }
 
 /// The python of an environment under the target directory that has `requirements` installed.
-fn environment(repo: &Repo, name: &str, requirements: &Path) -> Result<PathBuf> {
+pub(crate) fn environment(repo: &Repo, name: &str, requirements: &Path) -> Result<PathBuf> {
     let dir = repo.target(&format!("python-{name}"));
     let python = dir.join("bin/python");
     let wanted = fs::read_to_string(requirements).with_context(|| requirements.display().to_string())?;

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // it drives the real machine: there is no world to simulate here
 #![allow(clippy::print_stdout)] // its stages talk to a terminal
 
+mod bench;
 mod blackbox;
 mod machine;
 mod repo;
@@ -48,6 +49,16 @@ enum Command {
     },
     /// Writes a data directory of this version into tests/fixtures, to be replayed by every later one
     Fixture,
+    /// The first table: put, get, head, list beside SeaweedFS, into docs/BENCHMARKS.md
+    BenchFirst {
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// Only prints the table
+        #[arg(long)]
+        dry: bool,
+    },
 }
 
 fn run(command: Command) -> Result<bool> {
@@ -59,6 +70,14 @@ fn run(command: Command) -> Result<bool> {
         Command::Sim { arguments } => stage::alone("sim", || verify::sim(&repo, &arguments)),
         Command::Blackbox { arguments } => stage::alone("black box", || blackbox::clients(&repo, &arguments)),
         Command::Crash { arguments } => stage::alone("crash", || blackbox::crash(&repo, &arguments)),
+        Command::BenchFirst { rounds, seconds, dry } => {
+            let plan = bench::Plan {
+                rounds,
+                seconds,
+                write: !dry,
+            };
+            stage::alone("bench", || bench::first(&repo, &plan))
+        }
         Command::Fixture => stage::alone("fixture", || blackbox::write_fixture(&repo)),
     })
 }
