@@ -12,6 +12,8 @@ const UNSAFE_ALLOWED: [&str; 0] = [];
 const NOT_NAMES: [&str; 8] = [
     "util", "utils", "common", "helper", "helpers", "misc", "manager", "inner",
 ];
+/// S3's own term for keys that share their beginning.
+const FIELD_TERM: &str = "common_prefix";
 /// Endings that tell of a predecessor instead of a thing.
 const NOT_ENDINGS: [&str; 2] = ["_v2", "_new"];
 
@@ -123,7 +125,7 @@ pub(super) fn names(files: &[Text]) -> Vec<String> {
 }
 
 fn is_no_name(name: &str) -> bool {
-    let lower = snake(name);
+    let lower = snake(name).replace(FIELD_TERM, "");
     NOT_ENDINGS.iter().any(|e| lower.ends_with(e))
         || lower.split(['_', '-']).any(|word| NOT_NAMES.contains(&word))
 }
