@@ -5,6 +5,8 @@
 //! again with the same command id; every other kind means it did not.
 
 pub mod control;
+#[cfg(feature = "double")]
+pub mod double;
 
 mod fault;
 pub mod index;

@@ -1,0 +1,136 @@
+//! Granting an extent: what was left open is resumed, else there is a new one.
+//!
+//! ```text
+//!   row: open, session ended ──▶ row: open(epoch+1, session) ──▶ node opened at epoch+1 ──▶ granted
+//!   (none) ────────────────────▶ row: open(1, session) ────────▶ node opened at 1 ────────▶ granted
+//! ```
+//! The row is durable before the node hears of it. A crash between the two leaves a row that the next grant finds.
+
+use crate::decide;
+use crate::plane::{ControlPlane, Outcome, Owner, replicas};
+use crate::rows::{SEALING, disks_of};
+use types::limits::RETRIES_MAX;
+use types::{Epoch, ErrorKind, ExtentId, SessionId};
+use wire::Fault;
+use wire::control::Grant;
+use wire::records::ExtentRecord;
+
+/// Extents left half sealed that one grant tries to finish, so that none waits for long behind a silent node.
+const SEALING_TRIED_MAX: usize = 2;
+
+impl ControlPlane {
+    pub(crate) async fn grant_extent(&self, session: SessionId) -> Result<Grant, Fault> {
+        let mut owner = self.owner().await?;
+        let mut attempt = 0;
+        loop {
+            self.ready(&mut owner).await?;
+            if !decide::lives(&owner.rows, session) {
+                return Err(Fault::new(ErrorKind::Conflict, format!("session {session} has ended")));
+            }
+            self.finish_sealing(&mut owner).await;
+            self.ready(&mut owner).await?;
+            let outcome = match self.resume_one(&mut owner, session).await? {
+                Granting::None => self.new_one(&mut owner, session).await?,
+                other => other,
+            };
+            match outcome {
+                Granting::Granted(grant) => {
+                    owner.granted.insert(grant.extent);
+                    return Ok(grant);
+                }
+                Granting::DecideAgain(fault) if attempt >= RETRIES_MAX => return Err(fault),
+                Granting::DecideAgain(_) | Granting::None => attempt += 1,
+            }
+        }
+    }
+
+    async fn finish_sealing(&self, owner: &mut Owner) {
+        let half: Vec<ExtentRecord> =
+            owner.rows.extents.values().filter(|e| e.state == SEALING).take(SEALING_TRIED_MAX).cloned().collect();
+        for record in half {
+            if self.ready(owner).await.is_err() {
+                return;
+            }
+            if let Err(fault) = self.seal_record(owner, &record).await {
+                tracing::warn!(extent = %ExtentId(record.extent), %fault, "extent still not sealed");
+            }
+        }
+    }
+
+    /// The first left-open extent that its node takes appends for again.
+    async fn resume_one(&self, owner: &mut Owner, session: SessionId) -> Result<Granting, Fault> {
+        for left in decide::left_open(&owner.rows, session, &owner.granted) {
+            let extent = ExtentId(left.extent);
+            let Ok((node, _)) = self.head(&owner.rows, &left) else { continue };
+            match self.in_time("extent", node.extent(extent)).await {
+                Ok(status) if status.sealed => {
+                    let changes = decide::sealed(&left, status.epoch, status.end);
+                    match self.commit(owner, changes).await? {
+                        Outcome::Done => continue,
+                        Outcome::DecideAgain(fault) => return Ok(Granting::DecideAgain(fault)),
+                    }
+                }
+                Ok(_) => {}
+                // The node never heard of it: opened now.
+                Err(fault) if fault.kind == ErrorKind::NotFound => {}
+                Err(fault) => {
+                    tracing::warn!(%extent, %fault, "a left-open extent cannot be asked for");
+                    continue;
+                }
+            }
+            let (record, changes) = decide::resume(&left, session);
+            if let Outcome::DecideAgain(fault) = self.commit(owner, changes).await? {
+                return Ok(Granting::DecideAgain(fault));
+            }
+            match self.open_on_node(owner, &record).await {
+                Ok(grant) => return Ok(Granting::Granted(grant)),
+                Err(fault) if fault.kind == ErrorKind::Conflict => {
+                    // Its node has moved on: nobody appends to it again.
+                    self.seal_record(owner, &record).await?;
+                    self.ready(owner).await?;
+                }
+                Err(fault) => tracing::info!(%extent, %fault, "a left-open extent cannot be resumed now"),
+            }
+        }
+        Ok(Granting::None)
+    }
+
+    async fn new_one(&self, owner: &mut Owner, session: SessionId) -> Result<Granting, Fault> {
+        let mut told = self.disks().await;
+        // A disk that did not even open the extent it was given last takes no other: rows would pile up.
+        let waiting = decide::left_open(&owner.rows, session, &owner.granted);
+        let waits = |disk| waiting.iter().any(|e| SessionId(e.session) == session && disks_of(e).any(|d| d == disk));
+        for (_, disk) in told.iter_mut().filter(|(_, d)| d.refusing.is_none() && waits(d.disk)) {
+            disk.refusing = Some(Fault::new(ErrorKind::Unavailable, format!("disk {} opens no extent", disk.disk)));
+        }
+        let (record, mut changes) = decide::new_extent(&owner.rows, self.stamp, session, self.policy, &told)?;
+        // A disk that came since the start is named before an extent is on it.
+        changes.extend(decide::register(&owner.rows, &[], &told));
+        if let Outcome::DecideAgain(fault) = self.commit(owner, changes).await? {
+            return Ok(Granting::DecideAgain(fault));
+        }
+        self.open_on_node(owner, &record).await.map(Granting::Granted)
+    }
+
+    async fn open_on_node(&self, owner: &Owner, record: &ExtentRecord) -> Result<Grant, Fault> {
+        let (extent, epoch) = (ExtentId(record.extent), Epoch(record.epoch));
+        let (node, disk) = self.head(&owner.rows, record)?;
+        self.in_time("open", node.open_extent(disk, extent, epoch, record.bytes_max)).await?;
+        Ok(Grant {
+            extent,
+            epoch,
+            replicas: replicas(&owner.rows, record),
+            bytes_max: record.bytes_max,
+        })
+    }
+}
+
+/// How far granting came.
+enum Granting {
+    /// There it is.
+    Granted(Grant),
+    /// Nothing was left open.
+    None,
+    /// The rows may have changed under it.
+    DecideAgain(Fault),
+}
