@@ -1,1 +1,28 @@
-//! Index role: rows, commands, partitions, group commit.
+//! Index role: object keys to records, in partitions with one owner each.
+//!
+//! | module | what |
+//! |---|---|
+//! | `rows` | row keys, their order, their values |
+//! | `view`, `commands` | commands as pure functions of rows |
+//! | `partition` | a partition and a batch in memory: answers, floors, hybrid time |
+//! | `owner` | the loop that decides, commits and answers |
+//! | `cache` | point rows in memory |
+//! | `handle`, `read`, `listing`, `walk` | reads beside the loop |
+//! | `role` | [`IndexRole`]: which partition it is |
+//!
+//! Invariants: preconditions are decided in `commands` and nowhere else (I2); no command takes effect twice (I11); bytes are booked
+//! as garbage in the commit that unnames them (I3); only the newest owner commits (I6, by the store's fence).
+
+mod cache;
+mod commands;
+mod handle;
+mod listing;
+mod owner;
+mod partition;
+mod read;
+mod role;
+mod rows;
+mod view;
+mod walk;
+
+pub use role::IndexRole;

@@ -366,7 +366,7 @@ pub trait Index: Send + Sync {
     /// A bucket by name, in whatever state its row is: `opening` and `deleting` too, so that whoever finds a stale one can
     /// finish it. `NoSuchBucket` only when there is no row.
     async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord>;
-    /// The open buckets of an account, by name.
+    /// The buckets of an account, in whatever state, by name.
     async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault>;
     /// A current object (or a version); `with_manifest` brings the pages too.
     async fn get(

@@ -1,0 +1,113 @@
+//! Blobs in commits: named once, booked as garbage when their name goes, never named again after that.
+
+use super::act::Act;
+use crate::rows::RowRef;
+use crate::view::{Stop, refuse};
+use bytes::Bytes;
+use types::limits::{CHUNKS_INLINE_MAX, MANIFEST_PAGE_ENTRIES};
+use types::{BlobId, BucketId, ExtentId, NeedleId, VersionId};
+use wire::index::{Reason, StoredChunks};
+use wire::records::{
+    Chunk, Chunks, GarbageRecord, Manifest, ManifestPage, ObjectRecord, Part, PartRecord, object_record::Data,
+};
+
+/// The rows whose being there means that the blob is gone.
+pub(super) fn gone_rows((bucket, key): (BucketId, &str), stored: &StoredChunks, out: &mut Vec<Bytes>) {
+    out.push(RowRef::Garbage(bucket, key, stored.blob).key());
+    for chunk in &stored.chunks {
+        let needle = NeedleId(chunk.needle);
+        out.push(RowRef::Condemned(bucket, key, ExtentId(chunk.place), needle).key());
+    }
+}
+
+impl Act<'_> {
+    /// Refuses a blob that was booked or of which a needle was condemned: its bytes may be gone already.
+    pub(super) fn check_not_gone(&self, stored: &StoredChunks) -> Result<(), Stop> {
+        let mut rows = Vec::new();
+        gone_rows((self.bucket, self.key), stored, &mut rows);
+        self.view.want(rows.iter().cloned())?;
+        for key in &rows {
+            if self.view.row(key)?.is_some() {
+                return refuse(Reason::BlobGone, format!("blob {}", stored.blob));
+            }
+        }
+        Ok(())
+    }
+
+    /// Books what an object's record names, unless `kept` is that same blob; its inline row goes at once.
+    pub(super) fn unname(&mut self, object: &ObjectRecord, kept: Option<BlobId>) {
+        let (chunks, manifest) = match &object.data {
+            Some(Data::Inline(_)) => {
+                if let Some(version) = VersionId::from_slice(&object.version) {
+                    self.change.remove(&self.inline(version));
+                }
+                return;
+            }
+            Some(Data::Chunks(c)) => (c.chunks.clone(), None),
+            Some(Data::Manifest(m)) => (Vec::new(), Some(*m)),
+            // Reserved: a shared blob is booked when its last reference goes.
+            Some(Data::Shared(_)) | None => return,
+        };
+        if let Some(blob) = BlobId::from_slice(&object.blob).filter(|b| Some(*b) != kept) {
+            let garbage = GarbageRecord {
+                blob: object.blob.clone(),
+                booked_hlc: self.now.hlc.0,
+                bytes: object.size,
+                chunks,
+                manifest,
+            };
+            self.change.put(&self.garbage(blob), &garbage);
+        }
+    }
+
+    /// Books a part's bytes, unless `kept` is that same blob.
+    pub(super) fn unname_part(&mut self, part: &PartRecord, kept: Option<BlobId>) {
+        let blob = BlobId::from_slice(&part.blob).filter(|b| Some(*b) != kept);
+        if let Some(blob) = blob.filter(|_| !part.chunks.is_empty()) {
+            let garbage = GarbageRecord {
+                blob: part.blob.clone(),
+                booked_hlc: self.now.hlc.0,
+                bytes: part.size,
+                chunks: part.chunks.clone(),
+                manifest: None,
+            };
+            self.change.put(&self.garbage(blob), &garbage);
+        }
+    }
+
+    /// Puts a chunk list (and part table) where the record's size allows: in it, or in pages of `manifests` under `blob`.
+    pub(super) fn lay_out(
+        &mut self,
+        blob: BlobId,
+        chunks: Vec<Chunk>,
+        parts: Vec<Part>,
+        record: &mut ObjectRecord,
+    ) {
+        record.blob = blob.to_bytes().to_vec();
+        if chunks.len() <= CHUNKS_INLINE_MAX && parts.len() <= CHUNKS_INLINE_MAX {
+            record.parts = parts;
+            record.data = (!chunks.is_empty()).then_some(Data::Chunks(Chunks { chunks }));
+            return;
+        }
+        let pages = chunks.len().max(parts.len()).div_ceil(MANIFEST_PAGE_ENTRIES);
+        for page in 0..pages {
+            let from = page * MANIFEST_PAGE_ENTRIES;
+            let message = ManifestPage {
+                chunks: window(&chunks, from),
+                parts: window(&parts, from),
+            };
+            let row = RowRef::Manifest(self.bucket, self.key, blob, page as u32);
+            self.change.put(&row, &message);
+        }
+        record.data = Some(Data::Manifest(Manifest {
+            pages: pages as u32,
+            chunks: chunks.len() as u64,
+            parts: parts.len() as u64,
+        }));
+    }
+}
+
+fn window<T: Clone>(all: &[T], from: usize) -> Vec<T> {
+    let to = (from + MANIFEST_PAGE_ENTRIES).min(all.len());
+    all.get(from..to).map(<[T]>::to_vec).unwrap_or_default()
+}

@@ -1,0 +1,154 @@
+//! The directory's side of a bucket's life.
+//!
+//! ```text
+//!            create            opened(n)               begin                  finish(n)
+//!   (none) ─────────▶ opening(n) ──────▶ open(n) ─────────────▶ deleting(n+1) ─────────▶ (none)
+//!                        │                  ▲   ▲                 │      │  ▲
+//!                        │                  │   └── cancel(n+1) ──┘      └──┘ begin: whoever finds a stale
+//!                        └───────────── begin: deleting(n+1)                 deletion takes the next turn
+//! ```
+//! Every step but `create` and `begin` names its turn and does nothing unless the row still says it: a second deleter
+//! can not finish what another has taken over or given up. The row goes only after every partition has committed
+//! `closing` of the same turn and answered empty (`copy.rs`).
+
+use super::nothing;
+use crate::rows::RowRef;
+use crate::view::{Change, Now, Stop, View, refuse};
+use bytes::Bytes;
+use types::{AccountId, BucketId, BucketName};
+use wire::index::Reason;
+use wire::records::{BucketAnswer, BucketRecord, answer};
+use world::plant::{Plant, is_planted};
+
+const OPENING: u32 = 1;
+const OPEN: u32 = 2;
+const DELETING: u32 = 3;
+
+/// A step of a change: of which bucket, and in which turn.
+type Step = (BucketId, u64);
+
+fn find(name: &BucketName, view: &View) -> Result<Option<BucketRecord>, Stop> {
+    view.get(&RowRef::BucketName(name.as_str()))
+}
+
+fn find_step(name: &BucketName, bucket: BucketId, view: &View) -> Result<BucketRecord, Stop> {
+    match find(name, view)? {
+        Some(record) if record.bucket == bucket.0 => Ok(record),
+        _ => refuse(Reason::NoSuchBucket, name.as_str()),
+    }
+}
+
+fn write(record: &BucketRecord, change: &mut Change) {
+    change.put(&RowRef::BucketName(&record.name), record);
+}
+
+fn answer(record: BucketRecord, existed: bool) -> answer::Kind {
+    answer::Kind::Bucket(BucketAnswer {
+        bucket: Some(record),
+        existed,
+    })
+}
+
+/// Decides a CreateBucket.
+pub(super) fn create(
+    (name, owner): (&BucketName, AccountId),
+    region: &str,
+    view: &View,
+    now: &Now,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    match find(name, view)? {
+        Some(old) if old.owner != owner.0 => refuse(Reason::BucketExists, name.as_str()),
+        Some(old) if old.state == DELETING => refuse(Reason::BucketBusy, "being deleted"),
+        Some(old) => Ok(answer(old, true)),
+        None => {
+            let record = BucketRecord {
+                bucket: now.stamp.id(now.serial),
+                name: name.as_str().to_owned(),
+                owner: owner.0,
+                created_ms: now.hlc.wall_ms(),
+                region: region.to_owned(),
+                turn: 1,
+                state: OPENING,
+                configuration: 1,
+                versioning: 0,
+            };
+            write(&record, change);
+            change.put_bytes(&RowRef::AccountBucket(owner, name.as_str()), Bytes::new());
+            Ok(answer(record, false))
+        }
+    }
+}
+
+/// Decides a BucketOpened.
+pub(super) fn opened(
+    name: &BucketName,
+    (bucket, turn): Step,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    end_step(name, (bucket, turn), OPENING, view, change)
+}
+
+/// Decides a CancelDeleteBucket.
+pub(super) fn cancel_delete(
+    name: &BucketName,
+    step: Step,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    end_step(name, step, DELETING, view, change)
+}
+
+/// From `state(turn)` to `open(turn)`; being there already is fine.
+fn end_step(
+    name: &BucketName,
+    (bucket, turn): Step,
+    state: u32,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    let mut record = find_step(name, bucket, view)?;
+    if record.turn != turn || (record.state != state && record.state != OPEN) {
+        return refuse(Reason::BucketBusy, format!("turn {} is under way", record.turn));
+    }
+    if record.state != OPEN {
+        record.state = OPEN;
+        write(&record, change);
+    }
+    Ok(answer(record, true))
+}
+
+/// Decides a BeginDeleteBucket.
+pub(super) fn begin_delete(
+    (name, owner): (&BucketName, AccountId),
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    let Some(mut record) = find(name, view)? else {
+        return refuse(Reason::NoSuchBucket, name.as_str());
+    };
+    if record.owner != owner.0 {
+        return refuse(Reason::BucketExists, name.as_str());
+    }
+    record.turn += 1;
+    record.state = DELETING;
+    write(&record, change);
+    Ok(answer(record, true))
+}
+
+/// Decides a FinishDeleteBucket.
+pub(super) fn finish_delete(
+    name: &BucketName,
+    (bucket, turn): Step,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    let record = find_step(name, bucket, view)?;
+    if (record.state != DELETING || record.turn != turn) && !is_planted(Plant::SecondDeleter) {
+        return refuse(Reason::BucketBusy, format!("turn {} is under way", record.turn));
+    }
+    change.remove(&RowRef::BucketName(name.as_str()));
+    change.remove(&RowRef::AccountBucket(AccountId(record.owner), name.as_str()));
+    Ok(nothing())
+}

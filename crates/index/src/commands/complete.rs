@@ -1,0 +1,146 @@
+//! CompleteUpload: makes the object of its parts.
+//!
+//! Writes `current` and, past 16 chunks or parts, `manifests`; removes `uploads` and `parts`; books what the key named
+//! before and every part that was not named; moves `usage`. The object's blob is the upload's id: that is the trace by
+//! which the same completion under another command id gets the same answer.
+
+use super::act::Act;
+use super::{checksum, precondition, put};
+use crate::view::{Stop, refuse, refuse_part};
+use std::collections::BTreeMap;
+use types::limits::{OBJECT_BYTES_MAX, PART_BYTES_MIN};
+use types::{BlobId, ChecksumAlgorithm, UploadId};
+use wire::index::{Expected, NamedPart, Precondition, Reason};
+use wire::records::{Chunk, ObjectRecord, Part, PartRecord, UploadRecord, answer};
+
+/// Decides a CompleteUpload.
+pub(super) fn complete(
+    mut act: Act,
+    upload: UploadId,
+    named: &[NamedPart],
+    precondition: &Precondition,
+    expected: &Expected,
+) -> Result<answer::Kind, Stop> {
+    let current: Option<ObjectRecord> = act.get(&act.current())?;
+    let begun = match act.find_upload(upload) {
+        Ok(begun) => begun,
+        Err(Stop::Refused(_)) if is_made_of(current.as_ref(), upload, named) => {
+            let made = current.as_ref().map(put::answer_of).unwrap_or_default();
+            return Ok(answer::Kind::Put(made));
+        }
+        Err(stop) => return Err(stop),
+    };
+    let there = act.parts(upload)?;
+    let taken = take_named(named, &there)?;
+    precondition::check(precondition, current.as_ref())?;
+    let size = check_sizes(&taken, expected.size)?;
+    let checksum = checksum::of_object(&begun, &taken, expected)?;
+
+    let mut record = act.settle(record_of(&begun));
+    record.size = size;
+    record.etag_md5 = checksum::etag_of(taken.iter().map(|p| p.etag_md5.as_slice()));
+    record.etag_parts = taken.len() as u32;
+    if let Some((checksum, kind)) = checksum {
+        record.checksums = vec![checksum];
+        record.checksum_kind = kind;
+    }
+    end_upload(&mut act, (upload, &begun), &there, &taken);
+    let chunks: Vec<Chunk> = taken.iter().flat_map(|p| p.chunks.iter().copied()).collect();
+    let table: Vec<Part> = taken.into_iter().map(table_entry).collect();
+    act.lay_out(BlobId(upload.0), chunks, table, &mut record);
+    act.replace(current.as_ref(), &record, None)?;
+    act.finish()?;
+    Ok(answer::Kind::Put(put::answer_of(&record)))
+}
+
+/// Whether the visible object came of that upload, of those very parts.
+fn is_made_of(current: Option<&ObjectRecord>, upload: UploadId, named: &[NamedPart]) -> bool {
+    current.is_some_and(|object| {
+        BlobId::from_slice(&object.blob) == Some(BlobId(upload.0))
+            && object.etag_parts as usize == named.len()
+            && object.etag_md5 == checksum::etag_of(named.iter().map(|p| &p.etag_md5[..]))
+    })
+}
+
+/// The parts that are named, in the order named, which must ascend.
+fn take_named(named: &[NamedPart], there: &[PartRecord]) -> Result<Vec<PartRecord>, Stop> {
+    if named.is_empty() {
+        return refuse(Reason::InvalidPart, "no parts");
+    }
+    if let Some(pair) = named.windows(2).find(|p| p[0].number >= p[1].number) {
+        return refuse_part(Reason::InvalidPartOrder, pair[1].number, 0);
+    }
+    let by_number: BTreeMap<u32, &PartRecord> = there.iter().map(|p| (p.number, p)).collect();
+    named
+        .iter()
+        .map(|n| match by_number.get(&n.number) {
+            Some(part) if part.etag_md5 == n.etag_md5 && checksums_hold(n, part) => Ok((*part).clone()),
+            _ => refuse_part(Reason::InvalidPart, n.number, 0),
+        })
+        .collect()
+}
+
+fn checksums_hold(named: &NamedPart, part: &PartRecord) -> bool {
+    named.checksums.iter().all(|c| {
+        ChecksumAlgorithm::from_number(c.algorithm)
+            .and_then(|a| checksum::value_of(&part.checksums, a))
+            .is_some_and(|v| v == c.value)
+    })
+}
+
+/// The object's size, if the parts' sizes are allowed.
+fn check_sizes(taken: &[PartRecord], expected: Option<u64>) -> Result<u64, Stop> {
+    let all_but_last = &taken[..taken.len() - 1];
+    if let Some(small) = all_but_last.iter().find(|p| p.size < PART_BYTES_MIN) {
+        return refuse_part(Reason::EntityTooSmall, small.number, small.size);
+    }
+    let size: u64 = taken.iter().map(|p| p.size).sum();
+    if size > OBJECT_BYTES_MAX {
+        return refuse(Reason::EntityTooLarge, size.to_string());
+    }
+    if expected.is_some_and(|e| e != size) {
+        return refuse(Reason::BadChecksum, format!("the parts are {size} bytes"));
+    }
+    Ok(size)
+}
+
+fn record_of(begun: &UploadRecord) -> ObjectRecord {
+    ObjectRecord {
+        owner: begun.owner,
+        storage_class: begun.storage_class,
+        headers: begun.headers.clone(),
+        metadata: begun.metadata.clone(),
+        tags: begun.tags.clone(),
+        lock: begun.lock,
+        encryption: begun.encryption.clone(),
+        ..ObjectRecord::default()
+    }
+}
+
+fn table_entry(part: PartRecord) -> Part {
+    Part {
+        number: part.number,
+        size: part.size,
+        etag_md5: part.etag_md5,
+        checksums: part.checksums,
+    }
+}
+
+/// Removes the upload and all its parts; the parts that were not taken are garbage.
+fn end_upload(
+    act: &mut Act,
+    (upload, begun): (UploadId, &UploadRecord),
+    there: &[PartRecord],
+    taken: &[PartRecord],
+) {
+    act.usage.upload(begun.storage_class, -1);
+    let mut taken = taken.iter().map(|p| p.number).peekable();
+    for part in there {
+        act.usage.part(begun.storage_class, part, -1);
+        act.change.remove(&act.part(upload, part.number));
+        if taken.next_if_eq(&part.number).is_none() {
+            act.unname_part(part, None);
+        }
+    }
+    act.change.remove(&act.upload(upload));
+}

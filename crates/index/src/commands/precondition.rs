@@ -1,0 +1,80 @@
+//! `If-Match` and `If-None-Match` on writes.
+
+use crate::view::{Stop, refuse};
+use types::ETag;
+use wire::index::{Match, Precondition, Reason};
+use wire::records::ObjectRecord;
+
+/// Holds a condition against the object that the key names now.
+pub(super) fn check(condition: &Precondition, current: Option<&ObjectRecord>) -> Result<(), Stop> {
+    let matches = |m: &Match, object: &ObjectRecord| match m {
+        Match::Any => true,
+        Match::Tags(tags) => etag(object).is_some_and(|e| tags.contains(&e)),
+    };
+    if let Some(m) = &condition.if_match {
+        let Some(object) = current else {
+            return refuse(Reason::NoSuchKeyForMatch, "If-Match");
+        };
+        if !matches(m, object) {
+            return refuse(Reason::PreconditionFailed, "If-Match");
+        }
+    }
+    if let (Some(m), Some(object)) = (&condition.if_none_match, current)
+        && matches(m, object)
+    {
+        return refuse(Reason::PreconditionFailed, "If-None-Match");
+    }
+    Ok(())
+}
+
+fn etag(object: &ObjectRecord) -> Option<ETag> {
+    Some(ETag {
+        md5: object.etag_md5.as_slice().try_into().ok()?,
+        part_count: object.etag_parts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions() {
+        let tag = |b: u8| ETag {
+            md5: [b; 16],
+            part_count: 0,
+        };
+        let object = ObjectRecord {
+            etag_md5: vec![1; 16],
+            ..ObjectRecord::default()
+        };
+        let (yes, no) = (Match::Tags(vec![tag(9), tag(1)]), Match::Tags(vec![tag(9)]));
+        let reason = |if_match: Option<&Match>, if_none_match: Option<&Match>, there: bool| {
+            let condition = Precondition {
+                if_match: if_match.cloned(),
+                if_none_match: if_none_match.cloned(),
+            };
+            match check(&condition, there.then_some(&object)) {
+                Ok(()) => None,
+                Err(Stop::Refused(r)) => Reason::from_number(r.reason),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let (failed, missing) = (Some(Reason::PreconditionFailed), Some(Reason::NoSuchKeyForMatch));
+        for (if_match, if_none_match, there, expected) in [
+            (None, None, true, None),
+            (Some(&yes), None, true, None),
+            (Some(&Match::Any), None, true, None),
+            (Some(&no), None, true, failed),
+            (Some(&yes), None, false, missing),
+            (Some(&Match::Any), None, false, missing),
+            (None, Some(&Match::Any), false, None),
+            (None, Some(&Match::Any), true, failed),
+            (None, Some(&yes), true, failed),
+            (None, Some(&no), true, None),
+            (Some(&yes), Some(&yes), true, failed),
+        ] {
+            assert_eq!(reason(if_match, if_none_match, there), expected);
+        }
+    }
+}

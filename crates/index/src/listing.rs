@@ -1,0 +1,204 @@
+//! Pages of objects, uploads and parts, from one snapshot each.
+//!
+//! A page costs what it holds: behind a common prefix the scan seeks to the first key past it instead of walking it. After a
+//! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. An `after` that
+//! lies inside a common prefix, as S3's `start-after` may, still lists that prefix if a later key has it.
+
+use crate::owner::{corrupt, fault, first_rows};
+use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
+use bytes::Bytes;
+use prost::Message;
+use store::{Snapshot, StoreError};
+use types::limits::{LIST_KEYS_MAX, PART_NUMBER_MAX, SCAN_ROWS_MAX};
+use types::{BucketId, UploadId};
+use wire::Fault;
+use wire::index::{
+    ListEntry, ListPage, ListQuery, PartsPage, ReadAnswer, Reason, UploadsEntry, UploadsPage, UploadsQuery,
+};
+use wire::records::{ObjectRecord, PartRecord, UploadRecord};
+
+use crate::handle::Handle;
+
+/// Rows of the first scan where there are common prefixes to seek past.
+const WINDOW_MIN: usize = 32;
+
+/// A listing of keys.
+struct Listing<'a> {
+    place: Place,
+    bucket: BucketId,
+    prefix: &'a str,
+    delimiter: &'a str,
+    max: usize,
+}
+
+/// A line: a common prefix, or a key with its row's value.
+enum Line<M> {
+    Prefix(String),
+    Row(String, M),
+}
+
+impl Listing<'_> {
+    /// The common prefix that a key belongs to.
+    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
+        if self.delimiter.is_empty() {
+            return None;
+        }
+        let at = key.strip_prefix(self.prefix)?.find(self.delimiter)?;
+        Some(&key[..self.prefix.len() + at + self.delimiter.len()])
+    }
+
+    /// Where the rows after key `key` begin; after its upload `upload` when given.
+    fn start(&self, key: &str, upload: Option<UploadId>) -> Bytes {
+        let first = self.place.with_prefix(self.bucket, self.prefix).start;
+        if key.is_empty() {
+            return first;
+        }
+        let past = match upload {
+            _ if self.common_prefix(key) == Some(key) => self.place.with_prefix(self.bucket, key).end,
+            Some(upload) => after(&RowRef::Upload(self.bucket, key, upload).key()),
+            None => self.place.after_key(self.bucket, key),
+        };
+        first.max(past)
+    }
+
+    /// The page from `start`, and whether there is more.
+    async fn page<M: Message + Default>(
+        &self,
+        snapshot: &dyn Snapshot,
+        mut start: Bytes,
+    ) -> Result<(Vec<Line<M>>, bool), StoreError> {
+        let end = self.place.with_prefix(self.bucket, self.prefix).end;
+        let mut lines = Vec::new();
+        let most = (self.max + 1).min(SCAN_ROWS_MAX);
+        let mut window = if self.delimiter.is_empty() {
+            most
+        } else {
+            most.min(WINDOW_MIN)
+        };
+        while self.max > 0 && start < end {
+            let scan = store::Scan {
+                start: start.clone(),
+                end: end.clone(),
+                max: window,
+            };
+            let rows = snapshot.scan(&scan).await?;
+            let (is_last, mut skipped) = (rows.len() < window, 0);
+            for (row, value) in rows {
+                if row < start {
+                    skipped += 1;
+                    continue;
+                }
+                if lines.len() == self.max {
+                    return Ok((lines, true));
+                }
+                let key = key_of(&row).map_err(|e| corrupt(&e))?;
+                if let Some(common) = self.common_prefix(&key) {
+                    start = self.place.with_prefix(self.bucket, common).end;
+                    lines.push(Line::Prefix(common.to_owned()));
+                } else {
+                    start = after(&row);
+                    lines.push(Line::Row(key, decode(&row, &value).map_err(|e| corrupt(&e))?));
+                }
+            }
+            if is_last {
+                break;
+            }
+            // Rows that were seeked past were read for nothing: read less; else what the page may still take.
+            window = if skipped * 2 > window {
+                (window / 4).max(2)
+            } else {
+                (window * 2).min(most)
+            };
+        }
+        Ok((lines, false))
+    }
+}
+
+fn key_of(row: &[u8]) -> Result<String, BadRow> {
+    match Row::parse(row)? {
+        Row::Current(_, key) | Row::Version(_, key, _) | Row::Upload(_, key, _) => Ok(key),
+        other => Err(BadRow::new(format!("{other:?} in a listing"))),
+    }
+}
+
+impl Handle {
+    /// A page of objects.
+    pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage, Fault> {
+        let snapshot = self.snapshot().await?;
+        let listing = Listing {
+            place: Place::Current,
+            bucket: query.bucket,
+            prefix: &query.prefix,
+            delimiter: &query.delimiter,
+            max: query.max.min(LIST_KEYS_MAX) as usize,
+        };
+        let start = listing.start(&query.after, None);
+        let (lines, truncated) = listing
+            .page::<ObjectRecord>(&*snapshot, start)
+            .await
+            .map_err(|e| fault(&e))?;
+        let entry = |line| match line {
+            Line::Prefix(prefix) => ListEntry::Prefix(prefix),
+            Line::Row(key, record) => ListEntry::Object { key, record },
+        };
+        Ok(ListPage {
+            entries: lines.into_iter().map(entry).collect(),
+            truncated,
+        })
+    }
+
+    /// A page of uploads.
+    pub(crate) async fn uploads(&self, query: &UploadsQuery) -> Result<UploadsPage, Fault> {
+        let snapshot = self.snapshot().await?;
+        let listing = Listing {
+            place: Place::Uploads,
+            bucket: query.bucket,
+            prefix: &query.prefix,
+            delimiter: &query.delimiter,
+            max: query.max.min(LIST_KEYS_MAX) as usize,
+        };
+        let start = listing.start(&query.after.0, query.after.1);
+        let (lines, truncated) = listing
+            .page::<UploadRecord>(&*snapshot, start)
+            .await
+            .map_err(|e| fault(&e))?;
+        let entry = |line| match line {
+            Line::Prefix(prefix) => UploadsEntry::Prefix(prefix),
+            Line::Row(key, record) => UploadsEntry::Upload { key, record },
+        };
+        Ok(UploadsPage {
+            entries: lines.into_iter().map(entry).collect(),
+            truncated,
+        })
+    }
+
+    /// An upload and its parts above number `above`.
+    pub(crate) async fn parts(
+        &self,
+        (bucket, key): (BucketId, &str),
+        upload: UploadId,
+        above: u32,
+        max: u32,
+    ) -> ReadAnswer<PartsPage> {
+        let snapshot = self.snapshot().await?;
+        let max = max.min(LIST_KEYS_MAX) as usize;
+        let page = async {
+            let row = RowRef::Upload(bucket, key, upload).key();
+            let Some(value) = snapshot.get(std::slice::from_ref(&row)).await?.pop().flatten() else {
+                return Ok(Err(Reason::NoSuchUpload));
+            };
+            let mut range = Range::parts(bucket, key, upload);
+            range.start = RowRef::Part(bucket, key, upload, above.min(PART_NUMBER_MAX) + 1).key();
+            let mut rows = first_rows(&*snapshot, &range, max + 1).await?;
+            let truncated = max > 0 && rows.len() > max;
+            rows.truncate(max);
+            let parts: Result<Vec<PartRecord>, _> = rows.iter().map(|(k, v)| decode(k, v)).collect();
+            Ok(Ok(PartsPage {
+                upload: decode(&row, &value).map_err(|e| corrupt(&e))?,
+                parts: parts.map_err(|e| corrupt(&e))?,
+                truncated,
+            }))
+        };
+        page.await.map_err(|e: StoreError| fault(&e))
+    }
+}

@@ -1,0 +1,249 @@
+//! A partition as its owner has it in memory, and a batch as it is decided. Synchronous: nothing here waits.
+//!
+//! ```text
+//!   Partition ── begin ──▶ Draft ── decide, decide, … ──▶ seal ──▶ Batch ──(commit)──▶ committed ──▶ Partition
+//! ```
+//! A draft is decided on durable rows and on what it decided before; it is thrown away if its commit is not done.
+//!
+//! I11: a command id that has an answer gets that answer; a command below its session's floor, or of an ended session,
+//! is refused for ever. Both are rows, so they hold for every later owner. Answers of ended sessions stay until the
+//! next sessions end, so that one that was still waiting is not told of a refusal that is not true.
+
+use crate::commands;
+use crate::rows::{RowRef, decode, encode};
+use crate::view::{Change, Known, Needs, Now, Stop, View, Writes, writes_bytes};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::BTreeMap;
+use store::{Batch, Fence};
+use types::limits::{BATCH_COMMANDS_MAX, BATCH_FILL_BYTES, COMMAND_BYTES_MAX, DONE_ROWS_MAX};
+use types::{CommandId, ErrorKind, Hlc, SessionId, StampId};
+use wire::Fault;
+use wire::index::{Call, Reason};
+use wire::node::Ordered;
+use wire::records::{Answer, DoneRecord, PartitionState, Refused, SessionFloor, answer};
+use world::plant::{Plant, is_planted};
+
+/// The last moment that has a calendar date of four digits: clocks past it are read as it.
+const WALL_MS_MAX: u64 = 253_402_300_799_999;
+
+/// Answers removed in one batch; what is left goes with the next.
+const FORGET_MAX: usize = 4 * BATCH_COMMANDS_MAX;
+
+/// What the owner of a partition knows of it without asking the store.
+pub(crate) struct Partition {
+    pub(crate) fence: Fence,
+    pub(crate) stamp: StampId,
+    pub(crate) state: PartitionState,
+    /// Every answer there is, encoded.
+    pub(crate) done: BTreeMap<CommandId, Bytes>,
+    /// Serials below it are answered and may not come again.
+    pub(crate) floors: BTreeMap<SessionId, u64>,
+    /// Sessions whose answers go, a batch's worth at a time: all below.
+    pub(crate) forget_below: SessionId,
+    /// No needle was ever condemned here: their rows need not be asked for.
+    pub(crate) none_condemned: bool,
+}
+
+/// A batch being decided.
+pub(crate) struct Draft {
+    /// Durable rows it is decided on.
+    pub(crate) known: Known,
+    writes: Writes,
+    bytes: usize,
+    behind: Vec<Ordered>,
+    state: PartitionState,
+    done: BTreeMap<CommandId, Answer>,
+    floors: BTreeMap<SessionId, u64>,
+    forget_below: SessionId,
+}
+
+/// What comes of deciding one call.
+pub(crate) enum Verdict {
+    /// The answer it gets once the draft is durable.
+    Decided(Answer),
+    /// It is not decided, and nothing of it will be.
+    Failed(Fault),
+    /// These durable rows are missing.
+    Needs(Needs),
+}
+
+impl Partition {
+    /// An empty draft.
+    pub(crate) fn begin(&self) -> Draft {
+        Draft {
+            known: Known::default(),
+            writes: Writes::new(),
+            bytes: 0,
+            behind: Vec::new(),
+            state: self.state,
+            done: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            forget_below: self.forget_below,
+        }
+    }
+
+    /// Decides a call on top of the draft.
+    pub(crate) fn decide(&self, draft: &mut Draft, call: &Call, wall_ms: u64) -> Verdict {
+        if let Some(answer) = draft.done.get(&call.id) {
+            return Verdict::Decided(answer.clone());
+        }
+        if let Some(bytes) = self.done.get(&call.id).filter(|_| !is_planted(Plant::ForgetDone)) {
+            return match decode::<Answer>(&call.id.to_bytes(), bytes) {
+                Ok(answer) => Verdict::Decided(answer),
+                Err(bad) => Verdict::Failed(Fault::new(ErrorKind::Corrupt, bad.to_string())),
+            };
+        }
+        let session = call.id.session();
+        if session.0 < draft.state.sessions_ended_below {
+            return Verdict::Decided(session_ended());
+        }
+        let floor = self.floor(draft, session);
+        if call.id.serial() < floor {
+            let what = format!("command {} was answered and its answer let go", call.id);
+            return Verdict::Failed(Fault::new(ErrorKind::Conflict, what));
+        }
+        if self.done.len() + draft.done.len() >= DONE_ROWS_MAX {
+            return Verdict::Failed(Fault::new(ErrorKind::Busy, "too many answers wait to be fetched"));
+        }
+        let now = Now {
+            hlc: Hlc(draft.state.hlc).after(wall_ms.min(WALL_MS_MAX)),
+            stamp: self.stamp,
+            serial: draft.state.serial + 1,
+        };
+        match commands::decide(&call.command, &View::new(&draft.known, &draft.writes), &now) {
+            Ok(decision) if decision.change.len_bytes() > COMMAND_BYTES_MAX => {
+                let what = format!("{} bytes of rows in one command", decision.change.len_bytes());
+                Verdict::Failed(Fault::new(ErrorKind::Invalid, what))
+            }
+            Ok(decision) => {
+                draft.state.hlc = now.hlc.0;
+                draft.state.serial = now.serial;
+                draft.take(decision.change);
+                draft.done.insert(call.id, decision.answer.clone());
+                // A command cannot be done below itself.
+                draft
+                    .floors
+                    .insert(session, floor.max(call.done_below.min(call.id.serial())));
+                Verdict::Decided(decision.answer)
+            }
+            Err(Stop::Needs(needs)) => Verdict::Needs(needs),
+            Err(Stop::Bad(bad)) => Verdict::Failed(Fault::new(ErrorKind::Corrupt, bad.to_string())),
+            Err(Stop::Refused(_)) => unreachable!("a refusal is a decision"),
+        }
+    }
+
+    fn floor(&self, draft: &Draft, session: SessionId) -> u64 {
+        let floor = draft.floors.get(&session).or_else(|| self.floors.get(&session));
+        floor.copied().unwrap_or(0)
+    }
+
+    /// Ends all sessions below `mark`, on top of the draft.
+    pub(crate) fn end_sessions_below(&self, draft: &mut Draft, mark: SessionId) {
+        let ended = draft.state.sessions_ended_below;
+        if mark.0 > ended {
+            draft.forget_below = SessionId(ended);
+            draft.state.sessions_ended_below = mark.0;
+        }
+    }
+
+    /// The draft as rows to commit; `None` when there is nothing to write.
+    pub(crate) fn seal(&self, draft: &mut Draft) -> Option<Batch> {
+        if draft.done.is_empty() && draft.state == self.state {
+            return None;
+        }
+        draft.state.epoch = self.fence.epoch.0;
+        draft.state.sequence = self.fence.sequence.0 + 1;
+        for (id, answer) in &draft.done {
+            let record = DoneRecord {
+                answer: Some(answer.clone()),
+                hlc: draft.state.hlc,
+            };
+            draft
+                .writes
+                .insert(RowRef::Done(*id).key(), Some(encode(&record)));
+        }
+        draft
+            .floors
+            .retain(|s, floor| self.floors.get(s).copied().unwrap_or(0) < *floor);
+        for (session, floor) in &draft.floors {
+            let record = SessionFloor { done_below: *floor };
+            draft
+                .writes
+                .insert(RowRef::Session(*session).key(), Some(encode(&record)));
+        }
+        for id in self.forgotten(draft) {
+            draft.writes.insert(RowRef::Done(id).key(), None);
+        }
+        for (session, _) in self.floors.range(..draft.forget_below) {
+            draft.writes.insert(RowRef::Session(*session).key(), None);
+        }
+        draft
+            .writes
+            .insert(RowRef::State.key(), Some(encode(&draft.state)));
+        Some(Batch {
+            rows: draft.writes.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            behind: draft.behind.iter().map(|o| (o.disk, o.sequence)).collect(),
+        })
+    }
+
+    /// Answers that nobody will ask for again.
+    fn forgotten(&self, draft: &Draft) -> Vec<CommandId> {
+        let below = |session, serial| {
+            self.done
+                .range(CommandId::new(session, 0)..CommandId::new(session, serial))
+        };
+        let fetched = draft.floors.iter().flat_map(|(s, floor)| below(*s, *floor));
+        let ended = self.done.range(..CommandId::new(draft.forget_below, 0));
+        fetched.chain(ended).map(|(id, _)| *id).take(FORGET_MAX).collect()
+    }
+
+    /// The sealed draft is durable under `fence`; gives its rows back.
+    pub(crate) fn committed(&mut self, draft: Draft, fence: Fence) -> Writes {
+        assert!(
+            fence.sequence.0 == draft.state.sequence && fence.epoch.0 == draft.state.epoch,
+            "the store counts batches as the partition does"
+        );
+        for id in self.forgotten(&draft) {
+            self.done.remove(&id);
+        }
+        self.forget_below = draft.forget_below;
+        self.floors = self.floors.split_off(&draft.forget_below);
+        self.floors.extend(draft.floors);
+        let done = draft.done.into_iter();
+        self.done
+            .extend(done.map(|(id, answer)| (id, Bytes::from(answer.encode_to_vec()))));
+        self.none_condemned &= !draft.writes.keys().any(|k| crate::rows::is_condemned(k));
+        self.state = draft.state;
+        self.fence = fence;
+        draft.writes
+    }
+}
+
+impl Draft {
+    fn take(&mut self, change: Change) {
+        self.bytes += writes_bytes(&change.writes);
+        self.writes.extend(change.writes);
+        self.behind.extend(change.behind);
+    }
+
+    /// Whether the next command should wait for the next batch.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= BATCH_FILL_BYTES
+    }
+
+    /// Rows of the commands decided so far.
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.writes
+    }
+}
+
+fn session_ended() -> Answer {
+    let refused = Refused {
+        reason: Reason::SessionEnded as u32,
+        ..Refused::default()
+    };
+    Answer {
+        kind: Some(answer::Kind::Refused(refused)),
+    }
+}

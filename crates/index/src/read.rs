@@ -1,0 +1,218 @@
+//! Reads by key, beside the owner's loop: an object, a bucket, usage, an account's buckets.
+//!
+//! I2: they see only what is durable, and nothing older than what anyone was answered before they began.
+
+use crate::handle::Handle;
+use crate::owner::{Shared, corrupt, fault, first_rows};
+use crate::rows::{Range, Row, RowRef, decode};
+use bytes::Bytes;
+use prost::Message;
+use std::sync::Arc;
+use store::{Snapshot, StoreError};
+use types::{AccountId, BlobId, BucketId, BucketName, VersionId};
+use wire::Fault;
+use wire::index::{Found, ReadAnswer, Reason};
+use wire::records::{BucketRecord, ManifestPage, ObjectRecord, UsageRecord, object_record::Data};
+
+/// Where rows of one read come from.
+pub(crate) enum Source<'a> {
+    /// Memory where it knows them, else the newest snapshot: each call its own moment.
+    Newest(&'a Shared),
+    /// One moment for all.
+    Snapshot(Arc<dyn Snapshot>),
+}
+
+impl Source<'_> {
+    async fn rows(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        match self {
+            Self::Newest(shared) => shared.rows(keys).await,
+            Self::Snapshot(snapshot) => snapshot.get(keys).await,
+        }
+    }
+
+    async fn get<M: Message + Default>(&self, row: RowRef<'_>) -> Result<Option<M>, StoreError> {
+        let key = row.key();
+        let value = self.rows(std::slice::from_ref(&key)).await?.pop().flatten();
+        value
+            .map(|v| decode(&key, &v))
+            .transpose()
+            .map_err(|e| corrupt(&e))
+    }
+
+    /// The bytes or pages that a record says are in other rows; `None` when one is not there.
+    pub(crate) async fn complete(
+        &self,
+        (bucket, key): (BucketId, &str),
+        record: ObjectRecord,
+        with_manifest: bool,
+    ) -> Result<Option<Found>, StoreError> {
+        let mut found = Found {
+            record,
+            inline: None,
+            manifest: Vec::new(),
+        };
+        match &found.record.data {
+            Some(Data::Inline(inline)) => {
+                let row = RowRef::Inline(bucket, key, version_of(&found.record)?).key();
+                let Some(bytes) = self.rows(std::slice::from_ref(&row)).await?.pop().flatten() else {
+                    return Ok(None);
+                };
+                let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes) as u32;
+                if bytes.len() != inline.length as usize || crc != inline.crc32c {
+                    return Err(StoreError::Corrupt(format!(
+                        "inline bytes of {key:?} in bucket {bucket}"
+                    )));
+                }
+                found.inline = Some(bytes);
+            }
+            Some(Data::Manifest(manifest)) if with_manifest => {
+                let blob = BlobId::from_slice(&found.record.blob)
+                    .ok_or_else(|| StoreError::Corrupt(format!("no blob id in the record of {key:?}")))?;
+                let Some(pages) = self.manifest((bucket, key), blob, manifest.pages).await? else {
+                    return Ok(None);
+                };
+                found.manifest = pages;
+            }
+            _ => {}
+        }
+        Ok(Some(found))
+    }
+
+    /// A manifest's pages; `None` when one is not there.
+    pub(crate) async fn manifest(
+        &self,
+        (bucket, key): (BucketId, &str),
+        blob: BlobId,
+        pages: u32,
+    ) -> Result<Option<Vec<ManifestPage>>, StoreError> {
+        let keys: Vec<Bytes> = (0..pages)
+            .map(|page| RowRef::Manifest(bucket, key, blob, page).key())
+            .collect();
+        let values = self.rows(&keys).await?;
+        let pages = keys
+            .iter()
+            .zip(values)
+            .map(|(k, v)| v.map(|v| decode(k, &v)).transpose());
+        let pages: Result<Option<Vec<ManifestPage>>, _> = pages.collect();
+        pages.map_err(|e| corrupt(&e))
+    }
+}
+
+fn version_of(record: &ObjectRecord) -> Result<VersionId, StoreError> {
+    VersionId::from_slice(&record.version)
+        .ok_or_else(|| StoreError::Corrupt("a record without version id".into()))
+}
+
+impl Handle {
+    /// One consistent moment.
+    pub(crate) async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, Fault> {
+        self.ready().await?;
+        self.shared
+            .store
+            .snapshot(self.shared.id)
+            .await
+            .map_err(|e| fault(&e))
+    }
+
+    /// An object, visible or of a given version.
+    pub(crate) async fn get(
+        &self,
+        name: (BucketId, &str),
+        version: Option<VersionId>,
+        with_manifest: bool,
+    ) -> ReadAnswer<Found> {
+        self.ready().await?;
+        let newest = Source::Newest(&self.shared);
+        let found = self.try_get(&newest, name, (version, with_manifest)).await;
+        match found.map_err(|e| fault(&e))? {
+            Ok(Some(found)) => return Ok(Ok(found)),
+            Err(reason) => return Ok(Err(reason)),
+            Ok(None) => {}
+        }
+        // It was replaced between its rows. One moment for all of them cannot be.
+        let snapshot = Source::Snapshot(self.snapshot().await?);
+        let found = self.try_get(&snapshot, name, (version, with_manifest)).await;
+        match found.map_err(|e| fault(&e))? {
+            Ok(Some(found)) => Ok(Ok(found)),
+            Err(reason) => Ok(Err(reason)),
+            Ok(None) => {
+                let what = format!("{:?} in bucket {} names rows that are not there", name.1, name.0);
+                Err(fault(&StoreError::Corrupt(what)))
+            }
+        }
+    }
+
+    async fn try_get(
+        &self,
+        source: &Source<'_>,
+        (bucket, key): (BucketId, &str),
+        (version, with_manifest): (Option<VersionId>, bool),
+    ) -> Result<Result<Option<Found>, Reason>, StoreError> {
+        let mut record: Option<ObjectRecord> = source.get(RowRef::Current(bucket, key)).await?;
+        if let Some(wanted) = version {
+            let is_current = match &record {
+                Some(record) => version_of(record)? == wanted,
+                None => false,
+            };
+            if !is_current {
+                record = source.get(RowRef::Version(bucket, key, wanted)).await?;
+            }
+        }
+        let Some(record) = record else {
+            let reason = if version.is_some() {
+                Reason::NoSuchVersion
+            } else {
+                Reason::NoSuchKey
+            };
+            return Ok(Err(reason));
+        };
+        source
+            .complete((bucket, key), record, with_manifest)
+            .await
+            .map(Ok)
+    }
+
+    /// A bucket by name, whatever its state: whoever finds it opening or deleting can finish that.
+    pub(crate) async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord> {
+        self.ready().await?;
+        let source = Source::Newest(&self.shared);
+        let record: Option<BucketRecord> = source
+            .get(RowRef::BucketName(name.as_str()))
+            .await
+            .map_err(|e| fault(&e))?;
+        Ok(record.ok_or(Reason::NoSuchBucket))
+    }
+
+    /// An account's buckets, by name.
+    pub(crate) async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
+        let snapshot = self.snapshot().await?;
+        let listed = async {
+            let names = first_rows(&*snapshot, &Range::account_buckets(owner), usize::MAX).await?;
+            let mut keys = Vec::with_capacity(names.len());
+            for (key, _) in &names {
+                if let Row::AccountBucket(_, name) = Row::parse(key).map_err(|e| corrupt(&e))? {
+                    keys.push(RowRef::BucketName(&name).key());
+                }
+            }
+            let values = snapshot.get(&keys).await?;
+            let records = keys.iter().zip(values).filter_map(|(k, v)| Some(decode(k, &v?)));
+            records
+                .collect::<Result<Vec<BucketRecord>, _>>()
+                .map_err(|e| corrupt(&e))
+        };
+        listed.await.map_err(|e: StoreError| fault(&e))
+    }
+
+    /// A bucket's usage by storage class.
+    pub(crate) async fn usage(&self, bucket: BucketId) -> Result<Vec<(u32, UsageRecord)>, Fault> {
+        let snapshot = self.snapshot().await?;
+        let rows = first_rows(&*snapshot, &Range::usage(bucket), usize::MAX)
+            .await
+            .map_err(|e| fault(&e))?;
+        let classes = rows.iter().map(|(key, value)| match Row::parse(key)? {
+            Row::Usage(_, class) => Ok((class, decode(key, value)?)),
+            _ => Err(crate::rows::BadRow::new("a row that is not usage among usage")),
+        });
+        classes.collect::<Result<_, _>>().map_err(|e| fault(&corrupt(&e)))
+    }
+}

@@ -1,0 +1,109 @@
+//! The role: which partition a command or read belongs to.
+
+use crate::commands::is_directory;
+use crate::handle::Handle;
+use bytes::Bytes;
+use std::sync::Arc;
+use store::Store;
+use types::{
+    AccountId, BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId, VersionId,
+};
+use wire::Fault;
+use wire::index::{
+    Answered, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer, UploadsPage,
+    UploadsQuery,
+};
+use wire::records::{BucketRecord, UsageRecord};
+use world::World;
+
+/// The index of one process: the directory and, until partitions split, one partition of objects.
+pub struct IndexRole {
+    directory: Handle,
+    data: Handle,
+}
+
+impl IndexRole {
+    /// Takes its partitions of `store` and serves them.
+    ///
+    /// # Errors
+    /// When a partition cannot be taken or its own rows are corrupt.
+    pub async fn open(world: World, store: Arc<dyn Store>, stamp: StampId) -> Result<Self, Fault> {
+        Ok(Self {
+            directory: Handle::open(world.clone(), store.clone(), PartitionId::DIRECTORY, stamp).await?,
+            data: Handle::open(world, store, PartitionId::FIRST_DATA, stamp).await?,
+        })
+    }
+
+    /// No command of a session below `mark` takes effect once this is answered, whatever becomes of this process.
+    ///
+    /// # Errors
+    /// When that could not be made durable.
+    pub async fn end_sessions_below(&self, mark: SessionId) -> Result<(), Fault> {
+        self.directory.end_sessions_below(mark).await?;
+        self.data.end_sessions_below(mark).await
+    }
+
+    /// Answers what it was sent, then stops. Calls and reads from here on are refused.
+    pub async fn shutdown(&self) {
+        self.directory.shutdown().await;
+        self.data.shutdown().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl Index for IndexRole {
+    async fn call(&self, call: Call) -> Answered {
+        if is_directory(&call.command) {
+            self.directory.call(call).await
+        } else {
+            self.data.call(call).await
+        }
+    }
+
+    async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord> {
+        self.directory.bucket(name).await
+    }
+
+    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
+        self.directory.buckets(owner).await
+    }
+
+    async fn get(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+        with_manifest: bool,
+    ) -> ReadAnswer<Found> {
+        self.data
+            .get((bucket, key.as_str()), version, with_manifest)
+            .await
+    }
+
+    async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage> {
+        self.data.list(&query).await.map(Ok)
+    }
+
+    async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage> {
+        self.data.uploads(&query).await.map(Ok)
+    }
+
+    async fn parts(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        upload: UploadId,
+        after: u32,
+        max: u32,
+    ) -> ReadAnswer<PartsPage> {
+        self.data.parts((bucket, key.as_str()), upload, after, max).await
+    }
+
+    async fn usage(&self, bucket: BucketId) -> Result<Vec<(u32, UsageRecord)>, Fault> {
+        self.data.usage(bucket).await
+    }
+
+    async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
+        self.data.walk(cursor).await
+    }
+}

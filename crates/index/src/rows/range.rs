@@ -1,0 +1,135 @@
+//! Ranges of row keys.
+
+use super::key::table;
+use super::{RowRef, escape};
+use bytes::Bytes;
+use types::{AccountId, BucketId, UploadId};
+
+/// Row keys from `start` up to but not with `end`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Range {
+    /// First.
+    pub(crate) start: Bytes,
+    /// One past the last.
+    pub(crate) end: Bytes,
+}
+
+/// A table that listings walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Visible objects.
+    Current,
+    /// Older versions and delete markers.
+    Versions,
+    /// Uploads.
+    Uploads,
+}
+
+impl Place {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Current => table::CURRENT,
+            Self::Versions => table::VERSIONS,
+            Self::Uploads => table::UPLOADS,
+        }
+    }
+
+    /// Rows of a bucket whose object keys begin with `prefix`.
+    pub(crate) fn with_prefix(self, bucket: BucketId, prefix: &str) -> Range {
+        let mut start = vec![self.byte()];
+        start.extend(bucket.0.to_be_bytes());
+        escape::push_open(&mut start, prefix);
+        Range::under(start)
+    }
+
+    /// The first row key past every row of object key `key`.
+    pub(crate) fn after_key(self, bucket: BucketId, key: &str) -> Bytes {
+        let mut row = vec![self.byte()];
+        row.extend(bucket.0.to_be_bytes());
+        escape::push(&mut row, key);
+        Range::under(row).end
+    }
+}
+
+impl Range {
+    /// All row keys that begin with `head`.
+    fn under(head: Vec<u8>) -> Self {
+        let mut end = head.clone();
+        while end.last() == Some(&0xFF) {
+            end.pop();
+        }
+        *end.last_mut().expect("a table's byte is never FF") += 1;
+        Self {
+            start: head.into(),
+            end: end.into(),
+        }
+    }
+
+    /// The parts of an upload.
+    pub(crate) fn parts(bucket: BucketId, key: &str, upload: UploadId) -> Self {
+        let mut head = RowRef::Part(bucket, key, upload, 0).key().to_vec();
+        head.truncate(head.len() - 4);
+        Self::under(head)
+    }
+
+    /// Usage of a bucket.
+    pub(crate) fn usage(bucket: BucketId) -> Self {
+        let mut head = vec![table::USAGE];
+        head.extend(bucket.0.to_be_bytes());
+        Self::under(head)
+    }
+
+    /// Bucket names of an account.
+    pub(crate) fn account_buckets(account: AccountId) -> Self {
+        let mut head = vec![table::ACCOUNT_BUCKETS];
+        head.extend(account.0.to_be_bytes());
+        Self::under(head)
+    }
+
+    /// All answers.
+    pub(crate) fn done() -> Self {
+        Self::under(vec![table::DONE])
+    }
+
+    /// All floors of sessions.
+    pub(crate) fn sessions() -> Self {
+        Self::under(vec![table::SESSIONS])
+    }
+
+    /// The tables that name bytes, in the order a walk takes them.
+    pub(crate) fn naming() -> [Self; 4] {
+        [table::CURRENT, table::VERSIONS, table::PARTS, table::GARBAGE].map(|t| Self::under(vec![t]))
+    }
+
+    /// All condemned needles.
+    pub(crate) fn condemned() -> Self {
+        Self::under(vec![table::CONDEMNED])
+    }
+}
+
+/// The first key after `key`.
+pub(crate) fn after(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_prefix_range_has_just_its_keys(prefix in "[\0\u{1}a/\u{ff}]{0,3}", key in "[\0\u{1}a/\u{ff}]{1,5}") {
+            let bucket = BucketId(u64::MAX);
+            let range = Place::Current.with_prefix(bucket, &prefix);
+            let row = RowRef::Current(bucket, &key).key();
+            prop_assert_eq!(range.start <= row && row < range.end, key.starts_with(&prefix));
+        }
+
+        #[test]
+        fn after_key_is_past_its_rows_and_before_the_next(a in "[\0\u{1}a/]{0,3}", b in "[\0\u{1}a/]{0,3}", u in any::<u128>()) {
+            let row = RowRef::Upload(BucketId(3), &b, UploadId(u)).key();
+            prop_assert_eq!(row >= Place::Uploads.after_key(BucketId(3), &a), b > a);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What a command is decided on, and what it decides.
+//!
+//! A [`View`] is durable rows as far as they are known, under the rows that earlier commands of the same batch write. It
+//! does no I/O: a row it lacks is answered [`Stop::Needs`], the owner fetches it, and the command is decided again from
+//! the start. Deciding is a pure function, so deciding twice is free of effects.
+
+use crate::rows::{BadRow, Range, RowOf, decode, encode};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::BTreeMap;
+use types::{Hlc, StampId, UploadId, VersionId};
+use wire::index::Reason;
+use wire::node::Ordered;
+use wire::records::{Answer, Refused};
+
+/// Rows to write: a value, or `None` to remove.
+pub(crate) type Writes = BTreeMap<Bytes, Option<Bytes>>;
+
+/// Durable rows that were fetched for a batch.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Present, or known to be absent.
+    pub(crate) rows: BTreeMap<Bytes, Option<Bytes>>,
+    /// The first rows of a range, as many as were asked for.
+    pub(crate) ranges: BTreeMap<(Range, usize), Vec<(Bytes, Bytes)>>,
+}
+
+/// Durable rows that a command cannot be decided without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// These rows.
+    pub(crate) rows: Vec<Bytes>,
+    /// The first so many rows of these ranges.
+    pub(crate) ranges: Vec<(Range, usize)>,
+}
+
+/// Why a command is not decided to the end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Fetch these and decide again.
+    Needs(Needs),
+    /// The state refuses it: this is its answer.
+    Refused(Refused),
+    /// A row it needs is corrupt.
+    Bad(BadRow),
+}
+
+impl From<BadRow> for Stop {
+    fn from(bad: BadRow) -> Self {
+        Self::Bad(bad)
+    }
+}
+
+/// Stops with a refusal.
+pub(crate) fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, Stop> {
+    Err(Stop::Refused(Refused {
+        reason: reason as u32,
+        detail: detail.into(),
+        ..Refused::default()
+    }))
+}
+
+/// Stops with a refusal that blames a part.
+pub(crate) fn refuse_part<T>(reason: Reason, part_number: u32, size: u64) -> Result<T, Stop> {
+    Err(Stop::Refused(Refused {
+        reason: reason as u32,
+        detail: String::new(),
+        part_number,
+        size,
+    }))
+}
+
+/// The time and serial a command is decided at; both are the partition's own and only ever rise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// After every time the partition gave before.
+    pub(crate) hlc: Hlc,
+    /// Whose ids.
+    pub(crate) stamp: StampId,
+    /// Above every serial the partition gave before.
+    pub(crate) serial: u64,
+}
+
+impl Now {
+    /// The version this command makes.
+    pub(crate) fn version(&self) -> VersionId {
+        VersionId::new(self.hlc, self.stamp, self.serial)
+    }
+    /// The upload this command begins.
+    pub(crate) fn upload(&self) -> UploadId {
+        UploadId::new(self.hlc, self.stamp, self.serial)
+    }
+}
+
+/// What is known of the partition at the time of a command.
+pub(crate) struct View<'a> {
+    known: &'a Known,
+    pending: &'a Writes,
+}
+
+impl<'a> View<'a> {
+    /// Durable rows under what earlier commands of the batch write.
+    pub(crate) fn new(known: &'a Known, pending: &'a Writes) -> Self {
+        Self { known, pending }
+    }
+
+    /// A row's value.
+    pub(crate) fn row(&self, key: &Bytes) -> Result<Option<Bytes>, Stop> {
+        match self.pending.get(key).or_else(|| self.known.rows.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => Err(Stop::Needs(Needs {
+                rows: vec![key.clone()],
+                ranges: Vec::new(),
+            })),
+        }
+    }
+
+    /// A row's message.
+    pub(crate) fn get<M: Message + Default>(&self, row: &RowOf<impl AsRef<str>>) -> Result<Option<M>, Stop> {
+        let key = row.key();
+        let value = self.row(&key)?;
+        Ok(value.map(|v| decode(&key, &v)).transpose()?)
+    }
+
+    /// Asks for all of `keys` at once, so that the owner fetches them in one go.
+    pub(crate) fn want(&self, keys: impl IntoIterator<Item = Bytes>) -> Result<(), Stop> {
+        let known = |k: &Bytes| self.pending.contains_key(k) || self.known.rows.contains_key(k);
+        let rows: Vec<Bytes> = keys.into_iter().filter(|k| !known(k)).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        Err(Stop::Needs(Needs {
+            rows,
+            ranges: Vec::new(),
+        }))
+    }
+
+    /// The first `max` rows of a range.
+    pub(crate) fn scan(&self, range: &Range, max: usize) -> Result<Vec<(Bytes, Bytes)>, Stop> {
+        let pending = || self.pending.range(range.start.clone()..range.end.clone());
+        // Each removal in the batch can hide one durable row: with as many more, `max` are left.
+        let durable_max = max + pending().filter(|(_, v)| v.is_none()).count();
+        let wanted = (range.clone(), durable_max);
+        let Some(durable) = self.known.ranges.get(&wanted) else {
+            return Err(Stop::Needs(Needs {
+                rows: Vec::new(),
+                ranges: vec![wanted],
+            }));
+        };
+        let mut rows: BTreeMap<Bytes, Option<Bytes>> = durable
+            .iter()
+            .map(|(k, v)| (k.clone(), Some(v.clone())))
+            .collect();
+        rows.extend(pending().map(|(k, v)| (k.clone(), v.clone())));
+        // A durable row past the fetched ones could stand before a pending one, but never within the first `max`.
+        Ok(rows
+            .into_iter()
+            .filter_map(|(k, v)| Some((k, v?)))
+            .take(max)
+            .collect())
+    }
+}
+
+/// What a command does, apart from its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Rows it writes.
+    pub(crate) writes: Writes,
+    /// Needles that must be on stable storage no later than it is.
+    pub(crate) behind: Vec<Ordered>,
+}
+
+impl Change {
+    /// Writes a row.
+    pub(crate) fn put(&mut self, row: &RowOf<impl AsRef<str>>, message: &impl Message) {
+        self.writes.insert(row.key(), Some(encode(message)));
+    }
+    /// Writes bytes.
+    pub(crate) fn put_bytes(&mut self, row: &RowOf<impl AsRef<str>>, bytes: Bytes) {
+        self.writes.insert(row.key(), Some(bytes));
+    }
+    /// Removes a row.
+    pub(crate) fn remove(&mut self, row: &RowOf<impl AsRef<str>>) {
+        self.writes.insert(row.key(), None);
+    }
+    /// Row bytes it writes.
+    pub(crate) fn len_bytes(&self) -> usize {
+        writes_bytes(&self.writes)
+    }
+}
+
+/// Row bytes of keys and values.
+pub(crate) fn writes_bytes(writes: &Writes) -> usize {
+    writes
+        .iter()
+        .map(|(k, v)| store::Batch::row_bytes(k, v.as_ref()))
+        .sum()
+}
+
+/// A command decided.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    /// What it does.
+    pub(crate) change: Change,
+    /// What its caller hears once that is durable.
+    pub(crate) answer: Answer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn b(s: &str) -> Bytes {
+        Bytes::copy_from_slice(s.as_bytes())
+    }
+
+    #[test]
+    fn a_scan_sees_durable_rows_under_pending_ones() {
+        let range = Range {
+            start: b("a"),
+            end: b("z"),
+        };
+        let pending: Writes = [(b("c"), None), (b("d"), Some(b("new"))), (b("zz"), None)].into();
+        let mut known = Known::default();
+        // One removal lies in the range: two rows are asked for where one is wanted.
+        match View::new(&known, &pending).scan(&range, 1) {
+            Err(Stop::Needs(n)) => assert_eq!(n.ranges, [(range.clone(), 2)]),
+            other => panic!("{other:?}"),
+        }
+        known
+            .ranges
+            .insert((range.clone(), 2), vec![(b("c"), b("old")), (b("e"), b("old"))]);
+        let rows = View::new(&known, &pending).scan(&range, 1).unwrap();
+        assert_eq!(rows, [(b("d"), b("new"))]);
+    }
+}

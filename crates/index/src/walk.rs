@@ -1,0 +1,89 @@
+//! Everything in a partition that names bytes, page by page: what `check` holds against the extents.
+
+use crate::handle::Handle;
+use crate::owner::{corrupt, fault, first_rows};
+use crate::read::Source;
+use crate::rows::{Range, Row, after, decode};
+use bytes::Bytes;
+use std::sync::Arc;
+use store::{Snapshot, StoreError};
+use types::{BlobId, BucketId};
+use wire::Fault;
+use wire::index::Named;
+use wire::records::{GarbageRecord, ObjectRecord};
+
+/// Rows of one page.
+const PAGE_ROWS: usize = 256;
+
+impl Handle {
+    /// A page from `cursor` (a row key; empty: the start), and the next cursor (empty at the end).
+    pub(crate) async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
+        let snapshot = self.snapshot().await?;
+        walk_page(snapshot, cursor).await.map_err(|e| fault(&e))
+    }
+}
+
+async fn walk_page(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<(Vec<Named>, Bytes), StoreError> {
+    let source = Source::Snapshot(snapshot.clone());
+    for mut range in Range::naming() {
+        if cursor >= range.end {
+            continue;
+        }
+        range.start = range.start.max(cursor.clone());
+        let rows = first_rows(&*snapshot, &range, PAGE_ROWS).await?;
+        let Some((last, _)) = rows.last() else { continue };
+        let next = after(last);
+        let mut named = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
+            named.push(name(&source, &key, &value).await?);
+        }
+        return Ok((named, next));
+    }
+    Ok((Vec::new(), Bytes::new()))
+}
+
+async fn name(source: &Source<'_>, row: &Bytes, value: &Bytes) -> Result<Named, StoreError> {
+    match Row::parse(row).map_err(|e| corrupt(&e))? {
+        Row::Current(bucket, key) | Row::Version(bucket, key, _) => {
+            let record: ObjectRecord = decode(row, value).map_err(|e| corrupt(&e))?;
+            let found = source.complete((bucket, &key), record, true).await?;
+            let found = Box::new(found.ok_or_else(|| missing(&key, bucket))?);
+            Ok(Named::Object { bucket, key, found })
+        }
+        Row::Part(bucket, key, upload, _) => Ok(Named::Part {
+            bucket,
+            key,
+            upload,
+            part: decode(row, value).map_err(|e| corrupt(&e))?,
+        }),
+        Row::Garbage(bucket, key, blob) => {
+            let mut garbage: GarbageRecord = decode(row, value).map_err(|e| corrupt(&e))?;
+            expand(source, (bucket, &key), blob, &mut garbage).await?;
+            Ok(Named::Garbage { bucket, key, garbage })
+        }
+        other => Err(StoreError::Corrupt(format!(
+            "{other:?} among rows that name bytes"
+        ))),
+    }
+}
+
+/// Brings the chunks that are still in manifest pages.
+async fn expand(
+    source: &Source<'_>,
+    name: (BucketId, &str),
+    blob: BlobId,
+    garbage: &mut GarbageRecord,
+) -> Result<(), StoreError> {
+    if let Some(manifest) = &garbage.manifest {
+        let pages = source.manifest(name, blob, manifest.pages).await?;
+        let pages = pages.ok_or_else(|| missing(name.1, name.0))?;
+        garbage.chunks = pages.into_iter().flat_map(|p| p.chunks).collect();
+    }
+    Ok(())
+}
+
+fn missing(key: &str, bucket: BucketId) -> StoreError {
+    StoreError::Corrupt(format!(
+        "{key:?} in bucket {bucket} names rows that are not there"
+    ))
+}

@@ -1,0 +1,251 @@
+//! Puts, gets, deletes and listings through the whole role.
+
+mod gateway;
+
+use bytes::Bytes;
+use gateway::{Gateway, bucket_name, key, stored, walked};
+use prost::Message;
+use types::{AccountId, BucketId, VersionId};
+use wire::index::{Index, Match, Named, Precondition, Reason, StoredData};
+use wire::records::{answer::Kind, object_record::Data};
+
+#[tokio::test]
+async fn a_put_is_read_back_in_every_size_class() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    g.put(bucket, "empty", StoredData::Empty).await.unwrap();
+    g.put_inline(bucket, "inline", "hello").await;
+    g.put(bucket, "one", StoredData::Chunks(stored(g.blob(), 1)))
+        .await
+        .unwrap();
+    g.put(bucket, "many", StoredData::Chunks(stored(g.blob(), 1100)))
+        .await
+        .unwrap();
+    let get = async |k: &str| g.index.get(bucket, &key(k), None, true).await.unwrap();
+    assert_eq!(get("empty").await.unwrap().record.data, None);
+    assert_eq!(
+        get("inline").await.unwrap().inline,
+        Some(Bytes::from_static(b"hello"))
+    );
+    assert!(matches!(get("one").await.unwrap().record.data, Some(Data::Chunks(c)) if c.chunks.len() == 1));
+    let many = get("many").await.unwrap();
+    assert_eq!(
+        many.manifest.iter().map(|p| p.chunks.len()).collect::<Vec<_>>(),
+        [512, 512, 76]
+    );
+    assert!(many.record.encoded_len() < 160);
+    assert_eq!(get("none").await, Err(Reason::NoSuchKey));
+    let version = VersionId::from_slice(&many.record.version);
+    assert!(
+        g.index
+            .get(bucket, &key("many"), version, false)
+            .await
+            .unwrap()
+            .is_ok()
+    );
+    let other = g
+        .index
+        .get(bucket, &key("many"), Some(VersionId(5)), false)
+        .await
+        .unwrap();
+    assert_eq!(other, Err(Reason::NoSuchVersion));
+    let usage = g.index.usage(bucket).await.unwrap();
+    assert_eq!((usage[0].1.objects, usage[0].1.bytes), (4, 5 + 4096 * 1101));
+}
+
+#[tokio::test]
+async fn a_plain_record_is_small() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let mut record = *gateway::record(4096);
+    record.checksum_kind = 1;
+    record.checksums = vec![wire::records::Checksum {
+        algorithm: 3,
+        value: vec![7; 8],
+    }];
+    let command = wire::index::Command::Put {
+        bucket,
+        key: key("k"),
+        record: Box::new(record),
+        data: StoredData::Chunks(stored(g.blob(), 1)),
+        precondition: Precondition::default(),
+    };
+    g.call(command).await.unwrap();
+    let found = g
+        .index
+        .get(bucket, &key("k"), None, false)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        found.record.encoded_len() <= 160,
+        "{} bytes",
+        found.record.encoded_len()
+    );
+}
+
+#[tokio::test]
+async fn what_is_unnamed_is_booked_in_the_same_commit() {
+    // I3
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let (first, second) = (g.blob(), g.blob());
+    g.put(bucket, "k", StoredData::Chunks(stored(first, 3)))
+        .await
+        .unwrap();
+    g.put(bucket, "k", StoredData::Chunks(stored(second, 20)))
+        .await
+        .unwrap();
+    let booked = async || {
+        let all = walked(&*g.index).await;
+        let garbage = all.into_iter().filter_map(|n| match n {
+            Named::Garbage { garbage, .. } => Some((garbage.blob, garbage.chunks.len())),
+            _ => None,
+        });
+        garbage.collect::<Vec<_>>()
+    };
+    assert_eq!(booked().await, [(first.to_bytes().to_vec(), 3)]);
+    // A blob that was booked is never named again.
+    let again = g.put(bucket, "k", StoredData::Chunks(stored(first, 3))).await;
+    assert_eq!(again, Err(Reason::BlobGone));
+    assert!(g.delete(bucket, "k").await);
+    assert!(!g.delete(bucket, "k").await);
+    // Its chunks were in a manifest: the walk brings them.
+    assert_eq!(
+        booked().await,
+        [(first.to_bytes().to_vec(), 3), (second.to_bytes().to_vec(), 20)]
+    );
+    assert_eq!(g.index.usage(bucket).await.unwrap()[0].1, Default::default());
+}
+
+#[tokio::test]
+async fn conditions_are_decided_in_the_commit() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let none = Precondition {
+        if_none_match: Some(Match::Any),
+        ..Precondition::default()
+    };
+    // All at once, so that they share a batch: one wins. I2
+    let puts = (0..20).map(|_| g.put_if(bucket, "k", StoredData::Empty, none.clone()));
+    let answers = futures_all(puts).await;
+    assert_eq!(answers.iter().filter(|a| a.is_ok()).count(), 1);
+    assert!(
+        answers
+            .iter()
+            .all(|a| a.is_ok() || *a == Err(Reason::PreconditionFailed))
+    );
+    let matching = Precondition {
+        if_match: Some(Match::Any),
+        ..Precondition::default()
+    };
+    let missing = g.put_if(bucket, "missing", StoredData::Empty, matching).await;
+    assert_eq!(missing, Err(Reason::NoSuchKeyForMatch));
+}
+
+async fn futures_all<T: Send + 'static>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut pinned: Vec<_> = all.map(Box::pin).collect();
+    let mut out: Vec<Option<T>> = pinned.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (f, o) in pinned.iter_mut().zip(&mut out) {
+            if o.is_none()
+                && let std::task::Poll::Ready(v) = f.as_mut().poll(cx)
+            {
+                *o = Some(v);
+            }
+        }
+        if out.iter().all(Option::is_some) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    out.into_iter().flatten().collect()
+}
+
+#[tokio::test]
+async fn listing_is_s3s() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let keys = [
+        "a", "a\0", "a/", "a/b", "a/c/d", "b", "foo/1", "foo/2", "foo/3", "foo0", "🪨/x", "🪨/y",
+    ];
+    for k in keys {
+        g.put(bucket, k, StoredData::Empty).await.unwrap();
+    }
+    let list = async |q| g.list(bucket, q).await;
+    assert_eq!(
+        list(("", "", "", 1000)).await,
+        (keys.map(String::from).to_vec(), false)
+    );
+    for (query, expected, truncated) in [
+        (("", "/", "", 1000), "a a\0 [a/] b [foo/] foo0 [🪨/]", false),
+        (("", "/", "", 3), "a a\0 [a/]", true),
+        // After a common prefix: behind all of it.
+        (("", "/", "a/", 1000), "b [foo/] foo0 [🪨/]", false),
+        // After a key inside one: it is listed for what is left of it.
+        (("", "/", "foo/2", 1000), "[foo/] foo0 [🪨/]", false),
+        (("", "/", "foo/3", 1000), "foo0 [🪨/]", false),
+        (("foo/", "/", "", 1000), "foo/1 foo/2 foo/3", false),
+        (("foo/", "/", "foo/1", 1), "foo/2", true),
+        (("foo/", "/", "foo/2", 1), "foo/3", false),
+        (("a/", "/", "", 1000), "a/ a/b [a/c/]", false),
+        (("a/", "/", "a/", 1000), "a/b [a/c/]", false),
+        (("foo", "", "z", 1000), "", false),
+        (("foo", "", "a", 2), "foo/1 foo/2", true),
+        (("foo", "o/", "", 2), "foo/1 foo/2", true),
+        (("fo", "o/", "", 2), "[foo/] foo0", false),
+        (("", "🪨/", "b", 5), "foo/1 foo/2 foo/3 foo0 [🪨/]", false),
+        (("", "/", "", 0), "", false),
+        (("none", "/", "", 10), "", false),
+    ] {
+        let (names, more) = list(query).await;
+        assert_eq!(
+            (names.join(" ").as_str(), more),
+            (expected, truncated),
+            "{query:?}"
+        );
+    }
+    // Page by page gives the same as at once, for every page size.
+    for max in 1..8 {
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let (names, more) = g.list(bucket, ("", "/", &after, max)).await;
+            all.extend(names);
+            if !more {
+                break;
+            }
+            after = all.last().unwrap().trim_matches(['[', ']']).to_owned();
+        }
+        assert_eq!(all.join(" "), "a a\0 [a/] b [foo/] foo0 [🪨/]", "pages of {max}");
+    }
+}
+
+#[tokio::test]
+async fn buckets_are_listed_by_account() {
+    let g = Gateway::new().await;
+    for name in ["zzz", "aaa", "mmm"] {
+        g.bucket(name).await;
+    }
+    let all = g.index.buckets(AccountId::ROOT).await.unwrap();
+    assert_eq!(
+        all.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(),
+        ["aaa", "mmm", "zzz"]
+    );
+    assert_eq!(g.index.buckets(AccountId(7)).await.unwrap(), []);
+    assert_eq!(
+        g.index.bucket(&bucket_name("none")).await.unwrap(),
+        Err(Reason::NoSuchBucket)
+    );
+    let refused = wire::index::Command::CreateBucket {
+        name: bucket_name("aaa"),
+        owner: AccountId(7),
+        region: String::new(),
+    };
+    assert_eq!(g.call(refused).await, Err(Reason::BucketExists));
+    assert!(matches!(g.create_bucket("aaa").await, Ok(b) if b.state == 2));
+    let put = g.put(BucketId(99), "k", StoredData::Empty).await;
+    assert_eq!(put, Err(Reason::NoSuchBucket));
+    assert!(!matches!(put, Ok(Kind::Put(_))));
+}
