@@ -14,6 +14,15 @@ use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, SMALL_APPEND_BYTES_MAX};
 use types::{Epoch, ExtentId, JournalSeq, NeedleId};
 use world::DiskFile;
 
+/// A needle's bytes with the crc32c of each 64 KiB block.
+#[derive(Clone, Copy, Debug)]
+pub struct Body<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// One a block.
+    pub crcs: &'a [u32],
+}
+
 impl DataDir {
     /// Appends a needle of at most `SMALL_APPEND_BYTES_MAX`. With `durable` the journal syncs at once and calls it; without,
     /// the needle is durable with the next record that is. Sent again, a chunk gets the needle it has.
@@ -24,8 +33,7 @@ impl DataDir {
         &self,
         (extent, epoch): (ExtentId, Epoch),
         head: Head,
-        bytes: &[u8],
-        crcs: &[u32],
+        Body { bytes, crcs }: Body<'_>,
         durable: Option<Done>,
     ) -> Result<Appended, ExtentError> {
         if bytes.len() > SMALL_APPEND_BYTES_MAX || bytes.len() as u64 != head.length {

@@ -28,7 +28,7 @@ mod superblock;
 mod table;
 mod walk;
 
-pub use append::LargeAppend;
+pub use append::{Body, LargeAppend};
 pub use dir::DataDir;
 pub use error::ExtentError;
 pub use extent::{Appended, Status};

@@ -253,17 +253,15 @@ fn recover(
 
 /// Writes what nobody saw synced once more. The page cache may hold bytes that the disk never took.
 fn rewrite_tail(file: &dyn DiskFile, verdict: &Verdict) -> Result<(), ExtentError> {
-    let tail = verdict
+    let mut tail = verdict
         .live
         .iter()
         .filter(|f| f.header.sequence > verdict.known_synced);
-    let rewritten: io::Result<()> = tail
-        .map(|FoundHeader { header, .. }| {
-            let mut b = vec![0; (header.end() - header.position) as usize];
-            file.read_exact_at(&mut b, header.position)?;
-            file.write_all_at(&b, header.position)
-        })
-        .collect();
+    let rewritten = tail.try_for_each(|FoundHeader { header, .. }| {
+        let mut b = vec![0; (header.end() - header.position) as usize];
+        file.read_exact_at(&mut b, header.position)?;
+        file.write_all_at(&b, header.position)
+    });
     rewritten.map_err(|e| ExtentError::io(JOURNAL, &e))
 }
 

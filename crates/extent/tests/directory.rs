@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 
 use bytes::Bytes;
-use extent::{DataDir, DataDirConfig, ExtentError, Head, LogBatch, Opened, Read};
+use extent::{Body, DataDir, DataDirConfig, ExtentError, Head, LogBatch, Opened, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -70,7 +70,18 @@ fn crc(block: &[u8]) -> u32 {
 
 fn put_small(dir: &DataDir, serial: u64, length: usize) -> extent::Appended {
     let (bytes, crcs) = body(serial, length);
-    wait(|done| dir.append((X, E1), head(serial, length), &bytes, &crcs, Some(done))).unwrap()
+    wait(|done| {
+        dir.append(
+            (X, E1),
+            head(serial, length),
+            Body {
+                bytes: &bytes,
+                crcs: &crcs,
+            },
+            Some(done),
+        )
+    })
+    .unwrap()
 }
 
 fn put_large(dir: &DataDir, serial: u64, length: usize) -> extent::Appended {
@@ -230,10 +241,30 @@ fn appends_are_fenced_and_idempotent() {
     assert_eq!(put_small(&dir, 1, 100), a, "sent again, it is the same needle");
     let (bytes, crcs) = body(2, 100);
     // I6
-    let stale = wait(|done| dir.append((X, Epoch(0)), head(2, 100), &bytes, &crcs, Some(done)));
+    let stale = wait(|done| {
+        dir.append(
+            (X, Epoch(0)),
+            head(2, 100),
+            Body {
+                bytes: &bytes,
+                crcs: &crcs,
+            },
+            Some(done),
+        )
+    });
     assert_eq!(stale.unwrap_err().kind(), ErrorKind::Conflict);
     let large = dir.begin(X, E1, head(3, 300_000)).unwrap();
-    let busy = wait(|done| dir.append((X, E1), head(2, 100), &bytes, &crcs, Some(done)));
+    let busy = wait(|done| {
+        dir.append(
+            (X, E1),
+            head(2, 100),
+            Body {
+                bytes: &bytes,
+                crcs: &crcs,
+            },
+            Some(done),
+        )
+    });
     assert_eq!(busy.unwrap_err().kind(), ErrorKind::Busy);
     drop(large);
     let after = put_small(&dir, 4, 100);
@@ -249,7 +280,17 @@ fn appends_are_fenced_and_idempotent() {
     drop(large);
     let status = wait(|done| dir.seal(X, Epoch(2), done)).unwrap();
     assert_eq!((status.sealed, status.needles), (true, 2));
-    let refused = wait(|done| dir.append((X, Epoch(2)), head(6, 100), &bytes, &crcs, Some(done)));
+    let refused = wait(|done| {
+        dir.append(
+            (X, Epoch(2)),
+            head(6, 100),
+            Body {
+                bytes: &bytes,
+                crcs: &crcs,
+            },
+            Some(done),
+        )
+    });
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
     drop(dir);
     let Opened { dir, .. } = open(tmp.path());
@@ -271,7 +312,18 @@ fn an_extent_has_an_end() {
     put_small(&dir, 1, 100_000);
     put_small(&dir, 2, 100_000);
     let (bytes, crcs) = body(3, 100_000);
-    let e = wait(|done| dir.append((X, E1), head(3, 100_000), &bytes, &crcs, Some(done))).unwrap_err();
+    let e = wait(|done| {
+        dir.append(
+            (X, E1),
+            head(3, 100_000),
+            Body {
+                bytes: &bytes,
+                crcs: &crcs,
+            },
+            Some(done),
+        )
+    })
+    .unwrap_err();
     assert_eq!(e, ExtentError::NoRoom);
     put_small(&dir, 3, 50_000);
 }

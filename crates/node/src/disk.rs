@@ -1,0 +1,160 @@
+//! One disk of a node: its directory and the loops that block for it.
+
+use crate::translate::fault;
+use extent::{DataDir, ExtentError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::oneshot;
+use types::{ErrorKind, JournalSeq};
+use wire::Fault;
+use world::{JobSender, Loop, World};
+
+/// Loops that write and sync large needles of one disk.
+const WRITE_LOOPS: usize = 4;
+/// Loops that read from one disk.
+const READ_LOOPS: usize = 4;
+/// Jobs waiting for one loop; a caller waits where there are so many.
+const LOOP_QUEUE_MAX: usize = 64;
+
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// A loop that does what it is handed.
+struct Hands;
+
+impl Loop<Job> for Hands {
+    fn apply(&mut self, jobs: &mut Vec<Job>) {
+        jobs.drain(..).for_each(|job| job());
+    }
+}
+
+/// A disk and its loops.
+pub(crate) struct DiskService {
+    pub(crate) dir: DataDir,
+    writers: Vec<JobSender<Job>>,
+    readers: Vec<JobSender<Job>>,
+    upkeep: JobSender<Job>,
+    turn: AtomicUsize,
+    /// A checkpoint waits for the upkeep loop.
+    checkpoint_due: Arc<AtomicBool>,
+    /// Journal sequence at the last checkpoint.
+    checkpointed: AtomicU64,
+}
+
+impl DiskService {
+    pub(crate) fn new(world: &World, dir: DataDir) -> Arc<Self> {
+        let start = |name: &str| {
+            let (jobs, _end) = world.exec.run_loop(name, LOOP_QUEUE_MAX, 1, Hands);
+            jobs
+        };
+        let service = Arc::new(Self {
+            dir,
+            writers: (0..WRITE_LOOPS)
+                .map(|i| start(&format!("disk-write-{i}")))
+                .collect(),
+            readers: (0..READ_LOOPS)
+                .map(|i| start(&format!("disk-read-{i}")))
+                .collect(),
+            upkeep: start("disk-upkeep"),
+            turn: AtomicUsize::new(0),
+            checkpoint_due: Arc::default(),
+            checkpointed: AtomicU64::new(0),
+        });
+        let pressed = Arc::downgrade(&service);
+        service.dir.journal().on_pressure(Box::new(move || {
+            if let Some(service) = pressed.upgrade() {
+                service.want_checkpoint();
+            }
+        }));
+        service
+    }
+
+    /// One of the loops for large appends: all frames of an append go to the same one, in order.
+    pub(crate) fn writer(&self) -> JobSender<Job> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.writers[turn % self.writers.len()].clone()
+    }
+
+    /// Runs `f` on a loop for reads.
+    pub(crate) async fn reading<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&DataDir) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let dir = self.dir.clone();
+        run(&self.readers[turn % self.readers.len()], move || f(&dir)).await
+    }
+
+    /// Runs `f` on a loop for writes.
+    pub(crate) async fn writing<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&DataDir) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let dir = self.dir.clone();
+        run(&self.writer(), move || f(&dir)).await
+    }
+
+    /// Asks the upkeep loop for a checkpoint, unless one waits already.
+    pub(crate) fn want_checkpoint(self: &Arc<Self>) {
+        if self.checkpoint_due.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let service = self.clone();
+        let job: Job = Box::new(move || {
+            service.checkpoint_due.store(false, Ordering::Release);
+            if let Err(e) = service.checkpoint() {
+                tracing::warn!(disk = %service.dir.disk_id(), error = %e, "no checkpoint");
+            }
+        });
+        if self.upkeep.try_send(job).is_err() {
+            self.checkpoint_due.store(false, Ordering::Release);
+        }
+    }
+
+    fn checkpoint(&self) -> Result<(), ExtentError> {
+        let next = self.dir.journal().next();
+        self.dir.checkpoint()?;
+        self.checkpointed.store(next.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether anything was queued since the last checkpoint.
+    pub(crate) fn is_checkpoint_old(&self) -> bool {
+        self.dir.journal().next() > JournalSeq(self.checkpointed.load(Ordering::Acquire))
+    }
+
+    /// Gives ballast back or takes it again, on the upkeep loop.
+    pub(crate) fn tend_ballast(&self) {
+        let dir = self.dir.clone();
+        let job: Job = Box::new(move || {
+            if let Err(e) = dir.tend_ballast() {
+                tracing::warn!(disk = %dir.disk_id(), error = %e, "ballast");
+            }
+        });
+        // A full queue has work that matters more; there is a next time.
+        drop(self.upkeep.try_send(job));
+    }
+
+    /// The last checkpoint, then the journal's last mark.
+    pub(crate) async fn close(self: &Arc<Self>) -> Result<(), Fault> {
+        let service = self.clone();
+        run(&self.upkeep, move || service.checkpoint())
+            .await?
+            .map_err(|e| fault(&e))?;
+        let (done, synced) = crate::translate::Synced::durable();
+        self.dir.close(done);
+        synced.wait().await
+    }
+}
+
+/// Runs `f` on a loop and waits for what it answers.
+pub(crate) async fn run<T: Send + 'static>(
+    jobs: &JobSender<Job>,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let (tx, rx) = oneshot::channel();
+    // A caller that went away drops what was done for it.
+    let job: Job = Box::new(move || drop(tx.send(f())));
+    let gone = || Fault::new(ErrorKind::Unknown, "the disk's loop has ended");
+    jobs.send(job).await.map_err(|_closed| gone())?;
+    rx.await.map_err(|_dropped| gone())
+}
