@@ -42,7 +42,7 @@ pub struct Roles {
 pub async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
     let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
     let journal = opened.dir.journal();
-    let store = Arc::new(Embedded::open(world, disk, journal, opened.batches).context("the index")?);
+    let store = Arc::new(Embedded::open(world, disk, journal.clone(), opened.batches, &opened.report.lost).context("the index")?);
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
     let engine: Arc<dyn Store> = store.clone();
     let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];

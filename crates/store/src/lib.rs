@@ -4,9 +4,11 @@
 //! `control` rooms give the rows their meaning.
 
 mod api;
+pub mod embedded;
 pub mod memory;
 pub mod suite;
 mod versions;
 
 pub use api::{Batch, Committed, Fence, Rows, Scan, Snapshot, Store, StoreError};
+pub use embedded::Embedded;
 pub use memory::Memory;

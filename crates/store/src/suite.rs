@@ -546,7 +546,7 @@ pub async fn a_model_agrees(mut rig: impl Rig) {
         assert_eq!(snapshot.scan(&scan).await.expect("rows"), want);
         let k = key(roll(200));
         assert_eq!(
-            snapshot.get(&[k.clone()]).await.expect("a row"),
+            snapshot.get(std::slice::from_ref(&k)).await.expect("a row"),
             [model.get(&k).cloned()]
         );
     }

@@ -33,7 +33,6 @@ impl Versions {
         }
     }
 
-    #[allow(dead_code, reason = "the embedded engine bounds its overlay by it")]
     /// Memory held, about.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -66,7 +65,6 @@ impl Versions {
             })
     }
 
-    #[allow(dead_code, reason = "the embedded engine writes generations behind with it")]
     /// All rows as a reader at `at` sees them.
     pub(crate) fn all(&self, at: LogSeq) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
         let mut last: Option<&Bytes> = None;

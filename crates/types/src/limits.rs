@@ -78,6 +78,16 @@ pub const BATCH_BYTES_MAX: usize = (7 << 20) + (512 << 10);
 pub const ROW_KEY_BYTES_MAX: usize = 4096;
 /// Rows of one store scan.
 pub const SCAN_ROWS_MAX: usize = 1024;
+/// Rows of one partition in memory that wait to be written behind; as much again may collect while they are written.
+pub const WRITE_BEHIND_BYTES: usize = 16 << 20;
+/// Pages of one partition's index file in memory.
+pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Least room that an index file grows by.
+pub const INDEX_GROW_BYTES_MIN: u64 = 64 << 10;
+/// Most room that an index file grows by.
+pub const INDEX_GROW_BYTES_MAX: u64 = 32 << 20;
+/// Partitions waiting to be written behind.
+pub const WRITE_BEHIND_QUEUE_MAX: usize = 1024;
 /// Jobs waiting for one disk.
 pub const DISK_QUEUE_MAX: usize = 4096;
 /// Open extents that one gateway writes at once, at most.

@@ -1,0 +1,257 @@
+//! The materialised form of one partition's log: a redb file whose pages and rows are checked.
+//!
+//! It holds the state up to one batch, its [`Mark`], and only ever moves to a later one, in one redb transaction: two-phase (pages are synced
+//! before the header names them) with quick-repair, so that opening after a crash walks nothing. Every row's value ends with a crc32c of
+//! key and value. After any failure the file is opened anew: redb answers nothing more once its storage has failed.
+
+use super::pages::{Backend, Pages, Place, Trouble, Unusable};
+use crate::StoreError;
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use std::sync::Arc;
+use types::limits::INDEX_CACHE_BYTES_MAX;
+use types::{Epoch, JournalSeq, LogSeq};
+use world::{Disk, DiskFile};
+
+const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+const MARK: TableDefinition<&str, &[u8]> = TableDefinition::new("mark");
+const MARK_KEY: &str = "mark";
+const CRC_BYTES: usize = 4;
+const MARK_BYTES: usize = 28;
+
+/// The last batch that is in the form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Its log's epoch.
+    pub(super) epoch: Epoch,
+    /// Its place.
+    pub(super) sequence: LogSeq,
+    /// Its crc, which the next one names.
+    pub(super) crc: u32,
+    /// Its record in the journal: what was lost there after it may be a later batch.
+    pub(super) place: JournalSeq,
+}
+
+/// An open form. Dropping it closes the file in order.
+pub(super) struct Form {
+    db: Database,
+    pages: Arc<Pages>,
+    name: String,
+}
+
+fn row_crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(&(key.len() as u64).to_le_bytes());
+    digest.update(key);
+    digest.update(value);
+    (digest.finalize() as u32).to_le_bytes()
+}
+
+/// A stored value without its crc, if that is right.
+fn checked<'a>(key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+    let (value, crc) = stored.split_last_chunk::<CRC_BYTES>()?;
+    (row_crc(key, value) == *crc).then_some(value)
+}
+
+fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(value.len() + CRC_BYTES);
+    stored.extend_from_slice(value);
+    stored.extend_from_slice(&row_crc(key, value));
+    stored
+}
+
+impl Mark {
+    fn encode(self) -> [u8; MARK_BYTES] {
+        let mut out = [0; MARK_BYTES];
+        out[..8].copy_from_slice(&self.epoch.0.to_le_bytes());
+        out[8..16].copy_from_slice(&self.sequence.0.to_le_bytes());
+        out[16..24].copy_from_slice(&self.place.0.to_le_bytes());
+        out[24..].copy_from_slice(&self.crc.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; MARK_BYTES] = bytes.try_into().ok()?;
+        let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        Some(Self {
+            epoch: Epoch(number(0)),
+            sequence: LogSeq(number(8)),
+            place: JournalSeq(number(16)),
+            crc: u32::from_le_bytes(bytes[24..].try_into().expect("four bytes")),
+        })
+    }
+}
+
+/// What redb's error means, by what went wrong below it.
+fn meaning(pages: &Pages, name: &str, error: &redb::Error) -> StoreError {
+    match (pages.trouble(), error) {
+        (Some(Trouble::Corrupt(text)), _) => StoreError::Corrupt(text),
+        (Some(Trouble::Full(text)), _) => StoreError::Full(text),
+        (Some(Trouble::Failed(text)), _) => StoreError::Failed(text),
+        (None, redb::Error::DatabaseClosed) => {
+            StoreError::Busy(format!("{name}: it was opened anew; take a new snapshot"))
+        }
+        (None, redb::Error::Corrupted(text)) => StoreError::Corrupt(format!("{name}: {text}")),
+        (None, other) => StoreError::Failed(format!("{name}: {other}")),
+    }
+}
+
+impl Form {
+    /// Makes the file anew, durable and empty.
+    pub(super) fn create(disk: &dyn Disk, place: &Place) -> Result<Self, StoreError> {
+        let path = place.path.as_str();
+        let failed = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::StorageFull => StoreError::Full(format!("{path}: {e}")),
+            _ => StoreError::Failed(format!("{path}: {e}")),
+        };
+        if disk.exists(path).map_err(failed)? {
+            disk.remove(path).map_err(failed)?;
+        }
+        let file = disk.create(path).map_err(failed)?;
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        disk.sync_dir(dir).map_err(|e| {
+            // As after any failed sync: what survived nobody knows.
+            let _told = place.retired.set(format!("{dir}: a sync failed: {e}"));
+            failed(e)
+        })?;
+        Self::start(Pages::create(file, place), path)
+    }
+
+    /// Opens a file that is there, with the mark of its last whole transaction.
+    pub(super) fn open(file: Arc<dyn DiskFile>, place: &Place) -> Result<(Self, Mark), Unusable> {
+        let pages = Pages::open(file, place)?;
+        if pages.len() == 0 {
+            // Its first transaction never ended.
+            return Err(Unusable::NoHead);
+        }
+        let broken = |e: StoreError| match e {
+            StoreError::Full(text) => {
+                Unusable::Io(std::io::Error::new(std::io::ErrorKind::StorageFull, text))
+            }
+            StoreError::Failed(text) => Unusable::Io(std::io::Error::other(text)),
+            other => Unusable::Corrupt(other.to_string()),
+        };
+        let form = Self::start(pages, &place.path).map_err(broken)?;
+        let mark = form.mark().map_err(broken)?;
+        let mark = mark.ok_or(Unusable::NoHead)?;
+        Ok((form, mark))
+    }
+
+    fn start(pages: Pages, path: &str) -> Result<Self, StoreError> {
+        let pages = Arc::new(pages);
+        let mut builder = Database::builder();
+        builder.set_cache_size(INDEX_CACHE_BYTES_MAX);
+        let db = builder
+            .create_with_backend(Backend(pages.clone()))
+            .map_err(|e| meaning(&pages, path, &e.into()))?;
+        Ok(Self {
+            db,
+            pages,
+            name: path.to_owned(),
+        })
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
+        meaning(&self.pages, &self.name, &error.into())
+    }
+
+    fn mark(&self) -> Result<Option<Mark>, StoreError> {
+        let read = self.db.begin_read().map_err(|e| self.failed(e))?;
+        let table = match read.open_table(MARK) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(e) => return Err(self.failed(e)),
+        };
+        let stored = table.get(MARK_KEY).map_err(|e| self.failed(e))?;
+        let bad = || StoreError::Corrupt(format!("{}: its mark is not what was written", self.name));
+        let stored = stored.ok_or_else(bad)?;
+        let mark = checked(MARK_KEY.as_bytes(), stored.value()).and_then(Mark::decode);
+        mark.map(Some).ok_or_else(bad)
+    }
+
+    /// Writes `rows` (`None`: removed) and moves the mark, durably and at once.
+    pub(super) fn write<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
+        mark: Mark,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.db.begin_write().map_err(|e| self.failed(e))?;
+        tx.set_two_phase_commit(true);
+        tx.set_quick_repair(true);
+        {
+            let mut table = tx.open_table(ROWS).map_err(|e| self.failed(e))?;
+            for (key, value) in rows {
+                match value {
+                    Some(value) => table.insert(&key[..], &sealed(key, value)[..]).map(drop),
+                    None => table.remove(&key[..]).map(drop),
+                }
+                .map_err(|e| self.failed(e))?;
+            }
+            let mut marks = tx.open_table(MARK).map_err(|e| self.failed(e))?;
+            let stored = sealed(MARK_KEY.as_bytes(), &mark.encode());
+            marks.insert(MARK_KEY, &stored[..]).map_err(|e| self.failed(e))?;
+        }
+        tx.commit().map_err(|e| self.failed(e))?;
+        self.pages
+            .settle()
+            .map_err(|e| self.failed(redb::StorageError::Io(e)))
+    }
+
+    /// Reads what is durable now, whatever is written later.
+    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
+        let read = self.db.begin_read().map_err(|e| self.failed(e))?;
+        let rows = read.open_table(ROWS).map_err(|e| self.failed(e))?;
+        Ok(Reader {
+            rows,
+            pages: self.pages.clone(),
+            name: self.name.clone(),
+        })
+    }
+}
+
+/// The form at one moment.
+pub(super) struct Reader {
+    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    pages: Arc<Pages>,
+    name: String,
+}
+
+impl Reader {
+    fn value(&self, key: &[u8], stored: &[u8]) -> Result<Bytes, StoreError> {
+        match checked(key, stored) {
+            Some(value) => Ok(Bytes::copy_from_slice(value)),
+            None => Err(StoreError::Corrupt(format!(
+                "{}: the row {} is not what was written",
+                self.name,
+                key.escape_ascii()
+            ))),
+        }
+    }
+
+    fn failed(&self, error: redb::StorageError) -> StoreError {
+        meaning(&self.pages, &self.name, &error.into())
+    }
+
+    /// The row of `key`.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.rows.get(key).map_err(|e| self.failed(e))? {
+            Some(stored) => Ok(Some(self.value(key, stored.value())?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Rows from `start` to before `end`, which is not before it.
+    pub(super) fn range(
+        &self,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<impl Iterator<Item = Result<(Bytes, Bytes), StoreError>>, StoreError> {
+        let rows = self.rows.range::<&[u8]>(start..end).map_err(|e| self.failed(e))?;
+        Ok(rows.map(|row| {
+            let (key, stored) = row.map_err(|e| self.failed(e))?;
+            let value = self.value(key.value(), stored.value())?;
+            Ok((Bytes::copy_from_slice(key.value()), value))
+        }))
+    }
+}

@@ -1,0 +1,287 @@
+//! The default engine: a partition is a log in the disk's journal first, and a redb file written behind.
+//!
+//! A commit is one record of the journal, synced with whatever else waits there; it is answered when the record is on stable storage.
+//! Recent rows are kept in memory over the file ([`partition`]), moved into it in large transactions by one loop a disk ([`core`]), and only
+//! then may the journal forget them. The file is checked page by page ([`pages`]) and row by row ([`form`]); what is not as it was written is
+//! [`StoreError::Corrupt`], never absent. Opening replays the log above the file ([`recover`]).
+//!
+//! Not here: several member disks of one log (later), the journal itself (crate `extent`).
+
+mod batch;
+mod core;
+mod form;
+mod log;
+mod pages;
+mod partition;
+mod recover;
+mod snapshot;
+mod turn;
+
+use self::batch::BatchRows;
+use self::core::{Core, DIR, WriteBehind, path_of};
+use self::log::JournalLog;
+use self::partition::{Partition, Step, Submitted};
+use self::recover::LogTail;
+use self::snapshot::EmbeddedSnapshot;
+use crate::{Batch, Committed, Fence, Snapshot, Store, StoreError};
+use extent::{Journal, LogBatch, Lost};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use types::limits::WRITE_BEHIND_QUEUE_MAX;
+use types::{JournalSeq, PartitionId};
+use world::{Disk, LoopEnd, World};
+
+pub use self::log::{Done, Log};
+
+/// Partitions written behind before the loop looks at its queue again.
+const JOBS_AT_ONCE: usize = 1;
+
+/// The engine of one disk.
+pub struct Embedded {
+    core: Arc<Core>,
+    end: Mutex<Option<LoopEnd>>,
+}
+
+impl Embedded {
+    /// Opens the index of a disk on the batches that its journal still has, and on what the journal knows that it lost
+    /// (`extent::Opened::batches`, `extent::RecoveryReport::lost`).
+    ///
+    /// # Errors
+    /// As [`Embedded::open_on`].
+    pub fn open(
+        world: &World,
+        disk: Arc<dyn Disk>,
+        journal: Journal,
+        batches: Vec<(JournalSeq, LogBatch)>,
+        lost: &[Lost],
+    ) -> Result<Self, StoreError> {
+        let log = JournalLog::new(journal.clone());
+        let engine = Self::open_on(world, disk, Box::new(log), batches, lost)?;
+        let core = Arc::downgrade(&engine.core);
+        journal.on_pressure(Box::new(move || {
+            if let Some(core) = core.upgrade() {
+                core.press();
+            }
+        }));
+        Ok(engine)
+    }
+
+    /// Opens the index of a disk on any log. A partition that is not as it was written is refused when it is
+    /// asked for; the others serve.
+    ///
+    /// # Errors
+    /// When the directory cannot be read, or a newer build wrote in it.
+    pub fn open_on(
+        world: &World,
+        disk: Arc<dyn Disk>,
+        log: Box<dyn Log>,
+        batches: Vec<(JournalSeq, LogBatch)>,
+        lost: &[Lost],
+    ) -> Result<Self, StoreError> {
+        let failed = |e: std::io::Error| StoreError::Failed(format!("{DIR}: {e}"));
+        if !disk.exists(DIR).map_err(failed)? {
+            disk.create_dir(DIR).map_err(failed)?;
+            disk.sync_dir("").map_err(failed)?;
+        }
+        let mut logs: BTreeMap<PartitionId, LogTail> = BTreeMap::new();
+        for (place, batch) in batches {
+            logs.entry(batch.partition).or_default().push((place, batch));
+        }
+        for name in disk.list(DIR).map_err(failed)? {
+            let id = name
+                .strip_suffix(".redb")
+                .and_then(|id| u64::from_str_radix(id, 16).ok());
+            if let Some(id) = id
+                .map(PartitionId)
+                .filter(|id| path_of(*id) == format!("{DIR}/{name}"))
+            {
+                logs.entry(id).or_default();
+            }
+        }
+        let core = Arc::new(Core {
+            disk,
+            log,
+            partitions: Mutex::default(),
+            retired: Arc::default(),
+            pressed: AtomicBool::new(false),
+            jobs: Mutex::new(None),
+        });
+        for (id, log) in logs {
+            let partition = Self::open_partition(&core, id, log, lost)?;
+            let mut partitions = core.partitions.lock().expect("no panic under this lock");
+            partitions.insert(id, Arc::new(partition));
+        }
+        let body = WriteBehind(core.clone());
+        let (jobs, end) = world
+            .exec
+            .run_loop("index-behind", WRITE_BEHIND_QUEUE_MAX, JOBS_AT_ONCE, body);
+        *core.jobs.lock().expect("no panic under this lock") = Some(jobs);
+        core.release();
+        Ok(Self {
+            core,
+            end: Mutex::new(Some(end)),
+        })
+    }
+
+    fn open_partition(
+        core: &Core,
+        id: PartitionId,
+        log: LogTail,
+        lost: &[Lost],
+    ) -> Result<Partition, StoreError> {
+        let first = log.first().map(|(place, _)| *place);
+        match recover::open(core.disk.as_ref(), &core.place(id), log, lost) {
+            Ok(found) => Ok(Partition::recovered(id, found)),
+            Err(e @ StoreError::Corrupt(_)) => {
+                tracing::error!(partition = %id, error = %e, "the partition is not served");
+                Ok(Partition::broken(id, e, first))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Asks for everything to be written behind, and does not wait: what the journal wants under pressure.
+    pub fn press(&self) {
+        self.core.press();
+    }
+
+    /// Waits until what was committed before is in the files, and the journal need not keep it.
+    ///
+    /// # Errors
+    /// Why it is not: the journal still has it.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        for partition in self.core.all() {
+            partition.until(|w| (w.flights == 0).then_some(())).await;
+            // One generation may be on its way while another collects, and a reopening counts as a try.
+            for _ in 0..3 {
+                let before = partition.until(|w| Some(w.tries)).await;
+                partition.press(&self.core);
+                let tried = partition.until(|w| match &w.log_failed {
+                    _ if !w.rows => Some(Ok(true)),
+                    Some(e) => Some(Err(e.clone())),
+                    None if w.tries == before => None,
+                    None => Some(w.behind.clone().map_or(Ok(false), Err)),
+                });
+                if tried.await? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends at once, as far as the files are concerned: nothing more is written behind. For tests of what a crash leaves.
+    pub async fn abandon(&self) {
+        self.close();
+        let end = self.end.lock().expect("no panic under this lock").take();
+        if let Some(end) = end {
+            end.wait().await;
+        }
+        for partition in self.core.all() {
+            *partition.form.lock().expect("no panic under this lock") = None;
+        }
+    }
+
+    /// Writes everything behind, lets the journal forget it, closes the files, and ends. Calls after it fail.
+    ///
+    /// # Errors
+    /// What could not be written behind; it is in the journal.
+    pub async fn shutdown(&self) -> Result<(), StoreError> {
+        let written = self.checkpoint().await;
+        self.abandon().await;
+        written
+    }
+
+    fn close(&self) {
+        self.core.jobs.lock().expect("no panic under this lock").take();
+    }
+
+    async fn step(&self, partition: &Arc<Partition>, mut step: Step) -> Committed {
+        loop {
+            match partition.submit(&self.core, step) {
+                Submitted::No(committed) => return committed,
+                Submitted::Queued(fence, landed) => {
+                    return match landed.await {
+                        Ok(Ok(())) => Committed::Done(fence),
+                        Ok(Err(e)) => Committed::Unknown(e),
+                        Err(_) => Committed::Unknown(StoreError::Failed("the journal ended".into())),
+                    };
+                }
+                Submitted::Wait(again) => {
+                    step = again;
+                    partition
+                        .until(|w| (w.room || w.behind.is_some() || w.log_failed.is_some()).then_some(()))
+                        .await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Embedded {
+    async fn take(&self, partition: PartitionId) -> Result<Fence, StoreError> {
+        let partition = {
+            let mut all = self.core.partitions.lock().expect("no panic under this lock");
+            let made = || Arc::new(Partition::new(partition));
+            all.entry(partition).or_insert_with(made).clone()
+        };
+        let step = Step {
+            fence: None,
+            rows: BatchRows::new(),
+            payload: batch::encode(&Batch::default()),
+        };
+        match self.step(&partition, step).await {
+            Committed::Done(fence) => Ok(fence),
+            Committed::NotDone(e) | Committed::Unknown(e) => Err(e),
+            Committed::Refused => Err(StoreError::Failed("a take has no fence to be refused".into())),
+        }
+    }
+
+    async fn snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Snapshot>, StoreError> {
+        let partition = self
+            .core
+            .find(partition)
+            .unwrap_or_else(|| Arc::new(Partition::new(partition)));
+        let (view, at) = partition.durable()?;
+        Ok(Arc::new(EmbeddedSnapshot {
+            core: self.core.clone(),
+            partition,
+            view,
+            at,
+        }))
+    }
+
+    async fn commit(&self, fence: Fence, batch: Batch) -> Committed {
+        if let Some(e) = batch.refusal() {
+            return Committed::NotDone(e);
+        }
+        let Some(partition) = self.core.find(fence.partition) else {
+            return Committed::Refused;
+        };
+        let disk = self.core.log.disk();
+        if let Some((other, _)) = batch.behind.iter().find(|(d, _)| *d != disk) {
+            let text = format!("a batch on disk {disk} cannot stand behind a record of disk {other}");
+            return Committed::NotDone(StoreError::Failed(text));
+        }
+        // Records of this journal that the batch must follow were queued before it: the journal is in order.
+        let next = self.core.log.next();
+        assert!(
+            batch.behind.iter().all(|(_, seq)| *seq < next),
+            "a batch stands behind records that are queued"
+        );
+        let step = Step {
+            fence: Some(fence),
+            payload: batch::encode(&batch),
+            rows: batch.rows,
+        };
+        self.step(&partition, step).await
+    }
+}

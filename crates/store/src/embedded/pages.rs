@@ -1,0 +1,557 @@
+//! The file under redb: every 4 KiB page has a crc32c that is checked at each read, and a power cut never mixes two moments.
+//!
+//! redb (its docs/design.md) keeps committed pages where they are until a later durable commit has made them unreachable, and rewrites
+//! exactly one page in place: page 0, its header. It reads pages unchecked. What this adds, between redb and the disk:
+//!
+//! ```text
+//! 0      head A    4 KiB head, then 4 KiB: redb's page 0
+//! 8192   head B    the same
+//! 16384  group 0   4 KiB crc page A · 4 KiB crc page B · 1008 pages of redb's file
+//! ..     group 1   the same
+//! ```
+//!
+//! A *turn* is everything between two syncs. [`Pages::sync`] writes the changed crc pages and the head beside the ones of the last turn,
+//! never over them, and syncs once: after a power cut the newest head whose crc pages are all there (the head has the crc of their
+//! crcs) is the state, and it is either the turn before the cut or the turn that was being synced. So a torn page 0, a torn crc page, and a
+//! data page that was lost though its head was not are all told from what redb committed.
+//! [`Pages::settle`] then copies head and crc pages over the older ones: from there on one bad copy of either hurts nobody, and two bad
+//! ones are corruption, not a step back in time. The journal is released only after that.
+//!
+//! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
+
+use super::turn::{
+    CRC_PAGE_BYTES, Choice, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place, encode_crc_page,
+    entries_crc, head_place, page_crc, page_place, table_crc,
+};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
+use types::limits::{INDEX_GROW_BYTES_MAX, INDEX_GROW_BYTES_MIN};
+use types::{DiskId, PartitionId};
+use world::DiskFile;
+
+/// Whose file it is: heads name it, so that a file in the wrong place is not taken for the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The disk it was written on.
+    pub(super) disk: DiskId,
+    /// The partition it is the form of.
+    pub(super) partition: PartitionId,
+}
+
+/// Set once a sync of any file has failed: what survived of it nobody knows, so the disk's index is written no more in this life
+/// (reads may show bytes that are not on the disk, and a second sync would call them durable).
+pub(super) type Retired = Arc<OnceLock<String>>;
+
+/// Where an index file is.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// Whose it is.
+    pub(super) owner: Owner,
+    /// Its name on the disk.
+    pub(super) path: String,
+    /// Shared by all files of the disk.
+    pub(super) retired: Retired,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// Neither head is whole: it was never finished, or both are bad.
+    NoHead,
+    /// It is not what was written; says where.
+    Corrupt(String),
+    /// A newer build wrote it.
+    Newer(u16),
+    /// The disk says no.
+    Io(io::Error),
+}
+
+/// The first thing that went wrong below redb, which itself only says that something did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A page is not what was written; says which.
+    Corrupt(String),
+    /// No room.
+    Full(String),
+    /// Anything else.
+    Failed(String),
+}
+
+/// A checked file.
+pub(super) struct Pages {
+    file: Arc<dyn DiskFile>,
+    place: Place,
+    table: RwLock<Table>,
+    turn: Mutex<Turn>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What readers need.
+struct Table {
+    /// redb's file length.
+    len: u64,
+    /// redb's page 0.
+    image: Box<[u8]>,
+    /// Crc of each page; 0: never written.
+    crcs: Vec<u32>,
+    /// Groups whose crcs changed in this turn.
+    changed: Vec<bool>,
+    /// Whether the length or page 0 changed in this turn.
+    head_changed: bool,
+}
+
+/// What syncing needs.
+struct Turn {
+    /// The last synced turn.
+    number: u64,
+    /// Which head has it.
+    head: usize,
+    groups: Vec<Group>,
+    /// Whether every copy is of the last synced turn.
+    settled: bool,
+    /// Bytes of the disk's file that have room reserved.
+    reserved: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Group {
+    /// Which crc page has the last synced turn.
+    current: usize,
+    /// The turn it was written in.
+    written: u64,
+    /// Crc of its entries.
+    crc: u32,
+    /// Whether the other crc page says something else.
+    differs: bool,
+}
+
+/// A new group's crc pages are read by nobody before they are written.
+const NEW_GROUP: Group = Group {
+    current: 1,
+    written: 0,
+    crc: 0,
+    differs: true,
+};
+
+impl Turn {
+    fn table_crc(&self, len: u64) -> u32 {
+        table_crc(self.groups[..group_count(len)].iter().map(|g| g.crc))
+    }
+}
+
+fn group_count(len: u64) -> usize {
+    ((len / PAGE_BYTES as u64) as usize).div_ceil(GROUP_PAGES)
+}
+
+impl Pages {
+    /// An empty file; nothing is written before the first sync.
+    pub(super) fn create(file: Arc<dyn DiskFile>, place: &Place) -> Self {
+        let table = Table {
+            len: 0,
+            image: vec![0; PAGE_BYTES].into(),
+            crcs: Vec::new(),
+            changed: Vec::new(),
+            head_changed: true,
+        };
+        let turn = Turn {
+            number: 0,
+            head: 1,
+            groups: Vec::new(),
+            settled: true,
+            reserved: 0,
+        };
+        Self::assemble(file, place, (table, turn))
+    }
+
+    fn assemble(file: Arc<dyn DiskFile>, place: &Place, state: (Table, Turn)) -> Self {
+        Self {
+            file,
+            place: place.clone(),
+            table: RwLock::new(state.0),
+            turn: Mutex::new(state.1),
+            trouble: Mutex::new(None),
+        }
+    }
+
+    /// Opens the newest whole turn, and removes what a power cut left of a newer one.
+    pub(super) fn open(file: Arc<dyn DiskFile>, place: &Place) -> Result<Self, Unusable> {
+        let Choice {
+            head,
+            which,
+            image,
+            groups,
+            alone,
+        } = choose(file.as_ref(), &place.path, place.owner)?;
+        let mut crcs = Vec::with_capacity(groups.len() * GROUP_PAGES);
+        let mut settled = !alone;
+        let mut kept = Vec::with_capacity(groups.len());
+        for found in groups {
+            settled &= !found.differs;
+            kept.push(Group {
+                current: found.which,
+                written: found.turn,
+                crc: entries_crc(&found.crcs),
+                differs: found.differs,
+            });
+            crcs.extend(found.crcs);
+        }
+        let reserved = file.len().map_err(Unusable::Io)?;
+        let table = Table {
+            len: head.len,
+            image,
+            changed: vec![false; kept.len()],
+            crcs,
+            head_changed: false,
+        };
+        let turn = Turn {
+            number: head.turn,
+            head: which,
+            groups: kept,
+            settled,
+            reserved,
+        };
+        let pages = Self::assemble(file, place, (table, turn));
+        pages.settle().map_err(Unusable::Io)?;
+        Ok(pages)
+    }
+
+    /// What went wrong first, if anything did.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().expect("no panic under this lock").clone()
+    }
+
+    /// redb's file length.
+    pub(super) fn len(&self) -> u64 {
+        self.table.read().expect("no panic under this lock").len
+    }
+
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(e) = &result {
+            let text = format!("{}: {e}", self.place.path);
+            let what = match e.kind() {
+                io::ErrorKind::InvalidData => Trouble::Corrupt(e.to_string()),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full(text),
+                _ => Trouble::Failed(text),
+            };
+            let mut trouble = self.trouble.lock().expect("no panic under this lock");
+            trouble.get_or_insert(what);
+        }
+        result
+    }
+
+    /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written is `InvalidData`.
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.noted(self.read_pages(offset, out))
+    }
+
+    fn read_pages(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut page = offset / PAGE_BYTES as u64;
+        let mut out = out;
+        if page == 0 {
+            let table = self.table.read().expect("no panic under this lock");
+            let from = offset as usize;
+            let n = out.len().min(PAGE_BYTES - from);
+            out[..n].copy_from_slice(&table.image[from..from + n]);
+            out = &mut out[n..];
+            page = 1;
+        } else {
+            aligned(offset)?;
+        }
+        aligned(out.len() as u64)?;
+        while !out.is_empty() {
+            let n = run(page, out.len());
+            let (now, rest) = out.split_at_mut(n * PAGE_BYTES);
+            self.file
+                .read_exact_at(now, page_place(page))
+                .map_err(|e| match e.kind() {
+                    // A page that redb wrote is in the file: a shorter file has lost it.
+                    io::ErrorKind::UnexpectedEof => self.bad_page(page, "is cut off"),
+                    _ => e,
+                })?;
+            let table = self.table.read().expect("no panic under this lock");
+            for (i, bytes) in now.chunks_exact(PAGE_BYTES).enumerate() {
+                let number = page + i as u64;
+                let want = table.crcs.get(number as usize).copied().unwrap_or(0);
+                if want == 0 {
+                    return Err(self.bad_page(number, "was never written"));
+                }
+                if page_crc(number, bytes) != want {
+                    return Err(self.bad_page(number, "is not what was written"));
+                }
+            }
+            page += n as u64;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    fn bad_page(&self, page: u64, what: &str) -> io::Error {
+        let text = format!(
+            "{}: the page at byte {} {what}",
+            self.place.path,
+            page_place(page)
+        );
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+
+    /// Writes whole pages at `offset`, or inside page 0.
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.noted(self.write_pages(offset, data))
+    }
+
+    fn write_pages(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut page = offset / PAGE_BYTES as u64;
+        let mut data = data;
+        if page == 0 {
+            let mut table = self.table.write().expect("no panic under this lock");
+            let from = offset as usize;
+            let n = data.len().min(PAGE_BYTES - from);
+            table.image[from..from + n].copy_from_slice(&data[..n]);
+            table.head_changed = true;
+            data = &data[n..];
+            page = 1;
+        } else {
+            aligned(offset)?;
+        }
+        aligned(data.len() as u64)?;
+        while !data.is_empty() {
+            let n = run(page, data.len());
+            let (now, rest) = data.split_at(n * PAGE_BYTES);
+            self.reserve(page_place(page) + now.len() as u64)?;
+            self.file.write_all_at(now, page_place(page))?;
+            let mut table = self.table.write().expect("no panic under this lock");
+            for (i, bytes) in now.chunks_exact(PAGE_BYTES).enumerate() {
+                let number = page + i as u64;
+                let Some(crc) = table.crcs.get_mut(number as usize) else {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "written past the end",
+                    ));
+                };
+                *crc = page_crc(number, bytes);
+            }
+            table.changed[page as usize / GROUP_PAGES] = true;
+            page += n as u64;
+            data = rest;
+        }
+        Ok(())
+    }
+
+    /// Reserves room up to `end` in steps: a small file stays small, a large one is not in crumbs.
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        let mut turn = self.turn();
+        if end <= turn.reserved {
+            return Ok(());
+        }
+        let step = (turn.reserved / 8).clamp(INDEX_GROW_BYTES_MIN, INDEX_GROW_BYTES_MAX);
+        let least = end - turn.reserved;
+        let grown = match self.file.allocate(turn.reserved, least.max(step)) {
+            Ok(()) => least.max(step),
+            Err(e) if e.kind() == io::ErrorKind::StorageFull && least < step => {
+                self.file.allocate(turn.reserved, least)?;
+                least
+            }
+            Err(e) => return Err(e),
+        };
+        turn.reserved += grown;
+        Ok(())
+    }
+
+    /// Cuts or grows redb's file.
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.noted(self.change_len(len))
+    }
+
+    fn change_len(&self, len: u64) -> io::Result<()> {
+        aligned(len)?;
+        let pages = (len / PAGE_BYTES as u64) as usize;
+        let groups = group_count(len);
+        let mut turn = self.turn();
+        let mut table = self.table.write().expect("no panic under this lock");
+        let shrunk = len < table.len;
+        table.len = len;
+        table.head_changed = true;
+        if shrunk {
+            table.crcs.truncate(pages);
+        }
+        table.crcs.resize(groups * GROUP_PAGES, 0);
+        table.changed.resize(groups, true);
+        if let (true, Some(last)) = (shrunk, table.changed.last_mut()) {
+            *last = true;
+        }
+        // Groups cut away are remembered: if they come back within the turn, their synced crc pages must not be written over.
+        let known = turn.groups.len();
+        turn.groups.resize(groups.max(known), NEW_GROUP);
+        Ok(())
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().expect("no panic under this lock")
+    }
+
+    fn sync_file(&self) -> io::Result<()> {
+        self.file.sync_data().inspect_err(|e| {
+            // The first failure is the one that counts.
+            let _told = self
+                .place
+                .retired
+                .set(format!("{}: a sync failed: {e}", self.place.path));
+        })
+    }
+
+    /// Ends a turn: all that was written before is durable, at once or not at all.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.noted(self.end_turn())
+    }
+
+    fn end_turn(&self) -> io::Result<()> {
+        let mut turn = self.turn();
+        let number = turn.number + 1;
+        let (changed, len, image) = {
+            let mut table = self.table.write().expect("no panic under this lock");
+            let changed: Vec<(usize, Vec<u32>)> = table
+                .changed
+                .iter()
+                .enumerate()
+                .filter(|(_, changed)| **changed)
+                .map(|(g, _)| (g, table.crcs[g * GROUP_PAGES..(g + 1) * GROUP_PAGES].to_vec()))
+                .collect();
+            if changed.is_empty() && !table.head_changed {
+                return Ok(());
+            }
+            table.changed.fill(false);
+            table.head_changed = false;
+            (changed, table.len, table.image.clone())
+        };
+        for (g, crcs) in &changed {
+            let group = &mut turn.groups[*g];
+            let other = 1 - group.current;
+            let page = encode_crc_page(*g as u64, number, crcs);
+            self.file.write_all_at(&page, crc_page_place(*g as u64, other))?;
+            *group = Group {
+                current: other,
+                written: number,
+                crc: entries_crc(crcs),
+                differs: true,
+            };
+        }
+        let head = Head {
+            owner: self.place.owner,
+            turn: number,
+            len,
+            table_crc: turn.table_crc(len),
+        };
+        let other = 1 - turn.head;
+        self.file.write_all_at(&head.encode(&image), head_place(other))?;
+        self.sync_file()?;
+        turn.number = number;
+        turn.head = other;
+        turn.settled = false;
+        turn.reserved = turn.reserved.max(self.file.len()?);
+        Ok(())
+    }
+
+    /// Copies the last turn's head and crc pages over the older ones.
+    ///
+    /// After any trouble it does nothing: what is in memory may be half of a turn whose sync failed.
+    pub(super) fn settle(&self) -> io::Result<()> {
+        if let Some(trouble) = self.trouble() {
+            return Err(io::Error::other(format!("{trouble:?}")));
+        }
+        self.noted(self.copy_turn())
+    }
+
+    fn copy_turn(&self) -> io::Result<()> {
+        let mut turn = self.turn();
+        if turn.settled || turn.number == 0 {
+            return Ok(());
+        }
+        let table = self.table.read().expect("no panic under this lock");
+        let pending = table.head_changed || table.changed.contains(&true);
+        if pending {
+            // Copies of a turn are taken from memory, which has moved on: the next settle finds it synced.
+            return Ok(());
+        }
+        let groups = turn.groups[..group_count(table.len)].iter().enumerate();
+        for (g, group) in groups.filter(|(_, g)| g.differs) {
+            let crcs = &table.crcs[g * GROUP_PAGES..(g + 1) * GROUP_PAGES];
+            let page = encode_crc_page(g as u64, group.written, crcs);
+            debug_assert_eq!(page.len(), CRC_PAGE_BYTES);
+            self.file
+                .write_all_at(&page, crc_page_place(g as u64, 1 - group.current))?;
+        }
+        let head = Head {
+            owner: self.place.owner,
+            turn: turn.number,
+            len: table.len,
+            table_crc: turn.table_crc(table.len),
+        };
+        self.file
+            .write_all_at(&head.encode(&table.image), head_place(1 - turn.head))?;
+        let end = page_place((group_count(table.len) * GROUP_PAGES) as u64);
+        drop(table);
+        self.sync_file()?;
+        for group in &mut turn.groups {
+            group.differs = false;
+        }
+        turn.settled = true;
+        // Only now does nothing durable name what lies beyond.
+        if end < turn.reserved {
+            self.file.set_len(end)?;
+            turn.reserved = end;
+        }
+        Ok(())
+    }
+}
+
+/// How many of the pages from `page` on lie side by side, of those that `bytes` hold.
+fn run(page: u64, bytes: usize) -> usize {
+    (bytes / PAGE_BYTES).min(GROUP_PAGES - page as usize % GROUP_PAGES)
+}
+
+fn aligned(n: u64) -> io::Result<()> {
+    if n.is_multiple_of(PAGE_BYTES as u64) {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not whole pages"))
+    }
+}
+
+/// What redb sees of a checked file.
+#[derive(Clone)]
+pub(super) struct Backend(pub(super) Arc<Pages>);
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Backend({})", self.0.place.path)
+    }
+}
+
+impl redb::StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len())
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.settle()
+    }
+    /// The data directory's own lock keeps other processes out (crate `extent`).
+    fn try_lock_range(
+        &self,
+        _: std::ops::Bound<u64>,
+        _: std::ops::Bound<u64>,
+    ) -> Result<bool, redb::BackendError> {
+        Ok(true)
+    }
+}

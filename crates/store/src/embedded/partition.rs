@@ -1,0 +1,531 @@
+//! One partition: its log's tail, the rows above the form, and who waits for what.
+//!
+//! ```text
+//! submit ──▶ queued in the journal and put into the active generation ──▶ both done, in log order: durable, seen by snapshots
+//!
+//! generation:  active ──(WRITE_BEHIND_BYTES, pressure, shutdown)──▶ frozen ──(its last batch durable, written behind)──▶ in the form
+//! ```
+//!
+//! Rows of a batch lie in the active generation before the batch is durable; nobody reads at so high a sequence until it is. A batch whose
+//! record failed is never durable, so nobody ever reads it, and the log takes nothing more in this life.
+
+use super::batch::BatchRows;
+use super::core::{Core, Job};
+use super::form::{Form, Mark, Reader};
+use crate::versions::Versions;
+use crate::{Committed, Fence, StoreError};
+use bytes::Bytes;
+use extent::LogBatch;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use tokio::sync::{Notify, oneshot};
+use types::limits::WRITE_BEHIND_BYTES;
+use types::{JournalSeq, LogSeq, PartitionId};
+
+thread_local! {
+    /// Whether this thread is inside the journal's `submit`, with a partition's state locked.
+    static SUBMITTING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Rows put into a generation under one lock: readers wait no longer than that.
+const ROWS_AT_ONCE: usize = 64;
+
+/// Rows of some batches, side by side with those of the form below.
+#[derive(Default)]
+pub(super) struct Generation {
+    pub(super) rows: RwLock<Versions>,
+    bytes: AtomicUsize,
+}
+
+impl Generation {
+    /// Adds a batch's rows.
+    pub(super) fn insert(&self, sequence: LogSeq, rows: BatchRows) {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let mut versions = self.rows.write().expect("no panic under this lock");
+            for (key, value) in rows.by_ref().take(ROWS_AT_ONCE) {
+                versions.insert(sequence, key, value);
+            }
+            self.bytes.store(versions.bytes(), Ordering::Relaxed);
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= WRITE_BEHIND_BYTES
+    }
+}
+
+/// Where rows are now, newest first. Never changed: replaced.
+pub(super) struct View {
+    pub(super) active: Arc<Generation>,
+    pub(super) frozen: Option<Arc<Generation>>,
+    pub(super) form: Option<Arc<Reader>>,
+}
+
+/// Which batches a generation has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    /// The journal record of its first; `None`: it has none.
+    pub(super) first: Option<JournalSeq>,
+    /// Its last.
+    pub(super) last: Mark,
+}
+
+/// A batch on its way.
+struct Flight {
+    sequence: LogSeq,
+    synced: bool,
+    inserted: bool,
+    waiter: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// What a partition knows.
+pub(super) struct State {
+    /// Why nothing is served: its log or form is not what was written.
+    broken: Option<StoreError>,
+    /// Why the log takes nothing more.
+    log_failed: Option<StoreError>,
+    /// The last batch queued.
+    tail: Mark,
+    /// The last batch durable and in place.
+    durable: LogSeq,
+    flights: VecDeque<Flight>,
+    view: Arc<View>,
+    active: Span,
+    frozen: Option<Span>,
+    /// Why the last writing behind failed.
+    behind: Option<StoreError>,
+    /// How often writing behind was tried.
+    tries: u64,
+    /// A job for it waits.
+    queued: bool,
+    /// A reader met trouble in the form: it must be opened anew.
+    reopen: bool,
+}
+
+/// What recovery found of a partition.
+pub(super) struct Recovered {
+    pub(super) form: Option<(Form, Arc<Reader>)>,
+    pub(super) tail: Mark,
+    pub(super) span: Span,
+    pub(super) rows: Generation,
+}
+
+/// One partition.
+pub(super) struct Partition {
+    pub(super) id: PartitionId,
+    state: Mutex<State>,
+    /// Only the write-behind loop looks in; `None`: no file yet, or it must be opened.
+    pub(super) form: Mutex<Option<Form>>,
+    /// Told after each writing behind, done or failed, and each batch that ended.
+    changed: Notify,
+}
+
+/// A batch to queue.
+pub(super) struct Step {
+    /// The fence it spends; `None`: take the partition.
+    pub(super) fence: Option<Fence>,
+    pub(super) rows: BatchRows,
+    pub(super) payload: Bytes,
+}
+
+/// How [`Partition::submit`] ended.
+pub(super) enum Submitted {
+    /// Queued: the fence it makes once the receiver says so.
+    Queued(Fence, oneshot::Receiver<Result<(), StoreError>>),
+    /// The generations are full: ask again with this once the write-behind has moved.
+    Wait(Step),
+    /// Not queued.
+    No(Committed),
+}
+
+enum Gate {
+    Open,
+    Wait,
+    Closed(Committed),
+}
+
+/// What the write-behind loop is to do.
+pub(super) enum Work {
+    /// Nothing now.
+    Idle,
+    /// Open the form anew.
+    Reopen,
+    /// Write this generation's rows up to the mark.
+    Write(Arc<Generation>, Mark),
+}
+
+impl Partition {
+    /// A partition with nothing in it.
+    pub(super) fn new(id: PartitionId) -> Self {
+        Self::recovered(
+            id,
+            Recovered {
+                form: None,
+                tail: Mark::default(),
+                span: Span::default(),
+                rows: Generation::default(),
+            },
+        )
+    }
+
+    /// A partition as recovery found it.
+    pub(super) fn recovered(id: PartitionId, found: Recovered) -> Self {
+        let (form, reader) = found.form.unzip();
+        let view = View {
+            active: Arc::new(found.rows),
+            frozen: None,
+            form: reader,
+        };
+        Self {
+            id,
+            state: Mutex::new(State {
+                broken: None,
+                log_failed: None,
+                tail: found.tail,
+                durable: found.tail.sequence,
+                flights: VecDeque::new(),
+                view: Arc::new(view),
+                active: found.span,
+                frozen: None,
+                behind: None,
+                tries: 0,
+                queued: false,
+                reopen: false,
+            }),
+            form: Mutex::new(form),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A partition that serves nothing. Its records stay in the journal from `first` on: they may be all there is.
+    pub(super) fn broken(id: PartitionId, why: StoreError, first: Option<JournalSeq>) -> Self {
+        let partition = Self::new(id);
+        let mut state = partition.state();
+        state.broken = Some(why);
+        state.active.first = first;
+        drop(state);
+        partition
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under this lock")
+    }
+
+    /// Whether a batch may be queued now.
+    fn gate(&self, core: &Core, state: &mut State, fence: Option<Fence>) -> Gate {
+        if let Some(e) = &state.broken {
+            return Gate::Closed(Committed::NotDone(e.clone()));
+        }
+        let tail = state.tail;
+        if fence.is_some_and(|f| (f.epoch, f.sequence) != (tail.epoch, tail.sequence)) {
+            return Gate::Closed(Committed::Refused);
+        }
+        if let Some(e) = state.log_failed.clone().or_else(|| core.retired()) {
+            return Gate::Closed(Committed::NotDone(e));
+        }
+        if !state.view.active.full() {
+            return match &state.behind {
+                // The journal wants room and gets none: what is queued now would wait in it for as long.
+                Some(e) if core.pressed() && fence.is_some() => {
+                    let e = e.clone();
+                    self.kick(core, state);
+                    Gate::Closed(Committed::NotDone(e))
+                }
+                _ => Gate::Open,
+            };
+        }
+        if state.frozen.is_none() {
+            state.freeze();
+            self.kick(core, state);
+            return Gate::Open;
+        }
+        match (&state.behind, fence) {
+            (None, Some(_)) => Gate::Wait,
+            (Some(e), Some(_)) => {
+                let e = e.clone();
+                self.kick(core, state);
+                Gate::Closed(Committed::NotDone(e))
+            }
+            // A take adds no rows, and its owner needs it to read what there is.
+            (_, None) => Gate::Open,
+        }
+    }
+
+    /// Queues a batch at the log's end.
+    pub(super) fn submit(self: &Arc<Self>, core: &Arc<Core>, step: Step) -> Submitted {
+        let mut state = self.state();
+        match self.gate(core, &mut state, step.fence) {
+            Gate::Open => {}
+            Gate::Wait => return Submitted::Wait(step),
+            Gate::Closed(committed) => return Submitted::No(committed),
+        }
+        let tail = state.tail;
+        let epoch = if step.fence.is_some() {
+            tail.epoch
+        } else {
+            tail.epoch.next()
+        };
+        let sequence = LogSeq(tail.sequence.0 + 1);
+        let batch = LogBatch {
+            partition: self.id,
+            epoch,
+            sequence,
+            members: vec![core.log.disk()],
+            previous_crc: tail.crc,
+            payload: step.payload,
+        };
+        let crc = batch.crc();
+        let landing = Landing {
+            partition: self.clone(),
+            core: core.clone(),
+            sequence: Some(sequence),
+        };
+        SUBMITTING.set(true);
+        let heard = Box::new(move |result| landing.landed(result));
+        let queued = core.log.submit(batch, heard);
+        SUBMITTING.set(false);
+        let place = match queued {
+            Ok(place) => place,
+            Err(e) => return Submitted::No(Committed::NotDone(e)),
+        };
+        let (waiter, receiver) = oneshot::channel();
+        state.tail = Mark {
+            epoch,
+            sequence,
+            crc,
+            place,
+        };
+        state.active.first.get_or_insert(place);
+        state.active.last = state.tail;
+        state.flights.push_back(Flight {
+            sequence,
+            synced: false,
+            inserted: false,
+            waiter,
+        });
+        let generation = state.view.active.clone();
+        drop(state);
+        generation.insert(sequence, step.rows);
+        self.moved(core, sequence, |flight| flight.inserted = true);
+        let fence = Fence {
+            partition: self.id,
+            epoch,
+            sequence,
+        };
+        Submitted::Queued(fence, receiver)
+    }
+
+    /// Notes a step of a flight, and lands those at the front that have made both.
+    fn moved(&self, core: &Core, sequence: LogSeq, step: impl FnOnce(&mut Flight)) {
+        let mut state = self.state();
+        if let Some(flight) = state.flights.iter_mut().find(|f| f.sequence == sequence) {
+            step(flight);
+        }
+        let before = state.durable;
+        while state.flights.front().is_some_and(|f| f.synced && f.inserted) {
+            let flight = state.flights.pop_front().expect("just seen");
+            state.durable = flight.sequence;
+            // A waiter that went away has its commit done all the same.
+            let _gone = flight.waiter.send(Ok(()));
+        }
+        if state.durable != before {
+            if state
+                .frozen
+                .is_some_and(|span| span.last.sequence <= state.durable)
+            {
+                self.kick(core, &mut state);
+            }
+            drop(state);
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn fail(&self, error: &StoreError) {
+        let mut state = self.state();
+        state.log_failed.get_or_insert_with(|| error.clone());
+        for flight in state.flights.drain(..) {
+            let _gone = flight.waiter.send(Err(error.clone()));
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Asks the loop to look at the partition, once.
+    fn kick(&self, core: &Core, state: &mut State) {
+        if !state.queued {
+            state.queued = core.send(Job::Look(self.id));
+        }
+    }
+
+    /// Asks the loop to write behind what there is.
+    pub(super) fn press(&self, core: &Core) {
+        let mut state = self.state();
+        if state.broken.is_none() && (state.frozen.is_some() || state.active.first.is_some()) {
+            if state.frozen.is_none() {
+                state.freeze();
+            }
+            self.kick(core, &mut state);
+        }
+    }
+
+    /// A reader met a bad page, after which redb answers nothing: the form is opened anew for the others.
+    pub(super) fn mistrust(&self, core: &Core) {
+        let mut state = self.state();
+        state.reopen = true;
+        self.kick(core, &mut state);
+    }
+
+    /// What the loop is to do now.
+    pub(super) fn work(&self) -> Work {
+        let mut state = self.state();
+        state.queued = false;
+        if state.broken.is_some() {
+            return Work::Idle;
+        }
+        if std::mem::take(&mut state.reopen) {
+            return Work::Reopen;
+        }
+        let Some(span) = state.frozen.filter(|span| span.last.sequence <= state.durable) else {
+            return Work::Idle;
+        };
+        let rows = state
+            .view
+            .frozen
+            .clone()
+            .expect("a frozen span has its generation");
+        Work::Write(rows, span.last)
+    }
+
+    /// The frozen generation is in the form.
+    pub(super) fn written(&self, reader: Arc<Reader>) {
+        let mut state = self.state();
+        state.view = Arc::new(View {
+            active: state.view.active.clone(),
+            frozen: None,
+            form: Some(reader),
+        });
+        state.frozen = None;
+        state.behind = None;
+        state.tries += 1;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Writing behind failed; the form as it is, where it could be opened again.
+    pub(super) fn not_written(&self, why: Option<StoreError>, reader: Option<Arc<Reader>>) {
+        let mut state = self.state();
+        state.behind = why;
+        state.tries += 1;
+        if reader.is_some() {
+            state.view = Arc::new(View {
+                active: state.view.active.clone(),
+                frozen: state.view.frozen.clone(),
+                form: reader,
+            });
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The oldest journal record whose batch is not in the form.
+    pub(super) fn oldest(&self) -> Option<JournalSeq> {
+        let state = self.state();
+        let frozen = state.frozen.and_then(|span| span.first);
+        frozen.or(state.active.first)
+    }
+
+    /// The durable state now.
+    pub(super) fn durable(&self) -> Result<(Arc<View>, LogSeq), StoreError> {
+        let state = self.state();
+        match &state.broken {
+            Some(e) => Err(e.clone()),
+            None => Ok((state.view.clone(), state.durable)),
+        }
+    }
+
+    /// Waits until `ready` says something of the state; asked again after every change.
+    pub(super) async fn until<T>(&self, mut ready: impl FnMut(&Waiting) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let waiting = {
+                let state = self.state();
+                Waiting {
+                    behind: state.behind.clone(),
+                    tries: state.tries,
+                    room: !state.view.active.full() || state.frozen.is_none(),
+                    flights: state.flights.len(),
+                    rows: state.broken.is_none() && (state.frozen.is_some() || state.active.first.is_some()),
+                    log_failed: state.log_failed.clone(),
+                }
+            };
+            if let Some(answer) = ready(&waiting) {
+                return answer;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// What one may wait for.
+pub(super) struct Waiting {
+    /// Why the last writing behind failed.
+    pub(super) behind: Option<StoreError>,
+    /// How often it was tried.
+    pub(super) tries: u64,
+    /// Whether a commit may be queued.
+    pub(super) room: bool,
+    /// Batches on their way.
+    pub(super) flights: usize,
+    /// Whether rows are above the form.
+    pub(super) rows: bool,
+    /// Why the log takes nothing more.
+    pub(super) log_failed: Option<StoreError>,
+}
+
+impl State {
+    fn freeze(&mut self) {
+        assert!(
+            self.frozen.is_none(),
+            "one generation is written behind at a time"
+        );
+        self.view = Arc::new(View {
+            active: Arc::default(),
+            frozen: Some(self.view.active.clone()),
+            form: self.view.form.clone(),
+        });
+        self.frozen = Some(std::mem::take(&mut self.active));
+    }
+}
+
+/// Hears how a batch's record ended; a journal that drops it unheard has failed.
+struct Landing {
+    partition: Arc<Partition>,
+    core: Arc<Core>,
+    sequence: Option<LogSeq>,
+}
+
+impl Landing {
+    fn landed(mut self, result: Result<(), StoreError>) {
+        let sequence = self.sequence.take().expect("it lands once");
+        match result {
+            Ok(()) => self
+                .partition
+                .moved(&self.core, sequence, |flight| flight.synced = true),
+            Err(e) => self.partition.fail(&e),
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        // A journal that refuses a record drops it inside `submit`, where the state is locked and the refusal is heard anyway.
+        if self.sequence.is_some() && !SUBMITTING.get() {
+            self.partition
+                .fail(&StoreError::Failed("the journal ended".into()));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Opening: the form as it was last written, and the log's batches above it.
+//!
+//! The batches above the form's mark must follow it without a gap, each naming the crc of the one before. Anything else is corruption of that
+//! partition, said and not served; it is never cut short in silence, because what is missing was acknowledged.
+
+use super::batch;
+use super::core::DIR;
+use super::form::{Form, Mark};
+use super::pages::{Owner, Place, Unusable};
+use super::partition::{Generation, Recovered, Span};
+use crate::StoreError;
+use extent::{LogBatch, Lost};
+use std::sync::Arc;
+use types::{JournalSeq, LogSeq};
+use world::Disk;
+
+/// Batches of one partition, in the journal's order.
+pub(super) type LogTail = Vec<(JournalSeq, LogBatch)>;
+
+/// Opens one partition.
+pub(super) fn open(
+    disk: &dyn Disk,
+    place: &Place,
+    log: LogTail,
+    lost: &[Lost],
+) -> Result<Recovered, StoreError> {
+    let path = place.path.as_str();
+    let (form, mark) = match open_form(disk, place)? {
+        Ok((form, mark)) => (Some(form), mark),
+        // Only a log from its very first batch makes up for the file.
+        Err(why) => match log.first() {
+            Some((_, first)) if first.sequence != LogSeq(1) => {
+                let text = why.map_or(format!("{path}: the file is missing"), |e| {
+                    e.store_error(path).to_string()
+                });
+                return Err(StoreError::Corrupt(format!(
+                    "{text}; the log begins at batch {} and cannot rebuild it",
+                    first.sequence.0
+                )));
+            }
+            None if why.is_some() => {
+                return Err(why.expect("just seen").store_error(path));
+            }
+            _ => {
+                if let Some(why) = why {
+                    // Nothing of it is needed: the log has every batch that was ever committed.
+                    tracing::warn!(path, why = %why.store_error(path), "the file is made anew from the log");
+                    let failed = |e: std::io::Error| StoreError::Failed(format!("{path}: {e}"));
+                    disk.remove(path).map_err(failed)?;
+                    disk.sync_dir(DIR).map_err(failed)?;
+                }
+                (None, Mark::default())
+            }
+        },
+    };
+    let mut recovered = Recovered {
+        form: None,
+        tail: mark,
+        span: Span {
+            first: None,
+            last: mark,
+        },
+        rows: Generation::default(),
+    };
+    for (at, batch) in log {
+        replay(&mut recovered, path, place.owner, (at, batch))?;
+    }
+    // A gap in the log would show what was lost before its last batch; after it, nothing does.
+    let known = recovered.tail.place;
+    if let Some(lost) = lost.iter().find(|lost| lost.may_be_batch() && lost.to > known) {
+        return Err(StoreError::Corrupt(format!(
+            "journal records {} to {} were synced and cannot be read: batches of partition {} after {} may be among them",
+            lost.from.0, lost.to.0, place.owner.partition, recovered.tail.sequence.0
+        )));
+    }
+    if let Some(form) = form {
+        let reader = Arc::new(form.reader()?);
+        recovered.form = Some((form, reader));
+    }
+    Ok(recovered)
+}
+
+type Opened = Result<(Form, Mark), Option<Unusable>>;
+
+/// The form; `Err(None)` where there is no file, `Err(Some)` where it is not usable.
+fn open_form(disk: &dyn Disk, place: &Place) -> Result<Opened, StoreError> {
+    let path = place.path.as_str();
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Err(None)),
+        Err(e) => return Err(StoreError::Failed(format!("{path}: {e}"))),
+    };
+    match Form::open(file, place) {
+        Ok(opened) => Ok(Ok(opened)),
+        Err(e @ (Unusable::Newer(_) | Unusable::Io(_))) => Err(e.store_error(path)),
+        Err(e) => Ok(Err(Some(e))),
+    }
+}
+
+fn replay(
+    recovered: &mut Recovered,
+    path: &str,
+    owner: Owner,
+    (place, batch): (JournalSeq, LogBatch),
+) -> Result<(), StoreError> {
+    let tail = recovered.tail;
+    let crc = batch.crc();
+    let corrupt = |what: String| {
+        Err(StoreError::Corrupt(format!(
+            "the log of partition {} at journal record {}: {what}",
+            owner.partition, place.0
+        )))
+    };
+    if batch.members != [owner.disk] {
+        return corrupt(format!("its member disks are {:?}", batch.members));
+    }
+    if batch.sequence <= tail.sequence {
+        // In the form already. The last of them must be the very one that the form ends with.
+        if batch.sequence == tail.sequence && crc != tail.crc {
+            return corrupt(format!(
+                "batch {} is not the one that {path} ends with",
+                batch.sequence.0
+            ));
+        }
+        return Ok(());
+    }
+    if batch.sequence.0 != tail.sequence.0 + 1 {
+        let (from, to) = (tail.sequence.0 + 1, batch.sequence.0 - 1);
+        return corrupt(format!("batches {from} to {to} are missing"));
+    }
+    if batch.previous_crc != tail.crc || batch.epoch < tail.epoch {
+        return corrupt(format!(
+            "batch {} does not follow the one before it",
+            batch.sequence.0
+        ));
+    }
+    let rows = match batch::decode(&batch.payload) {
+        Ok(rows) => rows,
+        Err(what) => return corrupt(format!("batch {}: {what}", batch.sequence.0)),
+    };
+    recovered.rows.insert(batch.sequence, rows);
+    recovered.tail = Mark {
+        epoch: batch.epoch,
+        sequence: batch.sequence,
+        crc,
+        place,
+    };
+    recovered.span.first.get_or_insert(place);
+    recovered.span.last = recovered.tail;
+    Ok(())
+}
