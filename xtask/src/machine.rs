@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs that the tests call, and the Debian package that has each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("losetup", "mount"),
     ("mount", "mount"),
     ("umount", "mount"),
     ("xz", "xz-utils"),
     ("openssl", "openssl"),
+    ("curl", "curl"),
     ("python3", "python3"),
 ];
 
