@@ -5,7 +5,6 @@
 //! closed with a little patience, so that the client reads the refusal and not a reset.
 
 use crate::reply::Reply;
-use crate::service::Service;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::{Sleep, Timer};
@@ -40,98 +39,104 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl Service {
-    /// Accepts and serves connections until `drain` turns true; then lets requests under way end, for at most
-    /// `patience`, and cuts off the rest.
-    pub async fn serve(
-        self: Arc<Self>,
+/// Whoever answers the requests that come in.
+#[async_trait::async_trait]
+pub(crate) trait Answer: Send + Sync + 'static {
+    /// The answer to one request.
+    async fn answer(&self, request: Request<Incoming>) -> Reply;
+}
+
+/// Where connections come in.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) answer: Arc<dyn Answer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) secure: Option<Arc<dyn Secure>>,
+    /// Once it turns true, the request under way on each connection is its last.
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// Accepts and serves connections until told to drain; then lets requests under way end, for at most `patience`, and
+    /// cuts off the rest.
+    pub(crate) async fn serve(
+        mut self,
         listener: Box<dyn Listener>,
-        secure: Option<Arc<dyn Secure>>,
-        drain: watch::Receiver<bool>,
+        connections_max: usize,
         patience: Duration,
     ) {
-        let places = Arc::new(Semaphore::new(self.config.connections_max));
+        let places = Arc::new(Semaphore::new(connections_max));
         let mut connections = JoinSet::new();
-        let mut draining = drain.clone();
         let gauge = metrics::gauge!("cairn_s3_connections");
         loop {
             gauge.set(connections.len() as f64);
             let accepted = tokio::select! {
-                () = drained(&mut draining) => break,
+                () = drained(&mut self.drain) => break,
                 Some(ended) = connections.join_next() => { report(ended); continue }
                 accepted = accept(listener.as_ref(), &places) => accepted,
             };
             match accepted {
                 Ok((stream, place)) => {
-                    let (service, secure, drain) = (Arc::clone(&self), secure.clone(), drain.clone());
+                    let door = self.clone();
                     connections.spawn(async move {
-                        service.serve_secured(stream, secure, drain).await;
+                        door.serve_stream(stream).await;
                         drop(place);
                     });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
-                    self.world.clock.sleep(ACCEPT_PAUSE).await;
+                    self.clock.sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
         drop(listener);
-        let over = self.world.clock.sleep(patience);
         tokio::select! {
-            () = over => tracing::warn!(left = connections.len(), "cutting off requests that did not end"),
+            () = self.clock.sleep(patience) => {
+                tracing::warn!(left = connections.len(), "cutting off requests that did not end");
+            }
             () = async { while let Some(ended) = connections.join_next().await { report(ended) } } => {}
         }
         connections.shutdown().await;
     }
 
-    async fn serve_secured(
-        self: Arc<Self>,
-        stream: Box<dyn Stream>,
-        secure: Option<Arc<dyn Secure>>,
-        drain: watch::Receiver<bool>,
-    ) {
-        let Some(secure) = secure else {
-            return self.serve_connection(stream, drain).await;
+    async fn serve_stream(self, stream: Box<dyn Stream>) {
+        let Some(secure) = self.secure.clone() else {
+            return self.serve_connection(stream).await;
         };
-        let late = self.world.clock.sleep(Duration::from_millis(limits::HEAD_MS_MAX));
-        tokio::select! {
-            () = late => {}
-            secured = secure.secure(stream) => match secured {
-                Ok(stream) => self.serve_connection(stream, drain).await,
-                Err(error) => tracing::debug!(%error, "handshake failed"),
-            }
+        let secured = tokio::select! {
+            () = self.clock.sleep(Duration::from_millis(limits::HEAD_MS_MAX)) => Err(io::ErrorKind::TimedOut.into()),
+            secured = secure.secure(stream) => secured,
+        };
+        match secured {
+            Ok(stream) => self.serve_connection(stream).await,
+            Err(error) => tracing::debug!(%error, "handshake failed"),
         }
     }
 
-    /// Serves one connection to its end. Once `drain` turns true the request under way is its last.
-    pub async fn serve_connection(
-        self: Arc<Self>,
-        stream: Box<dyn Stream>,
-        mut drain: watch::Receiver<bool>,
-    ) {
-        let clock = Arc::clone(&self.world.clock);
+    /// Serves one connection to its end.
+    pub(crate) async fn serve_connection(mut self, stream: Box<dyn Stream>) {
         let io = TokioIo::new(Guarded {
             stream,
-            clock: Arc::clone(&clock),
+            clock: Arc::clone(&self.clock),
             stalled: None,
         });
         let mut http = http1::Builder::new();
-        http.timer(WorldTimer::new(Arc::clone(&clock)))
+        http.timer(WorldTimer::new(Arc::clone(&self.clock)))
             .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
             .max_headers(HEADERS_MAX)
             .max_header_size(HYPER_HEAD_BYTES_MAX)
             // The date comes from our clock (service.rs).
             .auto_date_header(false);
-        let mut connection = http.serve_connection(io, Handler(self));
+        let mut connection = http.serve_connection(io, Handler(Arc::clone(&self.answer)));
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-            () = drained(&mut drain) => {
+            () = drained(&mut self.drain) => {
                 Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
         };
         match ended {
-            Ok(()) => linger(connection.into_parts().io.into_inner(), clock.as_ref()).await,
+            Ok(()) => linger(connection.into_parts().io.into_inner(), self.clock.as_ref()).await,
             Err(error) => tracing::debug!(%error, "a connection ended early"),
         }
     }
@@ -181,7 +186,7 @@ async fn linger(mut io: Guarded, clock: &dyn Clock) {
     }
 }
 
-struct Handler(Arc<Service>);
+struct Handler(Arc<dyn Answer>);
 
 impl hyper::service::Service<Request<Incoming>> for Handler {
     type Response = Reply;
@@ -189,8 +194,8 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let service = Arc::clone(&self.0);
-        Box::pin(async move { Ok(service.answer(request).await) })
+        let answer = Arc::clone(&self.0);
+        Box::pin(async move { Ok(answer.answer(request).await) })
     }
 }
 
@@ -310,3 +315,6 @@ impl Future for Asleep {
 }
 
 impl Sleep for Asleep {}
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,21 @@ use std::task::{Context, Poll};
 /// An answer.
 pub(crate) type Reply = Response<ReplyBody>;
 
-type Turn = Pin<Box<dyn Future<Output = (Result<Option<Bytes>, ObjectsError>, Box<GetReader>)> + Send>>;
+/// Where a streamed body comes from.
+#[async_trait::async_trait]
+pub(crate) trait Source: Send + 'static {
+    /// The next bytes, never empty; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError>;
+}
+
+#[async_trait::async_trait]
+impl Source for GetReader {
+    async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
+        self.next().await
+    }
+}
+
+type Turn = Pin<Box<dyn Future<Output = (Result<Option<Bytes>, ObjectsError>, Box<dyn Source>)> + Send>>;
 
 /// An answer's body.
 pub(crate) struct ReplyBody {
@@ -29,8 +43,8 @@ pub(crate) struct ReplyBody {
     span: tracing::Span,
 }
 
-fn turn(mut reader: Box<GetReader>) -> Turn {
-    Box::pin(async move { (reader.next().await, reader) })
+fn turn(mut source: Box<dyn Source>) -> Turn {
+    Box::pin(async move { (source.next().await, source) })
 }
 
 impl ReplyBody {
@@ -50,14 +64,14 @@ impl ReplyBody {
         Self::whole(Bytes::new())
     }
 
-    /// `length` bytes from `reader`. The first of them are read before this answers, so that what fails at once still
+    /// `length` bytes from `source`. The first of them are read before this answers, so that what fails at once still
     /// gets an error of its own.
-    pub(crate) async fn object(mut reader: GetReader, length: u64) -> Result<Self, Error> {
-        let ready = reader.next().await?;
+    pub(crate) async fn stream(mut source: Box<dyn Source>, length: u64) -> Result<Self, Error> {
+        let ready = source.next().await?;
         let more = ready.as_ref().map_or(0, |b| b.len() as u64) < length;
         Ok(Self {
             ready,
-            rest: more.then(|| turn(Box::new(reader))),
+            rest: more.then(|| turn(source)),
             remaining: length,
             span: tracing::Span::current(),
         })
@@ -78,12 +92,12 @@ impl Body for ReplyBody {
             None => match &mut this.rest {
                 None => None,
                 Some(rest) => {
-                    let (answer, reader) = std::task::ready!(this.span.in_scope(|| rest.as_mut().poll(cx)));
+                    let (answer, source) = std::task::ready!(this.span.in_scope(|| rest.as_mut().poll(cx)));
                     this.rest = None;
                     match answer {
                         Ok(Some(bytes)) => {
                             if (bytes.len() as u64) < this.remaining {
-                                this.rest = Some(turn(reader));
+                                this.rest = Some(turn(source));
                             }
                             Some(bytes)
                         }

@@ -1,6 +1,7 @@
 //! From a request's head to its answer: address, route, signature, header rules, operation; then the answer's usual
 //! headers. Every answer and every log line carries the request's id.
 
+use crate::connection::{Answer, Door, Secure};
 use crate::error::{Code, Error};
 use crate::operation::Operation;
 use crate::query::Query;
@@ -16,9 +17,11 @@ use hyper::body::Incoming;
 use objects::{Caller, Objects};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 use types::limits;
-use world::World;
+use world::{Listener, Stream, World};
 
 /// What the face needs to know of its place.
 #[derive(Clone, Debug)]
@@ -89,8 +92,40 @@ impl Service {
         })
     }
 
-    /// Answers one request.
-    pub(crate) async fn answer(&self, request: http::Request<Incoming>) -> Reply {
+    /// Accepts and serves connections until `drain` turns true; then lets requests under way end, for at most
+    /// `patience`, and cuts off the rest.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: Box<dyn Listener>,
+        secure: Option<Arc<dyn Secure>>,
+        drain: watch::Receiver<bool>,
+        patience: Duration,
+    ) {
+        let connections_max = self.config.connections_max;
+        let door = Door {
+            clock: Arc::clone(&self.world.clock),
+            answer: self,
+            secure,
+            drain,
+        };
+        door.serve(listener, connections_max, patience).await;
+    }
+
+    /// Serves one connection to its end. Once `drain` turns true the request under way is its last.
+    pub async fn serve_connection(self: Arc<Self>, stream: Box<dyn Stream>, drain: watch::Receiver<bool>) {
+        let door = Door {
+            clock: Arc::clone(&self.world.clock),
+            answer: self,
+            secure: None,
+            drain,
+        };
+        door.serve_connection(stream).await;
+    }
+}
+
+#[async_trait::async_trait]
+impl Answer for Service {
+    async fn answer(&self, request: http::Request<Incoming>) -> Reply {
         let mut id = [0; 8];
         self.world.rng.fill(&mut id);
         let id = hex::encode_upper(id);
@@ -113,7 +148,9 @@ impl Service {
         );
         reply
     }
+}
 
+impl Service {
     async fn answer_as(&self, id: &str, request: http::Request<Incoming>) -> Reply {
         let (parts, incoming) = request.into_parts();
         if parts.uri.path().starts_with("/-/") {
@@ -144,7 +181,7 @@ impl Service {
         reply
     }
 
-    fn count(&self, operation: Option<Operation>, status: StatusCode, started: std::time::Duration) {
+    fn count(&self, operation: Option<Operation>, status: StatusCode, started: Duration) {
         let operation = operation.map_or("none", Operation::name);
         let took = self.world.clock.mono().saturating_sub(started);
         let status = status.as_u16();

@@ -22,7 +22,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     if let Some(range) = head.range {
         opened.reader.select(range)?;
     }
-    let body = ReplyBody::object(opened.reader, length).await?;
+    let body = ReplyBody::stream(Box::new(opened.reader), length).await?;
     Ok(head.reply(body))
 }
 

@@ -1,0 +1,285 @@
+//! The wire, byte by byte: a client in one hand, an answer in the other.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test's clock is the runtime's paused one"
+)]
+
+use super::*;
+use crate::reply::{self, ReplyBody, Source};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use objects::ObjectsError;
+use tokio::io::{DuplexStream, duplex};
+use types::ErrorKind;
+use wire::Fault;
+
+/// The runtime's clock, which tests pause.
+struct TestClock(tokio::time::Instant);
+
+impl Clock for TestClock {
+    fn wall_ms(&self) -> u64 {
+        0
+    }
+    fn mono(&self) -> Duration {
+        self.0.elapsed()
+    }
+    fn sleep(&self, d: Duration) -> Waiting {
+        Box::pin(tokio::time::sleep(d))
+    }
+}
+
+/// Answers by path.
+struct Script;
+
+/// Gives its pieces, then fails where it is told to.
+struct Pieces(Vec<Result<Bytes, ObjectsError>>);
+
+#[async_trait::async_trait]
+impl Source for Pieces {
+    async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
+        if self.0.is_empty() {
+            Ok(None)
+        } else {
+            self.0.remove(0).map(Some)
+        }
+    }
+}
+
+async fn streamed(pieces: Vec<Result<Bytes, ObjectsError>>, length: u64) -> Reply {
+    match ReplyBody::stream(Box::new(Pieces(pieces)), length).await {
+        Ok(body) => {
+            let mut reply = Response::new(body);
+            reply::set(reply.headers_mut(), "content-length", length);
+            reply
+        }
+        Err(e) => reply::empty(e.code().status()),
+    }
+}
+
+#[async_trait::async_trait]
+impl Answer for Script {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        let broken = || ObjectsError::Fault(Fault::new(ErrorKind::Corrupt, "a block"));
+        let piece = || Ok(Bytes::from_static(b"0123456789"));
+        match request.uri().path() {
+            "/refuse" => {
+                let mut reply = reply::empty(StatusCode::FORBIDDEN);
+                reply
+                    .headers_mut()
+                    .insert("connection", HeaderValue::from_static("close"));
+                reply
+            }
+            "/read" => {
+                let read = request.into_body().collect().await.map(|b| b.to_bytes().len());
+                Response::new(ReplyBody::whole(format!("{read:?}")))
+            }
+            "/head" => {
+                let mut reply = reply::empty(StatusCode::OK);
+                reply::set(reply.headers_mut(), "content-length", 1_000_000);
+                reply
+            }
+            "/same" => reply::empty(StatusCode::NOT_MODIFIED),
+            "/pieces" => streamed(vec![piece(), piece()], 20).await,
+            "/broken-midway" => streamed(vec![piece(), Err(broken())], 20).await,
+            "/broken-first" => streamed(vec![Err(broken())], 20).await,
+            "/short" => streamed(vec![piece()], 20).await,
+            "/endless" => streamed(vec![Ok(Bytes::from(vec![0; 8 << 20]))], 8 << 20).await,
+            "/slow" => {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                Response::new(ReplyBody::whole("done"))
+            }
+            _ => Response::new(ReplyBody::whole("hello")),
+        }
+    }
+}
+
+struct Client {
+    stream: DuplexStream,
+    drain: watch::Sender<bool>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+fn connect() -> Client {
+    let (stream, ours) = duplex(4096);
+    let (drain, draining) = watch::channel(false);
+    let door = Door {
+        answer: Arc::new(Script),
+        clock: Arc::new(TestClock(tokio::time::Instant::now())),
+        secure: None,
+        drain: draining,
+    };
+    let served = tokio::spawn(door.serve_connection(Box::new(ours)));
+    Client {
+        stream,
+        drain,
+        served,
+    }
+}
+
+impl Client {
+    async fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Everything until `end` has come, or the connection is closed.
+    async fn until(&mut self, end: &str) -> String {
+        let mut all = String::new();
+        let mut piece = [0; 1024];
+        while !all.ends_with(end) {
+            match self.stream.read(&mut piece).await.unwrap_or(0) {
+                0 => break,
+                n => all.push_str(&String::from_utf8_lossy(&piece[..n])),
+            }
+        }
+        all
+    }
+
+    async fn rest(&mut self) -> String {
+        self.until("\u{0}never").await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_kept() {
+    let mut client = connect();
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let answer = client.until("hello").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("content-length: 5\r\n"),
+            "{answer}"
+        );
+    }
+    client.send("HEAD /head HTTP/1.1\r\nhost: h\r\n\r\nGET /same HTTP/1.1\r\nhost: h\r\n\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let answers = client.until("hello").await;
+    assert!(
+        answers.contains("content-length: 1000000\r\n\r\nHTTP/1.1 304 "),
+        "{answers}"
+    );
+    assert!(answers.contains("\r\n\r\nHTTP/1.1 200 "), "{answers}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_asked_for_only_when_it_is_read() {
+    let head = "HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let mut client = connect();
+    client.send(&format!("PUT /read {head}")).await;
+    assert_eq!(client.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("12345").await;
+    assert!(client.until("Ok(5)").await.contains("200 OK"));
+    client.send(&format!("PUT /refuse {head}")).await;
+    let answer = client.rest().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 403 ") && !answer.contains("100 Continue"),
+        "{answer}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_upload_reads_its_refusal() {
+    // The client writes a megabyte through a 4 KiB pipe before it reads: it gets there only if we take it.
+    let mut client = connect();
+    client
+        .send("PUT /refuse HTTP/1.1\r\nhost: h\r\ncontent-length: 1048576\r\n\r\n")
+        .await;
+    client.send(&"x".repeat(1 << 20)).await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 403 "));
+    client.served.await.unwrap();
+    // But not for ever: this one never stops.
+    let mut client = connect();
+    client
+        .send("PUT /refuse HTTP/1.1\r\nhost: h\r\ncontent-length: 1073741824\r\n\r\n")
+        .await;
+    let piece = vec![b'x'; 1 << 16];
+    let mut taken = 0;
+    while client.stream.write_all(&piece).await.is_ok() {
+        taken += piece.len();
+        assert!(taken <= 2 * limits::LINGER_BYTES_MAX);
+    }
+    client.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_an_object_has_no_clean_end() {
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+    let mut client = connect();
+    client.send(&get("/pieces")).await;
+    assert!(
+        client
+            .until("01234567890123456789")
+            .await
+            .contains("content-length: 20\r\n")
+    );
+    // I5: what fails at once is an error; what fails later is cut short of its length.
+    client.send(&get("/broken-first")).await;
+    assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 500 "));
+    for path in ["/broken-midway", "/short"] {
+        let mut client = connect();
+        client.send(&get(path)).await;
+        let answer = client.rest().await;
+        // hyper may not even have sent what it had when the source failed.
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        assert!(
+            answer.is_empty() || answer.contains("content-length: 20\r\n"),
+            "{answer}"
+        );
+        assert!(
+            body.len() < 20 && "0123456789".starts_with(body),
+            "{path}: {body}"
+        );
+        client.served.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_clients_are_let_go() {
+    let limit = Duration::from_millis(limits::HEAD_MS_MAX);
+    for begun in ["", "GET / HTTP/1.1\r\nhost: h\r\n"] {
+        let mut client = connect();
+        client.send(begun).await;
+        let started = tokio::time::Instant::now();
+        client.rest().await;
+        assert!(
+            started.elapsed() >= limit && started.elapsed() < 2 * limit,
+            "{begun}"
+        );
+        client.served.await.unwrap();
+    }
+    let mut client = connect();
+    client.send("GET /endless HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let started = tokio::time::Instant::now();
+    client.served.await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(limits::WRITE_STALL_MS_MAX));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_are_bounded() {
+    let mut client = connect();
+    let long = format!(
+        "GET / HTTP/1.1\r\nhost: h\r\nx: {}\r\n\r\n",
+        "y".repeat(3 * HYPER_HEAD_BYTES_MAX)
+    );
+    let _cut_off = client.stream.write_all(long.as_bytes()).await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 431 "));
+    client.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_lets_the_last_request_end() {
+    let mut idle = connect();
+    idle.drain.send(true).unwrap();
+    assert_eq!(idle.rest().await, "");
+    idle.served.await.unwrap();
+
+    let mut busy = connect();
+    busy.send("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    busy.drain.send(true).unwrap();
+    let answer = busy.rest().await;
+    assert!(
+        answer.contains("connection: close\r\n") && answer.ends_with("done"),
+        "{answer}"
+    );
+    busy.served.await.unwrap();
+}
