@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use store::{Committed, Snapshot, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
-use types::limits::{BATCH_COMMANDS_MAX, RETRIES_MAX, SCAN_ROWS_MAX};
+use types::limits::{BATCH_COMMANDS_MAX, DONE_ROWS_MAX, RETRIES_MAX, SCAN_ROWS_MAX};
 use types::{ErrorKind, Kind, PartitionId, SessionId, StampId};
 use wire::Fault;
 use wire::index::{Answered, Call};
@@ -276,6 +276,7 @@ impl Owner {
             state,
             done: BTreeMap::new(),
             floors: BTreeMap::new(),
+            done_rows_max: DONE_ROWS_MAX,
             forget_below: SessionId::default(),
             none_condemned: first_rows(&*snapshot, &Range::condemned(), 1).await?.is_empty(),
         };

@@ -6,7 +6,7 @@
 //! A draft is decided on durable rows and on what it decided before; it is thrown away if its commit is not done.
 //!
 //! I11: a command id that has an answer gets that answer; a command below its session's floor, or of an ended session,
-//! is refused for ever. Both are rows, so they hold for every later owner. Answers of ended sessions stay until the
+//! never takes effect again. Both are rows, so they hold for every later owner. Answers of ended sessions stay until the
 //! next sessions end, so that one that was still waiting is not told of a refusal that is not true.
 
 use crate::commands;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
 use store::{Batch, Fence};
-use types::limits::{BATCH_COMMANDS_MAX, BATCH_FILL_BYTES, COMMAND_BYTES_MAX, DONE_ROWS_MAX};
+use types::limits::{BATCH_COMMANDS_MAX, BATCH_FILL_BYTES, COMMAND_BYTES_MAX};
 use types::{CommandId, ErrorKind, Hlc, SessionId, StampId};
 use wire::Fault;
 use wire::index::{Call, Reason};
@@ -39,6 +39,8 @@ pub(crate) struct Partition {
     pub(crate) done: BTreeMap<CommandId, Bytes>,
     /// Serials below it are answered and may not come again.
     pub(crate) floors: BTreeMap<SessionId, u64>,
+    /// Answers kept, `limits::DONE_ROWS_MAX`.
+    pub(crate) done_rows_max: usize,
     /// Sessions whose answers go, a batch's worth at a time: all below.
     pub(crate) forget_below: SessionId,
     /// No needle was ever condemned here: their rows need not be asked for.
@@ -100,11 +102,9 @@ impl Partition {
         }
         let floor = self.floor(draft, session);
         if call.id.serial() < floor {
-            let what = format!("command {} was answered and its answer let go", call.id);
-            return Verdict::Failed(Fault::new(ErrorKind::Conflict, what));
-        }
-        if self.done.len() + draft.done.len() >= DONE_ROWS_MAX {
-            return Verdict::Failed(Fault::new(ErrorKind::Busy, "too many answers wait to be fetched"));
+            // It will not take effect now; whether it once did is no longer known.
+            let what = format!("the answer of command {} was let go", call.id);
+            return Verdict::Failed(Fault::new(ErrorKind::Unknown, what));
         }
         let now = Now {
             hlc: Hlc(draft.state.hlc).after(wall_ms.min(WALL_MS_MAX)),
@@ -122,9 +122,9 @@ impl Partition {
                 draft.take(decision.change);
                 draft.done.insert(call.id, decision.answer.clone());
                 // A command cannot be done below itself.
-                draft
-                    .floors
-                    .insert(session, floor.max(call.done_below.min(call.id.serial())));
+                let said = call.done_below.min(call.id.serial());
+                let floor = floor.max(said).max(self.floor_by_count(session));
+                draft.floors.insert(session, floor);
                 Verdict::Decided(decision.answer)
             }
             Err(Stop::Needs(needs)) => Verdict::Needs(needs),
@@ -136,6 +136,18 @@ impl Partition {
     fn floor(&self, draft: &Draft, session: SessionId) -> u64 {
         let floor = draft.floors.get(&session).or_else(|| self.floors.get(&session));
         floor.copied().unwrap_or(0)
+    }
+
+    /// The floor of a session that never says what it has: its oldest answers go once there are too many of them all.
+    fn floor_by_count(&self, session: SessionId) -> u64 {
+        let over = (self.done.len() + BATCH_COMMANDS_MAX).saturating_sub(self.done_rows_max);
+        if over == 0 {
+            return 0;
+        }
+        let oldest = self
+            .done
+            .range(CommandId::new(session, 0)..=CommandId::new(session, u64::MAX));
+        oldest.take(over).last().map_or(0, |(id, _)| id.serial() + 1)
     }
 
     /// Ends all sessions below `mark`, on top of the draft.
