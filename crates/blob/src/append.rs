@@ -109,7 +109,11 @@ impl Blob {
             ordinal: writing.chunks.len() as u32,
             logical_offset: length - left,
             last: false,
-            length: if slow { first.bytes.len() as u64 } else { left.min(self.config.chunk_bytes_max) },
+            length: if slow {
+                first.bytes.len() as u64
+            } else {
+                left.min(self.config.chunk_bytes_max)
+            },
             append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
             session: self.session,
         };
@@ -139,7 +143,13 @@ impl Blob {
             let held = self.pool.acquire(Purpose::Small).await?;
             let grant = held.grant.clone();
             let node = self.node(head_of_chain(&grant)?.0)?;
-            let call = node.append(grant.extent, grant.epoch, head.clone(), body.clone(), self.ack(&grant));
+            let call = node.append(
+                grant.extent,
+                grant.epoch,
+                head.clone(),
+                body.clone(),
+                self.ack(&grant),
+            );
             match self.in_time("append", call).await {
                 Ok(appended) => {
                     let chunk = chunk_of(&grant, &appended, head.length, crc);
@@ -166,7 +176,10 @@ impl Blob {
             let grant = held.grant.clone();
             if kept.whole && kept.frames.len() == 1 {
                 // Nothing but the first frame has come: the chunk can still be cut to fit the extent.
-                head.length = head.length.min(self.chunk_that_fits(grant.bytes_max)).max(kept.bytes as u64);
+                head.length = head
+                    .length
+                    .min(self.chunk_that_fits(grant.bytes_max))
+                    .max(kept.bytes as u64);
                 head.last = head.length == left;
             }
             match self.stream(&grant, &head, &mut kept, frames).await {
@@ -196,8 +209,9 @@ impl Blob {
         frames: &mut Frames<'_, S>,
     ) -> Result<(Appended, u32), PutError<S::Error>> {
         let node = self.node(head_of_chain(grant)?.0)?;
-        let mut appending =
-            self.in_time("begin", node.begin(grant.extent, grant.epoch, head.clone())).await?;
+        let mut appending = self
+            .in_time("begin", node.begin(grant.extent, grant.epoch, head.clone()))
+            .await?;
         let mut queue: VecDeque<Checked> = kept.frames.iter().cloned().collect();
         let mut received: u64 = queue.iter().map(|f| f.bytes.len() as u64).sum();
         let mut crc = 0;
@@ -262,14 +276,22 @@ impl Blob {
             return;
         }
         tracing::info!(extent = %grant.extent, %why, "extent retired");
-        if let Err(fault) = self.in_time("seal", self.control.seal(grant.extent, grant.epoch)).await {
+        if let Err(fault) = self
+            .in_time("seal", self.control.seal(grant.extent, grant.epoch))
+            .await
+        {
             // Nobody appends to it any more; the control plane seals it when it meets it.
             tracing::warn!(extent = %grant.extent, %fault, "extent not sealed yet");
         }
     }
 
     fn ack(&self, grant: &Grant) -> Ack {
-        let ordered = |disk| self.config.ordered_disks.as_ref().is_none_or(|disks| disks.contains(disk));
+        let ordered = |disk| {
+            self.config
+                .ordered_disks
+                .as_ref()
+                .is_none_or(|disks| disks.contains(disk))
+        };
         if grant.replicas.iter().all(|(_, disk)| ordered(disk)) {
             Ack::Ordered
         } else {
@@ -289,7 +311,12 @@ fn told_kind(kind: ErrorKind) -> ErrorKind {
 /// Appends go to the head of the chain, which passes them on.
 fn head_of_chain(grant: &Grant) -> Result<(types::NodeId, DiskId), Fault> {
     let head = grant.replicas.first().copied();
-    head.ok_or_else(|| Fault::new(ErrorKind::Fault, format!("extent {} has no replica", grant.extent)))
+    head.ok_or_else(|| {
+        Fault::new(
+            ErrorKind::Fault,
+            format!("extent {} has no replica", grant.extent),
+        )
+    })
 }
 
 fn chunk_of(grant: &Grant, appended: &Appended, length: u64, crc32c: u32) -> Chunk {
@@ -305,4 +332,7 @@ fn chunk_of(grant: &Grant, appended: &Appended, length: u64, crc32c: u32) -> Chu
     }
 }
 
-const _: () = assert!(FRAME_BYTES_MAX as u64 > NEEDLE_OVERHEAD_BYTES, "a needle is mostly its bytes");
+const _: () = assert!(
+    FRAME_BYTES_MAX as u64 > NEEDLE_OVERHEAD_BYTES,
+    "a needle is mostly its bytes"
+);

@@ -87,7 +87,12 @@ impl Blob {
 
     /// Where an extent is, from memory when it was asked before.
     pub(crate) async fn locate(&self, extent: ExtentId) -> Result<Arc<Location>, Fault> {
-        let known = self.locations.read().unwrap_or_else(PoisonError::into_inner).get(&extent).cloned();
+        let known = self
+            .locations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&extent)
+            .cloned();
         if let Some(location) = known {
             return Ok(location);
         }
@@ -102,7 +107,10 @@ impl Blob {
 
     /// The extent was not where it was said to be: it is asked for again.
     pub(crate) fn forget(&self, extent: ExtentId) {
-        self.locations.write().unwrap_or_else(PoisonError::into_inner).remove(&extent);
+        self.locations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&extent);
     }
 
     /// A call to a peer, with its deadline. Past it the act may or may not have taken effect.
@@ -121,6 +129,9 @@ impl Blob {
 
     /// Waits before try `attempt + 1`.
     pub(crate) async fn back_off(&self, attempt: u32) {
-        self.world.clock.sleep(Duration::from_millis(10 << attempt.min(8))).await;
+        self.world
+            .clock
+            .sleep(Duration::from_millis(10 << attempt.min(8)))
+            .await;
     }
 }

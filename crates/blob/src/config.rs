@@ -51,15 +51,33 @@ impl Config {
             self.frame_bytes_max > 0 && self.frame_bytes_max.is_multiple_of(limits::BLOCK_BYTES),
             "a frame is whole blocks"
         );
-        assert!(self.frame_bytes_max <= limits::FRAME_BYTES_MAX, "nodes take no larger frame");
+        assert!(
+            self.frame_bytes_max <= limits::FRAME_BYTES_MAX,
+            "nodes take no larger frame"
+        );
         assert!(
             self.chunk_bytes_max > 0 && self.chunk_bytes_max.is_multiple_of(self.frame_bytes_max as u64),
             "a full chunk is whole frames"
         );
-        assert!(self.chunk_bytes_max <= limits::CHUNK_BYTES_MAX, "nodes take no larger chunk");
-        assert!(self.small_bytes_max <= self.frame_bytes_max, "a small append is one frame");
-        assert!(self.small_bytes_max <= limits::SMALL_APPEND_BYTES_MAX, "nodes take no larger small append");
-        assert!(self.extents_max >= 2, "one extent for small appends, one for large ones");
-        assert!(self.read_ahead_frames >= 1, "a get reads a frame at a time at least");
+        assert!(
+            self.chunk_bytes_max <= limits::CHUNK_BYTES_MAX,
+            "nodes take no larger chunk"
+        );
+        assert!(
+            self.small_bytes_max <= self.frame_bytes_max,
+            "a small append is one frame"
+        );
+        assert!(
+            self.small_bytes_max <= limits::SMALL_APPEND_BYTES_MAX,
+            "nodes take no larger small append"
+        );
+        assert!(
+            self.extents_max >= 2,
+            "one extent for small appends, one for large ones"
+        );
+        assert!(
+            self.read_ahead_frames >= 1,
+            "a get reads a frame at a time at least"
+        );
     }
 }

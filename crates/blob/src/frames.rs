@@ -55,7 +55,10 @@ impl<'a, S: Source> Frames<'a, S> {
 
     /// The next `bytes` bytes, at most [`Self::left`].
     pub(crate) async fn next(&mut self, bytes: usize) -> Result<Checked, PutError<S::Error>> {
-        assert!(bytes > 0 && bytes as u64 <= self.left(), "frames end with the blob");
+        assert!(
+            bytes > 0 && bytes as u64 <= self.left(),
+            "frames end with the blob"
+        );
         self.refill().await?;
         let frame = if self.piece.len() >= bytes {
             whole(self.piece.split_to(bytes))
@@ -77,7 +80,9 @@ impl<'a, S: Source> Frames<'a, S> {
         while frame.len() < bytes {
             self.refill().await?;
             let to_block_end = BLOCK_BYTES - frame.len() % BLOCK_BYTES;
-            let part = self.piece.split_to(self.piece.len().min(bytes - frame.len()).min(to_block_end));
+            let part = self
+                .piece
+                .split_to(self.piece.len().min(bytes - frame.len()).min(to_block_end));
             block.update(&part);
             frame.extend_from_slice(&part);
             if frame.len().is_multiple_of(BLOCK_BYTES) || frame.len() == bytes {
@@ -109,7 +114,11 @@ impl<'a, S: Source> Frames<'a, S> {
     /// Makes sure that nothing follows.
     pub(crate) async fn end(&mut self) -> Result<(), PutError<S::Error>> {
         let more = if self.piece.is_empty() {
-            self.source.next().await.map_err(PutError::Source)?.map_or(0, |p| p.len())
+            self.source
+                .next()
+                .await
+                .map_err(PutError::Source)?
+                .map_or(0, |p| p.len())
         } else {
             self.piece.len()
         };

@@ -105,7 +105,10 @@ impl Pool {
             Purpose::Small => slots.iter_mut().find(|s| !s.large),
             // The first is the small appends' as long as there is room for another.
             Purpose::Large if slots.iter().filter(|s| s.large).count() + 1 >= self.extents_max => None,
-            Purpose::Large => slots.iter_mut().rev().find(|s| !s.large && (s.small == 0 || share)),
+            Purpose::Large => slots
+                .iter_mut()
+                .rev()
+                .find(|s| !s.large && (s.small == 0 || share)),
         }?;
         match purpose {
             Purpose::Small => slot.small += 1,

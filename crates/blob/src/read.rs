@@ -48,7 +48,10 @@ pub struct Reader {
 impl Reader {
     pub(crate) fn new(blob: Arc<Blob>, chunks: Vec<Chunk>, range: ByteRange) -> Self {
         let total: u64 = chunks.iter().map(|c| c.length).sum();
-        assert!(range.start <= range.end && range.end <= total, "a range is inside its blob");
+        assert!(
+            range.start <= range.end && range.end <= total,
+            "a range is inside its blob"
+        );
         Self {
             blob,
             chunks: chunks.into(),
@@ -122,7 +125,9 @@ impl Reader {
         if piece.at_start {
             self.sum = Some(0);
         }
-        let sum = self.sum.map(|before| combine(before, &checked.crcs, checked.bytes.len()));
+        let sum = self
+            .sum
+            .map(|before| combine(before, &checked.crcs, checked.bytes.len()));
         self.sum = sum;
         let chunk = &self.chunks[piece.chunk];
         if piece.at_end {
@@ -144,7 +149,10 @@ async fn read_piece(blob: Arc<Blob>, chunks: Arc<[Chunk]>, piece: Piece) -> Resu
             Ok(checked) => return Ok((piece, checked)),
             Err(fault) => fault,
         };
-        let passing = matches!(fault.kind, ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Unknown);
+        let passing = matches!(
+            fault.kind,
+            ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::Unknown
+        );
         // The extent may have moved since it was located; damage is told at once.
         blob.forget(ExtentId(chunk.place));
         if attempt >= RETRIES_MAX || !(passing || (fault.kind == ErrorKind::NotFound && attempt == 0)) {
@@ -176,7 +184,11 @@ async fn read_replicas(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Check
                 })
                 .await
         };
-        match blob.in_time("read", call).await.and_then(|c| check(chunk, piece, c)) {
+        match blob
+            .in_time("read", call)
+            .await
+            .and_then(|c| check(chunk, piece, c))
+        {
             Ok(checked) => return Ok(checked),
             Err(fault) => {
                 tracing::warn!(%extent, needle = chunk.needle, %node, %disk, %fault, "replica not read");
@@ -186,7 +198,8 @@ async fn read_replicas(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Check
             }
         }
     }
-    Err(worst.unwrap_or_else(|| Fault::new(ErrorKind::Unavailable, format!("extent {extent} has no replica"))))
+    Err(worst
+        .unwrap_or_else(|| Fault::new(ErrorKind::Unavailable, format!("extent {extent} has no replica"))))
 }
 
 /// Whether the bytes are as many as was asked and every block fits its crc.
@@ -194,11 +207,17 @@ fn check(chunk: &Chunk, piece: Piece, checked: Checked) -> Result<Checked, Fault
     let base = u64::from(piece.first_block) * BLOCK_BYTES as u64;
     let expected = (chunk.length - base).min(u64::from(piece.block_count) * BLOCK_BYTES as u64);
     if checked.bytes.len() as u64 != expected || checked.crcs.len() != piece.block_count as usize {
-        return Err(corrupt(chunk, &format!("{} bytes came where {expected} were asked", checked.bytes.len())));
+        return Err(corrupt(
+            chunk,
+            &format!("{} bytes came where {expected} were asked", checked.bytes.len()),
+        ));
     }
     for (i, (block, crc)) in checked.bytes.chunks(BLOCK_BYTES).zip(&checked.crcs).enumerate() {
         if crc32c(block) != *crc {
-            return Err(corrupt(chunk, &format!("block {} fails its crc", u64::from(piece.first_block) + i as u64)));
+            return Err(corrupt(
+                chunk,
+                &format!("block {} fails its crc", u64::from(piece.first_block) + i as u64),
+            ));
         }
     }
     Ok(checked)

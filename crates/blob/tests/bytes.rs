@@ -35,7 +35,10 @@ impl Clock for RuntimeClock {
 }
 
 fn world() -> World {
-    World { clock: Arc::new(RuntimeClock(tokio::time::Instant::now())), ..World::real() }
+    World {
+        clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
+        ..World::real()
+    }
 }
 
 const DISK: DiskId = DiskId(7);
@@ -64,9 +67,16 @@ impl Control for Extents {
         }
         let extent = ExtentId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         tokio::task::yield_now().await;
-        self.node.open_extent(DISK, extent, Epoch(1), self.bytes_max).await?;
+        self.node
+            .open_extent(DISK, extent, Epoch(1), self.bytes_max)
+            .await?;
         let (epoch, replicas, bytes_max) = (Epoch(1), vec![(NODE, DISK)], self.bytes_max);
-        Ok(Grant { extent, epoch, replicas, bytes_max })
+        Ok(Grant {
+            extent,
+            epoch,
+            replicas,
+            bytes_max,
+        })
     }
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<(), Fault> {
         self.sealed.lock().unwrap().insert(extent);
@@ -76,7 +86,10 @@ impl Control for Extents {
         if extent.0 == 0 || extent.0 > self.last.load(Ordering::Relaxed) {
             return Err(Fault::new(ErrorKind::NotFound, "never was"));
         }
-        Ok(Location { extent, replicas: vec![(NODE, DISK)] })
+        Ok(Location {
+            extent,
+            replicas: vec![(NODE, DISK)],
+        })
     }
     async fn locations(&self) -> Result<Vec<Location>, Fault> {
         Ok(Vec::new())
@@ -111,7 +124,8 @@ fn bench_with(config: Config, extent_bytes: u64) -> Bench {
         sealed: Mutex::default(),
         refuse: Mutex::default(),
     });
-    let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, Arc::new(node.clone()) as Arc<dyn Node>)]);
+    let nodes: BTreeMap<NodeId, Arc<dyn Node>> =
+        BTreeMap::from([(NODE, Arc::new(node.clone()) as Arc<dyn Node>)]);
     let control: Arc<dyn Control> = Arc::clone(&extents) as Arc<dyn Control>;
     let blob = Arc::new(Blob::with_config(world(), control, nodes, SessionId(3), config));
     Bench { node, extents, blob }
@@ -122,7 +136,11 @@ fn bench() -> Bench {
 }
 
 fn owner() -> OwnerRef {
-    OwnerRef { bucket: BucketId(1), key: "k".into(), upload: None }
+    OwnerRef {
+        bucket: BucketId(1),
+        key: "k".into(),
+        upload: None,
+    }
 }
 
 /// Bytes that differ everywhere.
@@ -156,17 +174,25 @@ impl Pieces {
 impl Source for Pieces {
     type Error = ();
     async fn next(&mut self) -> Result<Option<Bytes>, ()> {
-        let Some((pause_ms, piece)) = self.0.pop_front() else { return Ok(None) };
+        let Some((pause_ms, piece)) = self.0.pop_front() else {
+            return Ok(None);
+        };
         if pause_ms > 0 {
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
         tokio::task::yield_now().await;
-        if piece.is_empty() { Err(()) } else { Ok(Some(piece)) }
+        if piece.is_empty() {
+            Err(())
+        } else {
+            Ok(Some(piece))
+        }
     }
 }
 
 async fn put(b: &Bench, all: &Bytes, piece: usize) -> Result<StoredChunks, PutError<()>> {
-    b.blob.put(&owner(), all.len() as u64, &mut Pieces::of(all, piece)).await
+    b.blob
+        .put(&owner(), all.len() as u64, &mut Pieces::of(all, piece))
+        .await
 }
 
 async fn get(b: &Bench, stored: &StoredChunks, range: ByteRange) -> Result<Bytes, Fault> {
@@ -186,8 +212,18 @@ async fn get_all(b: &Bench, stored: &StoredChunks) -> Result<Bytes, Fault> {
 
 /// Sizes at the edges of blocks, frames and chunks.
 fn sizes() -> impl Strategy<Value = usize> {
-    let edge = prop_oneof![Just(0), Just(BLOCK_BYTES / 2), Just(BLOCK_BYTES), Just(2 * BLOCK_BYTES), Just(8 * BLOCK_BYTES), Just(16 * BLOCK_BYTES)];
-    prop_oneof![0..20 * BLOCK_BYTES, (edge, -2..3i64).prop_map(|(e, d)| (e as i64 + d).max(0) as usize)]
+    let edge = prop_oneof![
+        Just(0),
+        Just(BLOCK_BYTES / 2),
+        Just(BLOCK_BYTES),
+        Just(2 * BLOCK_BYTES),
+        Just(8 * BLOCK_BYTES),
+        Just(16 * BLOCK_BYTES)
+    ];
+    prop_oneof![
+        0..20 * BLOCK_BYTES,
+        (edge, -2..3i64).prop_map(|(e, d)| (e as i64 + d).max(0) as usize)
+    ]
 }
 
 proptest! {
@@ -242,13 +278,22 @@ async fn a_small_body_is_one_append_and_ordered() {
     assert_eq!((stored.chunks.len(), stored.ordered.len()), (1, 1));
     assert_eq!(stored.blob.session(), SessionId(3));
     let again = put(&b, &bytes(100), 100).await.unwrap();
-    assert_eq!(again.chunks[0].place, stored.chunks[0].place, "small appends share an extent");
+    assert_eq!(
+        again.chunks[0].place, stored.chunks[0].place,
+        "small appends share an extent"
+    );
     assert_ne!(again.blob, stored.blob);
 }
 
 #[tokio::test]
 async fn a_disk_whose_journal_has_no_log_is_waited_for() {
-    let b = bench_with(Config { ordered_disks: Some(BTreeSet::new()), ..small() }, 64 << 20);
+    let b = bench_with(
+        Config {
+            ordered_disks: Some(BTreeSet::new()),
+            ..small()
+        },
+        64 << 20,
+    );
     assert_eq!(put(&b, &bytes(100), 100).await.unwrap().ordered, []);
     assert_eq!(put(&b, &bytes(600_000), 100_000).await.unwrap().ordered, []);
 }
@@ -268,9 +313,36 @@ async fn a_range_reads_only_its_blocks() {
     let (extent, needle, _) = b.node.needles_of(stored.blob)[0];
     b.node.damage(extent, needle, 5 * BLOCK_BYTES);
     let block = BLOCK_BYTES as u64;
-    get(&b, &stored, ByteRange { start: 0, end: 5 * block }).await.unwrap();
-    get(&b, &stored, ByteRange { start: 6 * block, end: 8 * block }).await.unwrap();
-    let bad = get(&b, &stored, ByteRange { start: 5 * block + 9, end: 5 * block + 10 }).await.unwrap_err();
+    get(
+        &b,
+        &stored,
+        ByteRange {
+            start: 0,
+            end: 5 * block,
+        },
+    )
+    .await
+    .unwrap();
+    get(
+        &b,
+        &stored,
+        ByteRange {
+            start: 6 * block,
+            end: 8 * block,
+        },
+    )
+    .await
+    .unwrap();
+    let bad = get(
+        &b,
+        &stored,
+        ByteRange {
+            start: 5 * block + 9,
+            end: 5 * block + 10,
+        },
+    )
+    .await
+    .unwrap_err();
     assert_eq!(bad.kind, ErrorKind::Corrupt);
     assert!(bad.what.contains("block 5"), "{bad}");
 }
@@ -284,7 +356,13 @@ async fn no_damaged_byte_is_handed_out() {
         let stored = put(&b, &all, 100_000).await.unwrap();
         let (extent, needle, ordinal) = *b.node.needles_of(stored.blob).last().unwrap();
         b.node.damage(extent, needle, 0);
-        let mut reader = b.blob.get(stored.chunks.clone(), ByteRange { start: 0, end: size as u64 });
+        let mut reader = b.blob.get(
+            stored.chunks.clone(),
+            ByteRange {
+                start: 0,
+                end: size as u64,
+            },
+        );
         let mut good = 0;
         let fault = loop {
             match reader.next().await {
@@ -292,7 +370,10 @@ async fn no_damaged_byte_is_handed_out() {
                 Err(fault) => break fault,
             }
         };
-        assert_eq!((fault.kind, good as u64), (ErrorKind::Corrupt, u64::from(ordinal) * small().chunk_bytes_max));
+        assert_eq!(
+            (fault.kind, good as u64),
+            (ErrorKind::Corrupt, u64::from(ordinal) * small().chunk_bytes_max)
+        );
     }
 }
 
@@ -330,7 +411,10 @@ async fn bodies_that_lie_about_their_length_are_not_stored() {
                 continue;
             }
             let answer = b.blob.put(&owner(), said, &mut Pieces::of(&all, 1000)).await;
-            assert!(matches!(answer, Err(PutError::Length { .. })), "{size} bytes where {said} were said");
+            assert!(
+                matches!(answer, Err(PutError::Length { .. })),
+                "{size} bytes where {said} were said"
+            );
         }
     }
 }
@@ -342,7 +426,10 @@ async fn a_source_that_fails_fails_the_put_and_frees_its_extent() {
     for _ in 0..5 {
         let mut source = Pieces::of(&all, 50_000);
         source.0[9].1 = Bytes::new();
-        assert!(matches!(b.blob.put(&owner(), 600_000, &mut source).await, Err(PutError::Source(()))));
+        assert!(matches!(
+            b.blob.put(&owner(), 600_000, &mut source).await,
+            Err(PutError::Source(()))
+        ));
     }
     assert_eq!(b.blob.open_extents(), 1, "what failed uploads held is used again");
     put(&b, &all, 50_000).await.unwrap();
@@ -354,7 +441,10 @@ async fn a_stalled_client_holds_no_extent() {
     let all = bytes(600_000);
     let mut source = Pieces::of(&all, 50_000);
     source.0[9].0 = 120_000;
-    assert!(matches!(b.blob.put(&owner(), 600_000, &mut source).await, Err(PutError::Stalled)));
+    assert!(matches!(
+        b.blob.put(&owner(), 600_000, &mut source).await,
+        Err(PutError::Stalled)
+    ));
     put(&b, &all, 50_000).await.unwrap();
     assert_eq!(b.blob.open_extents(), 1);
 }
@@ -384,7 +474,11 @@ async fn a_lost_answer_costs_an_extent_not_a_byte() {
     let all = bytes(100);
     let stored = put(&b, &all, 100).await.unwrap();
     assert_eq!(get_all(&b, &stored).await.unwrap(), all);
-    assert_eq!(b.extents.sealed.lock().unwrap().len(), 1, "after a failure the extent is sealed");
+    assert_eq!(
+        b.extents.sealed.lock().unwrap().len(),
+        1,
+        "after a failure the extent is sealed"
+    );
     assert_eq!(b.node.needles_of(stored.blob).len(), 2, "the first is an orphan");
 }
 
@@ -393,7 +487,9 @@ async fn a_chunk_past_the_kept_bytes_fails_instead_of_lying() {
     let b = bench();
     let all = bytes(8 * BLOCK_BYTES);
     b.node.plan(On::Finish, [Failure::Before(ErrorKind::Unavailable)]);
-    let Err(PutError::Fault(fault)) = put(&b, &all, 50_000).await else { panic!("its bytes are gone") };
+    let Err(PutError::Fault(fault)) = put(&b, &all, 50_000).await else {
+        panic!("its bytes are gone")
+    };
     assert_eq!(fault.kind, ErrorKind::Unavailable);
     let stored = put(&b, &all, 50_000).await.unwrap();
     assert_eq!(get_all(&b, &stored).await.unwrap(), all);
@@ -402,9 +498,15 @@ async fn a_chunk_past_the_kept_bytes_fails_instead_of_lying() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_always_fails_is_given_up() {
     let b = bench();
-    b.node.plan(On::Append, [Failure::Before(ErrorKind::Conflict); 20]);
-    let Err(PutError::Fault(fault)) = put(&b, &bytes(100), 100).await else { panic!("it never took a byte") };
-    assert_eq!((fault.kind, b.node.calls(On::Append)), (ErrorKind::Unavailable, 5));
+    b.node
+        .plan(On::Append, [Failure::Before(ErrorKind::Conflict); 20]);
+    let Err(PutError::Fault(fault)) = put(&b, &bytes(100), 100).await else {
+        panic!("it never took a byte")
+    };
+    assert_eq!(
+        (fault.kind, b.node.calls(On::Append)),
+        (ErrorKind::Unavailable, 5)
+    );
 }
 
 #[tokio::test]
@@ -414,7 +516,9 @@ async fn full_is_told_as_full() {
     b.node.refuse(Some(Fault::new(ErrorKind::Full, "full")));
     *b.extents.refuse.lock().unwrap() = Some(Fault::new(ErrorKind::Full, "full"));
     for size in [100, 600_000] {
-        let Err(PutError::Fault(fault)) = put(&b, &bytes(size), 1000).await else { panic!("the disk is full") };
+        let Err(PutError::Fault(fault)) = put(&b, &bytes(size), 1000).await else {
+            panic!("the disk is full")
+        };
         assert_eq!(fault.kind, ErrorKind::Full);
     }
     assert_eq!(b.node.calls(On::Seal), 0, "a full disk loses no extent");

@@ -29,7 +29,10 @@ pub(crate) fn begin_session(rows: &Rows, host: &str, now_ms: u64) -> (SessionId,
 /// Ends a session; ended already is fine.
 pub(crate) fn end_session(rows: &Rows, session: SessionId) -> Result<Vec<Change>, Fault> {
     match rows.sessions.get(&session) {
-        None => Err(Fault::new(ErrorKind::NotFound, format!("session {session} never was"))),
+        None => Err(Fault::new(
+            ErrorKind::NotFound,
+            format!("session {session} never was"),
+        )),
         Some(s) if s.ended => Ok(Vec::new()),
         Some(s) => Ok(vec![Change::Session(ended(s))]),
     }
@@ -52,7 +55,11 @@ pub(crate) fn left_open(rows: &Rows, session: SessionId, granted: &BTreeSet<Exte
     let nobodys = |e: &&ExtentRecord| {
         let writer = SessionId(e.session);
         e.state == OPEN
-            && if writer == session { !granted.contains(&ExtentId(e.extent)) } else { !lives(rows, writer) }
+            && if writer == session {
+                !granted.contains(&ExtentId(e.extent))
+            } else {
+                !lives(rows, writer)
+            }
     };
     rows.extents.values().filter(nobodys).cloned().collect()
 }
@@ -99,16 +106,29 @@ pub(crate) fn new_extent(
     policy: Policy,
     disks: &[Told],
 ) -> Result<(ExtentRecord, Vec<Change>), Fault> {
-    let highest = rows.extents.last_key_value().map_or(0, |(e, _)| e.0 & ((1 << 48) - 1));
+    let highest = rows
+        .extents
+        .last_key_value()
+        .map_or(0, |(e, _)| e.0 & ((1 << 48) - 1));
     let serial = rows.last_extent.max(highest) + 1;
     let extent = ExtentId(stamp.id(serial));
     let Policy::Replicated(copies) = policy else {
-        return Err(Fault::new(ErrorKind::Fault, "coded extents are not written by this build"));
+        return Err(Fault::new(
+            ErrorKind::Fault,
+            "coded extents are not written by this build",
+        ));
     };
-    let candidates: Vec<Candidate> =
-        disks.iter().filter(|(_, d)| d.refusing.is_none()).map(|(node, d)| candidate(rows, *node, d)).collect();
+    let candidates: Vec<Candidate> = disks
+        .iter()
+        .filter(|(_, d)| d.refusing.is_none())
+        .map(|(node, d)| candidate(rows, *node, d))
+        .collect();
     let chosen = layout::choose(extent, policy.width(), &candidates).map_err(|e| no_place(&e, disks))?;
-    let smallest = disks.iter().filter(|(_, d)| chosen.contains(&d.disk)).map(|(_, d)| d.extent_bytes).min();
+    let smallest = disks
+        .iter()
+        .filter(|(_, d)| chosen.contains(&d.disk))
+        .map(|(_, d)| d.extent_bytes)
+        .min();
     let record = ExtentRecord {
         extent: extent.0,
         state: OPEN,
@@ -135,7 +155,10 @@ pub(crate) fn new_extent(
 }
 
 fn candidate(rows: &Rows, node: NodeId, disk: &DiskStatus) -> Candidate {
-    let (rack, zone) = rows.nodes.get(&node).map_or_else(Default::default, |n| (n.rack.clone(), n.zone.clone()));
+    let (rack, zone) = rows
+        .nodes
+        .get(&node)
+        .map_or_else(Default::default, |n| (n.rack.clone(), n.zone.clone()));
     Candidate {
         disk: disk.disk,
         node,
@@ -224,10 +247,14 @@ mod tests {
         let extent = grow(&mut rows, first);
         let granted = BTreeSet::from([ExtentId(extent.extent)]);
         assert_eq!(left_open(&rows, first, &granted), [], "one writer (I6)");
-        assert_eq!(left_open(&rows, first, &BTreeSet::new()), [extent.clone()], "its grant never got through");
+        assert_eq!(
+            left_open(&rows, first, &BTreeSet::new()),
+            std::slice::from_ref(&extent),
+            "its grant never got through"
+        );
         let (second, changes) = begin_session(&rows, "a", 0);
         apply(&mut rows, changes);
-        assert_eq!(left_open(&rows, second, &granted), [extent.clone()]);
+        assert_eq!(left_open(&rows, second, &granted), std::slice::from_ref(&extent));
         let (resumed, _) = resume(&extent, second);
         assert_eq!((resumed.epoch, resumed.session), (extent.epoch + 1, second.0));
         assert_eq!(resume(&extent, first).0, extent);
@@ -247,9 +274,13 @@ mod tests {
     #[test]
     fn a_disk_that_refuses_is_not_chosen_and_says_why() {
         let rows = Rows::default();
-        let new = |disks: &[Told]| new_extent(&rows, StampId::FIRST, SessionId(1), Policy::Replicated(1), disks);
+        let new =
+            |disks: &[Told]| new_extent(&rows, StampId::FIRST, SessionId(1), Policy::Replicated(1), disks);
         let (record, _) = new(&[disk(1, 9, Some(ErrorKind::Full)), disk(2, 1, None)]).unwrap();
-        assert_eq!((record.disks, record.bytes_max), (vec![DiskId(2).to_bytes().to_vec()], 102));
+        assert_eq!(
+            (record.disks, record.bytes_max),
+            (vec![DiskId(2).to_bytes().to_vec()], 102)
+        );
         let full = new(&[disk(1, 9, Some(ErrorKind::Full))]).unwrap_err();
         assert_eq!(full.kind, ErrorKind::Full);
         assert_eq!(new(&[disk(1, 0, None)]).unwrap_err().kind, ErrorKind::Full);

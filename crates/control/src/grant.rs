@@ -25,7 +25,10 @@ impl ControlPlane {
         loop {
             self.ready(&mut owner).await?;
             if !decide::lives(&owner.rows, session) {
-                return Err(Fault::new(ErrorKind::Conflict, format!("session {session} has ended")));
+                return Err(Fault::new(
+                    ErrorKind::Conflict,
+                    format!("session {session} has ended"),
+                ));
             }
             self.finish_sealing(&mut owner).await;
             self.ready(&mut owner).await?;
@@ -45,8 +48,14 @@ impl ControlPlane {
     }
 
     async fn finish_sealing(&self, owner: &mut Owner) {
-        let half: Vec<ExtentRecord> =
-            owner.rows.extents.values().filter(|e| e.state == SEALING).take(SEALING_TRIED_MAX).cloned().collect();
+        let half: Vec<ExtentRecord> = owner
+            .rows
+            .extents
+            .values()
+            .filter(|e| e.state == SEALING)
+            .take(SEALING_TRIED_MAX)
+            .cloned()
+            .collect();
         for record in half {
             if self.ready(owner).await.is_err() {
                 return;
@@ -61,7 +70,9 @@ impl ControlPlane {
     async fn resume_one(&self, owner: &mut Owner, session: SessionId) -> Result<Granting, Fault> {
         for left in decide::left_open(&owner.rows, session, &owner.granted) {
             let extent = ExtentId(left.extent);
-            let Ok((node, _)) = self.head(&owner.rows, &left) else { continue };
+            let Ok((node, _)) = self.head(&owner.rows, &left) else {
+                continue;
+            };
             match self.in_time("extent", node.extent(extent)).await {
                 Ok(status) if status.sealed => {
                     let changes = decide::sealed(&left, status.epoch, status.end);
@@ -99,9 +110,19 @@ impl ControlPlane {
         let mut told = self.disks().await;
         // A disk that did not even open the extent it was given last takes no other: rows would pile up.
         let waiting = decide::left_open(&owner.rows, session, &owner.granted);
-        let waits = |disk| waiting.iter().any(|e| SessionId(e.session) == session && disks_of(e).any(|d| d == disk));
-        for (_, disk) in told.iter_mut().filter(|(_, d)| d.refusing.is_none() && waits(d.disk)) {
-            disk.refusing = Some(Fault::new(ErrorKind::Unavailable, format!("disk {} opens no extent", disk.disk)));
+        let waits = |disk| {
+            waiting
+                .iter()
+                .any(|e| SessionId(e.session) == session && disks_of(e).any(|d| d == disk))
+        };
+        for (_, disk) in told
+            .iter_mut()
+            .filter(|(_, d)| d.refusing.is_none() && waits(d.disk))
+        {
+            disk.refusing = Some(Fault::new(
+                ErrorKind::Unavailable,
+                format!("disk {} opens no extent", disk.disk),
+            ));
         }
         let (record, mut changes) = decide::new_extent(&owner.rows, self.stamp, session, self.policy, &told)?;
         // A disk that came since the start is named before an extent is on it.
@@ -115,7 +136,8 @@ impl ControlPlane {
     async fn open_on_node(&self, owner: &Owner, record: &ExtentRecord) -> Result<Grant, Fault> {
         let (extent, epoch) = (ExtentId(record.extent), Epoch(record.epoch));
         let (node, disk) = self.head(&owner.rows, record)?;
-        self.in_time("open", node.open_extent(disk, extent, epoch, record.bytes_max)).await?;
+        self.in_time("open", node.open_extent(disk, extent, epoch, record.bytes_max))
+            .await?;
         Ok(Grant {
             extent,
             epoch,

@@ -9,8 +9,14 @@ use wire::Fault;
 
 /// Takes the partition, so that no earlier owner commits any more, and reads it.
 pub(crate) async fn take(store: &dyn Store) -> Result<(Fence, Rows), Fault> {
-    let fence = store.take(PartitionId::CONTROL).await.map_err(|e| from_store(&e))?;
-    let snapshot = store.snapshot(PartitionId::CONTROL).await.map_err(|e| from_store(&e))?;
+    let fence = store
+        .take(PartitionId::CONTROL)
+        .await
+        .map_err(|e| from_store(&e))?;
+    let snapshot = store
+        .snapshot(PartitionId::CONTROL)
+        .await
+        .map_err(|e| from_store(&e))?;
     let mut rows = Rows::default();
     let mut start = Bytes::from_static(&[rows::FIRST]);
     loop {
@@ -21,7 +27,8 @@ pub(crate) async fn take(store: &dyn Store) -> Result<(Fence, Rows), Fault> {
         };
         let page = snapshot.scan(&scan).await.map_err(|e| from_store(&e))?;
         for (key, value) in &page {
-            rows.take(key, value).map_err(|what| Fault::new(ErrorKind::Corrupt, what))?;
+            rows.take(key, value)
+                .map_err(|what| Fault::new(ErrorKind::Corrupt, what))?;
         }
         match page.last() {
             Some((last, _)) if page.len() == SCAN_ROWS_MAX => start = [last, &[0][..]].concat().into(),

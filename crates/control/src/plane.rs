@@ -77,7 +77,9 @@ impl ControlPlane {
         };
         let told = plane.disks().await;
         let nodes: Vec<NodeId> = plane.nodes.keys().copied().collect();
-        plane.decide(|rows| Ok(((), decide::register(rows, &nodes, &told)))).await?;
+        plane
+            .decide(|rows| Ok(((), decide::register(rows, &nodes, &told))))
+            .await?;
         Ok(plane)
     }
 
@@ -110,7 +112,12 @@ impl ControlPlane {
     pub(crate) async fn ready(&self, owner: &mut Owner) -> Result<(), Fault> {
         if owner.fence.is_none() {
             let (fence, rows) = load::take(self.store.as_ref()).await?;
-            let located = rows.extents.values().filter_map(|e| location(&rows, e)).map(|l| (l.extent, l)).collect();
+            let located = rows
+                .extents
+                .values()
+                .filter_map(|e| location(&rows, e))
+                .map(|l| (l.extent, l))
+                .collect();
             *self.locations.write().unwrap_or_else(PoisonError::into_inner) = located;
             owner.rows = rows;
             owner.fence = Some(fence);
@@ -124,7 +131,10 @@ impl ControlPlane {
             return Ok(Outcome::Done);
         }
         // Gone while the commit is under way: whoever finds it gone, because this future was dropped, reads again.
-        let fence = owner.fence.take().expect("the partition is held: `ready` came before");
+        let fence = owner
+            .fence
+            .take()
+            .expect("the partition is held: `ready` came before");
         let mut batch = Batch {
             rows: changes.iter().map(Change::row).collect(),
             behind: Vec::new(),
@@ -178,7 +188,12 @@ impl ControlPlane {
 
     /// The head of an extent's chain.
     pub(crate) fn head(&self, rows: &Rows, record: &ExtentRecord) -> Result<(&Arc<dyn Node>, DiskId), Fault> {
-        let away = || Fault::new(ErrorKind::Unavailable, format!("no way to extent {:016x}", record.extent));
+        let away = || {
+            Fault::new(
+                ErrorKind::Unavailable,
+                format!("no way to extent {:016x}", record.extent),
+            )
+        };
         let disk = disks_of(record).next().ok_or_else(away)?;
         let node = rows.disks.get(&disk).map(|d| NodeId(d.node)).ok_or_else(away)?;
         Ok((self.nodes.get(&node).ok_or_else(away)?, disk))
@@ -188,7 +203,9 @@ impl ControlPlane {
     pub(crate) async fn seal_record(&self, owner: &mut Owner, record: &ExtentRecord) -> Result<(), Fault> {
         let raised = Epoch(record.epoch).next();
         let (node, _) = self.head(&owner.rows, record)?;
-        let answer = self.in_time("seal", node.seal(ExtentId(record.extent), raised)).await;
+        let answer = self
+            .in_time("seal", node.seal(ExtentId(record.extent), raised))
+            .await;
         let changes = match &answer {
             Ok(status) => decide::sealed(record, raised.max(status.epoch), status.end),
             // Proof that the node never had it: nothing was ever acknowledged in it.
@@ -236,11 +253,13 @@ pub(crate) fn replicas(rows: &Rows, record: &ExtentRecord) -> Vec<(NodeId, DiskI
 impl Control for ControlPlane {
     async fn begin_session(&self, host: &str) -> Result<SessionId, Fault> {
         let now_ms = self.world.clock.wall_ms();
-        self.decide(|rows| Ok(decide::begin_session(rows, host, now_ms))).await
+        self.decide(|rows| Ok(decide::begin_session(rows, host, now_ms)))
+            .await
     }
 
     async fn end_session(&self, session: SessionId) -> Result<(), Fault> {
-        self.decide(|rows| Ok(((), decide::end_session(rows, session)?))).await
+        self.decide(|rows| Ok(((), decide::end_session(rows, session)?)))
+            .await
     }
 
     async fn grant(&self, session: SessionId) -> Result<Grant, Fault> {
@@ -250,7 +269,10 @@ impl Control for ControlPlane {
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<(), Fault> {
         let mut owner = self.owner().await?;
         let Some(record) = owner.rows.extents.get(&extent).cloned() else {
-            return Err(Fault::new(ErrorKind::NotFound, format!("extent {extent} never was")));
+            return Err(Fault::new(
+                ErrorKind::NotFound,
+                format!("extent {extent} never was"),
+            ));
         };
         if record.state == SEALED {
             return Ok(());
@@ -263,11 +285,27 @@ impl Control for ControlPlane {
     }
 
     async fn locate(&self, extent: ExtentId) -> Result<Location, Fault> {
-        let known = self.locations.read().unwrap_or_else(PoisonError::into_inner).get(&extent).cloned();
-        known.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("extent {extent} never was or is gone")))
+        let known = self
+            .locations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&extent)
+            .cloned();
+        known.ok_or_else(|| {
+            Fault::new(
+                ErrorKind::NotFound,
+                format!("extent {extent} never was or is gone"),
+            )
+        })
     }
 
     async fn locations(&self) -> Result<Vec<Location>, Fault> {
-        Ok(self.locations.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect())
+        Ok(self
+            .locations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect())
     }
 }

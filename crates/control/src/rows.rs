@@ -88,9 +88,10 @@ impl Change {
             Self::Node(r) => (key(NODES, &[&r.node.to_be_bytes()]), r.encode_to_vec()),
             Self::Disk(r) => (key(DISKS, &[&r.disk]), r.encode_to_vec()),
             Self::Extent(r) => (key(EXTENTS, &[&r.extent.to_be_bytes()]), r.encode_to_vec()),
-            Self::Copy(disk, r) => {
-                (key(COPIES, &[&disk.to_bytes(), &r.extent.to_be_bytes()]), r.encode_to_vec())
-            }
+            Self::Copy(disk, r) => (
+                key(COPIES, &[&disk.to_bytes(), &r.extent.to_be_bytes()]),
+                r.encode_to_vec(),
+            ),
             Self::LastSession(n) => (key(SERIALS, &[LAST_SESSION]), n.to_be_bytes().to_vec()),
             Self::LastExtent(n) => (key(SERIALS, &[LAST_EXTENT]), n.to_be_bytes().to_vec()),
         };
@@ -170,11 +171,33 @@ mod tests {
         let changes = [
             Change::LastSession(3),
             Change::LastExtent(9),
-            Change::Session(SessionRecord { session: 3, host: "h".into(), ..Default::default() }),
-            Change::Node(NodeRecord { node: 1, ..Default::default() }),
-            Change::Disk(DiskRecord { disk: vec![7; 16], node: 1, ..Default::default() }),
-            Change::Extent(ExtentRecord { extent: 9, state: OPEN, disks: vec![vec![7; 16]], ..Default::default() }),
-            Change::Copy(DiskId(7), CopyRecord { extent: 9, ..Default::default() }),
+            Change::Session(SessionRecord {
+                session: 3,
+                host: "h".into(),
+                ..Default::default()
+            }),
+            Change::Node(NodeRecord {
+                node: 1,
+                ..Default::default()
+            }),
+            Change::Disk(DiskRecord {
+                disk: vec![7; 16],
+                node: 1,
+                ..Default::default()
+            }),
+            Change::Extent(ExtentRecord {
+                extent: 9,
+                state: OPEN,
+                disks: vec![vec![7; 16]],
+                ..Default::default()
+            }),
+            Change::Copy(
+                DiskId(7),
+                CopyRecord {
+                    extent: 9,
+                    ..Default::default()
+                },
+            ),
         ];
         let (mut written, mut read) = (Rows::default(), Rows::default());
         for change in changes {
@@ -187,8 +210,16 @@ mod tests {
 
     #[test]
     fn a_row_under_another_key_is_refused() {
-        let (_, value) = Change::Extent(ExtentRecord { extent: 9, ..Default::default() }).row();
-        let (key, _) = Change::Extent(ExtentRecord { extent: 8, ..Default::default() }).row();
+        let (_, value) = Change::Extent(ExtentRecord {
+            extent: 9,
+            ..Default::default()
+        })
+        .row();
+        let (key, _) = Change::Extent(ExtentRecord {
+            extent: 8,
+            ..Default::default()
+        })
+        .row();
         assert!(Rows::default().take(&key, &value.unwrap()).is_err());
     }
 

@@ -49,8 +49,15 @@ async fn a_grant_opens_the_extent_on_its_node() {
     assert_eq!((grant.epoch, grant.bytes_max), (Epoch(1), EXTENT_BYTES));
     assert_eq!(grant.replicas, [(NodeId(1), DiskId(7))]);
     assert_eq!(b.node.extent(grant.extent).await.unwrap().epoch, Epoch(1));
-    assert_eq!(b.plane.locate(grant.extent).await.unwrap().replicas, grant.replicas);
-    assert_ne!(b.plane.grant(session).await.unwrap().extent, grant.extent, "one writer an extent (I6)");
+    assert_eq!(
+        b.plane.locate(grant.extent).await.unwrap().replicas,
+        grant.replicas
+    );
+    assert_ne!(
+        b.plane.grant(session).await.unwrap().extent,
+        grant.extent,
+        "one writer an extent (I6)"
+    );
     assert_eq!(b.plane.locations().await.unwrap().len(), 2);
 }
 
@@ -86,7 +93,10 @@ async fn an_ended_session_is_given_nothing() {
     b.plane.end_session(second).await.unwrap();
     b.plane.end_session(second).await.unwrap();
     assert_eq!(b.plane.grant(second).await.unwrap_err().kind, ErrorKind::Conflict);
-    assert_eq!(b.plane.end_session(SessionId(99)).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(
+        b.plane.end_session(SessionId(99)).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
 }
 
 #[tokio::test]
@@ -97,7 +107,11 @@ async fn what_a_dead_session_left_open_is_resumed_at_a_higher_epoch() {
     let (b, session) = b.crash().await;
     let after = b.plane.grant(session).await.unwrap();
     assert_eq!((after.extent, after.epoch), (before.extent, before.epoch.next()));
-    assert_eq!(b.node.extent(after.extent).await.unwrap().epoch, after.epoch, "the old writer is fenced (I6)");
+    assert_eq!(
+        b.node.extent(after.extent).await.unwrap().epoch,
+        after.epoch,
+        "the old writer is fenced (I6)"
+    );
 }
 
 #[tokio::test]
@@ -105,7 +119,10 @@ async fn a_crash_between_row_and_node_leaves_a_row_that_the_next_grant_finishes(
     let b = bench().await;
     let session = b.plane.begin_session("here").await.unwrap();
     b.node.plan(On::Open, [Failure::Before(ErrorKind::Unavailable)]);
-    assert_eq!(b.plane.grant(session).await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(
+        b.plane.grant(session).await.unwrap_err().kind,
+        ErrorKind::Unavailable
+    );
     let location = b.plane.locations().await.unwrap();
     let (b, session) = b.crash().await;
     let grant = b.plane.grant(session).await.unwrap();
@@ -120,7 +137,10 @@ async fn a_lost_answer_of_the_node_is_asked_for_again() {
     b.node.plan(On::Open, [Failure::After(ErrorKind::Unknown)]);
     b.plane.grant(session).await.unwrap_err();
     let grant = b.plane.grant(session).await.unwrap();
-    assert_eq!((grant.epoch, b.plane.locations().await.unwrap().len()), (Epoch(1), 1));
+    assert_eq!(
+        (grant.epoch, b.plane.locations().await.unwrap().len()),
+        (Epoch(1), 1)
+    );
 }
 
 #[tokio::test]
@@ -168,7 +188,10 @@ async fn a_stale_writer_seals_nothing() {
     let old = b.plane.grant(session).await.unwrap();
     let (b, session) = b.crash().await;
     let new = b.plane.grant(session).await.unwrap();
-    assert_eq!(b.plane.seal(old.extent, old.epoch).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(
+        b.plane.seal(old.extent, old.epoch).await.unwrap_err().kind,
+        ErrorKind::Conflict
+    );
     assert!(!b.node.extent(new.extent).await.unwrap().sealed);
 }
 
@@ -178,7 +201,10 @@ async fn a_seal_that_the_node_did_not_hear_is_finished_later() {
     let session = b.plane.begin_session("here").await.unwrap();
     let grant = b.plane.grant(session).await.unwrap();
     b.node.plan(On::Seal, [Failure::Before(ErrorKind::Unavailable)]);
-    assert_eq!(b.plane.seal(grant.extent, grant.epoch).await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(
+        b.plane.seal(grant.extent, grant.epoch).await.unwrap_err().kind,
+        ErrorKind::Unavailable
+    );
     assert_ne!(b.plane.grant(session).await.unwrap().extent, grant.extent);
     assert!(b.node.extent(grant.extent).await.unwrap().sealed);
 }
@@ -197,7 +223,8 @@ async fn an_extent_found_sealed_is_not_resumed() {
 async fn a_full_disk_is_told_as_full() {
     let b = bench().await;
     let session = b.plane.begin_session("here").await.unwrap();
-    b.node.refuse(Some(Fault::new(ErrorKind::Full, "the disk is full")));
+    b.node
+        .refuse(Some(Fault::new(ErrorKind::Full, "the disk is full")));
     assert_eq!(b.plane.grant(session).await.unwrap_err().kind, ErrorKind::Full);
     assert_eq!(b.plane.locations().await.unwrap(), [], "nothing was promised");
     b.node.refuse(None);
@@ -220,6 +247,12 @@ async fn a_caller_that_vanishes_midway_leaves_nothing_half_known() {
 #[tokio::test]
 async fn what_never_was_is_proven_absent() {
     let b = bench().await;
-    assert_eq!(b.plane.locate(types::ExtentId(9)).await.unwrap_err().kind, ErrorKind::NotFound);
-    assert_eq!(b.plane.seal(types::ExtentId(9), Epoch(1)).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(
+        b.plane.locate(types::ExtentId(9)).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        b.plane.seal(types::ExtentId(9), Epoch(1)).await.unwrap_err().kind,
+        ErrorKind::NotFound
+    );
 }

@@ -52,7 +52,8 @@ pub fn choose(extent: ExtentId, wanted: usize, candidates: &[Candidate]) -> Resu
     let mut chosen: Vec<&Candidate> = Vec::with_capacity(wanted);
     while chosen.len() < wanted {
         // `min_by` keeps the first of equals, which is the one with the best score.
-        let best = (0..left.len()).min_by(|&a, &b| crowding(left[a].1, &chosen).cmp(&crowding(left[b].1, &chosen)));
+        let best =
+            (0..left.len()).min_by(|&a, &b| crowding(left[a].1, &chosen).cmp(&crowding(left[b].1, &chosen)));
         let Some(best) = best else { break };
         chosen.push(left.remove(best).1);
     }
@@ -122,8 +123,13 @@ mod tests {
     #[test]
     fn shares_follow_weights() {
         let disks = [disk(1, 1, "", 100), disk(2, 2, "", 300)];
-        let second = (0..4000).filter(|e| choose(ExtentId(*e), 1, &disks).unwrap() == [DiskId(2)]).count();
-        assert!((2800..3200).contains(&second), "{second} of 4000 on the disk with three quarters of the weight");
+        let second = (0..4000)
+            .filter(|e| choose(ExtentId(*e), 1, &disks).unwrap() == [DiskId(2)])
+            .count();
+        assert!(
+            (2800..3200).contains(&second),
+            "{second} of 4000 on the disk with three quarters of the weight"
+        );
     }
 
     #[test]
@@ -135,10 +141,17 @@ mod tests {
 
     #[test]
     fn a_free_rack_comes_before_a_free_node() {
-        let disks = [disk(1, 1, "a", 1 << 40), disk(2, 2, "a", 1 << 40), disk(3, 3, "b", 1)];
+        let disks = [
+            disk(1, 1, "a", 1 << 40),
+            disk(2, 2, "a", 1 << 40),
+            disk(3, 3, "b", 1),
+        ];
         for extent in 0..200 {
             let chosen = choose(ExtentId(extent), 2, &disks).unwrap();
-            assert!(chosen.contains(&DiskId(3)), "the other rack takes one copy, however small its disk");
+            assert!(
+                chosen.contains(&DiskId(3)),
+                "the other rack takes one copy, however small its disk"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! What callers hand in and get back.
 
-use bytes::Bytes;
 use crate::get::GetReader;
+use bytes::Bytes;
 use types::{
     AccountId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ErrorKind, Kind, ObjectKey, UploadId,
 };

@@ -107,7 +107,11 @@ impl Objects {
     ///
     /// # Errors
     /// `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
-    pub async fn head_bucket(&self, caller: &Caller, name: &BucketName) -> Result<BucketRecord, ObjectsError> {
+    pub async fn head_bucket(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<BucketRecord, ObjectsError> {
         self.bucket(caller, name).await
     }
 
@@ -147,7 +151,11 @@ impl Objects {
     }
 
     /// The bucket, open: a change that is under way here is waited for, one that was left half done is finished.
-    pub(crate) async fn settle(&self, caller: &Caller, name: &BucketName) -> Result<BucketRecord, ObjectsError> {
+    pub(crate) async fn settle(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<BucketRecord, ObjectsError> {
         let _turn = self.turns.take(name).await;
         self.settled(caller, name).await
     }
@@ -172,7 +180,11 @@ impl Objects {
     }
 
     /// Every partition opens, then the row says so.
-    async fn finish_opening(&self, name: &BucketName, record: BucketRecord) -> Result<BucketRecord, ObjectsError> {
+    async fn finish_opening(
+        &self,
+        name: &BucketName,
+        record: BucketRecord,
+    ) -> Result<BucketRecord, ObjectsError> {
         self.open_partitions(&record).await?;
         let opened = Command::BucketOpened {
             name: name.clone(),
@@ -181,7 +193,10 @@ impl Objects {
         };
         match self.commands.send(opened).await? {
             AnswerKind::Bucket(answer) => bucket_of(answer.bucket),
-            AnswerKind::Nothing(_) => Ok(BucketRecord { state: OPEN, ..record }),
+            AnswerKind::Nothing(_) => Ok(BucketRecord {
+                state: OPEN,
+                ..record
+            }),
             other => Err(unexpected(&other)),
         }
     }
@@ -203,10 +218,14 @@ impl Objects {
         };
         let name = name.clone();
         if empty {
-            self.commands.send(Command::FinishDeleteBucket { name, bucket, turn }).await?;
+            self.commands
+                .send(Command::FinishDeleteBucket { name, bucket, turn })
+                .await?;
         } else {
             self.open_partitions(&record).await?;
-            self.commands.send(Command::CancelDeleteBucket { name, bucket, turn }).await?;
+            self.commands
+                .send(Command::CancelDeleteBucket { name, bucket, turn })
+                .await?;
         }
         Ok(empty)
     }

@@ -102,7 +102,11 @@ impl Drop for Sent<'_> {
     fn drop(&mut self) {
         let Some(call) = self.call.take() else { return };
         let serial = call.id.serial();
-        let sender = self.commands.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = self
+            .commands
+            .abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if sender.as_ref().is_none_or(|s| s.try_send(call).is_err()) {
             self.commands.line.ledger().lose(serial);
         }
@@ -127,12 +131,17 @@ impl Line {
                 Err(fault) => fault,
             };
             maybe |= fault.kind == ErrorKind::Unknown;
-            let again = matches!(fault.kind, ErrorKind::Unknown | ErrorKind::Unavailable | ErrorKind::Busy);
+            let again = matches!(
+                fault.kind,
+                ErrorKind::Unknown | ErrorKind::Unavailable | ErrorKind::Busy
+            );
             if !again || attempt >= RETRIES_MAX {
                 let kind = if maybe { ErrorKind::Unknown } else { fault.kind };
                 return Err(Fault::new(kind, fault.what));
             }
-            self.clock.sleep(Duration::from_millis(10 << (2 * attempt).min(8))).await;
+            self.clock
+                .sleep(Duration::from_millis(10 << (2 * attempt).min(8)))
+                .await;
             attempt += 1;
         }
     }
@@ -167,7 +176,10 @@ impl Commands {
         let (sender, receiver) = mpsc::channel::<Call>(OWNER_QUEUE_MAX);
         let shared = Arc::clone(&line);
         let resolver = tokio::spawn(async move {
-            let calls = stream::unfold(receiver, |mut r| async move { r.recv().await.map(|call| (call, r)) });
+            let calls = stream::unfold(
+                receiver,
+                |mut r| async move { r.recv().await.map(|call| (call, r)) },
+            );
             let line = &shared;
             calls
                 .for_each_concurrent(ABANDONED_AT_ONCE, |call| async move { line.resolve(call).await })
@@ -201,7 +213,10 @@ impl Commands {
                     size: refused.size,
                 }),
                 None => {
-                    let what = format!("the index refuses for reason {}, which is not known here", refused.reason);
+                    let what = format!(
+                        "the index refuses for reason {}, which is not known here",
+                        refused.reason
+                    );
                     Err(Fault::new(ErrorKind::Fault, what).into())
                 }
             },
@@ -212,7 +227,10 @@ impl Commands {
     fn issue(&self, command: Command) -> Result<Sent<'_>, Fault> {
         let issued = self.line.ledger().issue();
         let Some((serial, done_below)) = issued else {
-            return Err(Fault::new(ErrorKind::Busy, "too many commands wait for their answers"));
+            return Err(Fault::new(
+                ErrorKind::Busy,
+                "too many commands wait for their answers",
+            ));
         };
         Ok(Sent {
             commands: self,
@@ -226,8 +244,15 @@ impl Commands {
 
     /// Waits until every abandoned command has been asked about.
     pub(crate) async fn shutdown(&self) {
-        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let resolver = self
+            .resolver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(resolver) = resolver
             && let Err(error) = resolver.await
         {
@@ -256,7 +281,11 @@ mod tests {
         assert_eq!(ledger.issue(), Some((4, 3)));
         ledger.answered(3);
         ledger.lose(4);
-        assert_eq!(ledger.issue(), Some((5, 4)), "a lost answer stays known for ever (I11)");
+        assert_eq!(
+            ledger.issue(),
+            Some((5, 4)),
+            "a lost answer stays known for ever (I11)"
+        );
         ledger.answered(5);
         assert_eq!(ledger.issue(), Some((6, 4)));
     }

@@ -12,7 +12,7 @@ pub(crate) struct Digests {
 }
 
 enum Sum {
-    Crc(Crc),
+    Crc(Box<Crc>),
     Sha(Context),
 }
 
@@ -34,7 +34,10 @@ impl Digests {
                 sums.push((algorithm, Sum::new(algorithm)));
             }
         }
-        Self { md5: Md5::new(), sums }
+        Self {
+            md5: Md5::new(),
+            sums,
+        }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -65,9 +68,9 @@ impl Digests {
 impl Sum {
     fn new(algorithm: ChecksumAlgorithm) -> Self {
         match algorithm {
-            ChecksumAlgorithm::Crc32 => Self::Crc(Crc::new(CrcAlgorithm::Crc32IsoHdlc)),
-            ChecksumAlgorithm::Crc32c => Self::Crc(Crc::new(CrcAlgorithm::Crc32Iscsi)),
-            ChecksumAlgorithm::Crc64Nvme => Self::Crc(Crc::new(CrcAlgorithm::Crc64Nvme)),
+            ChecksumAlgorithm::Crc32 => Self::Crc(Box::new(Crc::new(CrcAlgorithm::Crc32IsoHdlc))),
+            ChecksumAlgorithm::Crc32c => Self::Crc(Box::new(Crc::new(CrcAlgorithm::Crc32Iscsi))),
+            ChecksumAlgorithm::Crc64Nvme => Self::Crc(Box::new(Crc::new(CrcAlgorithm::Crc64Nvme))),
             ChecksumAlgorithm::Sha1 => Self::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
             ChecksumAlgorithm::Sha256 => Self::Sha(Context::new(&SHA256)),
         }
@@ -98,7 +101,10 @@ mod tests {
         assert_eq!(values[1], "e3069283");
         assert_eq!(values[2], "ae8b14860a799888");
         assert_eq!(values[3], "f7c3bc1d808e04732adf679965ccc34ca7ae3441");
-        assert_eq!(values[4], "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225");
+        assert_eq!(
+            values[4],
+            "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"
+        );
     }
 
     fn hex(b: &[u8]) -> String {

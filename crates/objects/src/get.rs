@@ -38,7 +38,10 @@ impl GetReader {
     /// # Panics
     /// When bytes have been read already.
     pub fn select(&mut self, range: ByteRange) -> Result<(), ObjectsError> {
-        assert!(self.reader.is_none() && !self.done, "the range is set before bytes are read");
+        assert!(
+            self.reader.is_none() && !self.done,
+            "the range is set before bytes are read"
+        );
         if range.start > range.end || range.end > self.size {
             return Err(ObjectsError::BadRange(self.size));
         }
@@ -63,11 +66,15 @@ impl GetReader {
         let answer = match &mut self.place {
             Place::Inline(bytes) => {
                 self.done = true;
-                return Ok(Some(bytes.slice(self.range.start as usize..self.range.end as usize)));
+                return Ok(Some(
+                    bytes.slice(self.range.start as usize..self.range.end as usize),
+                ));
             }
             Place::Chunks(chunks) => {
                 let (blob, range) = (&self.blob, self.range);
-                let reader = self.reader.get_or_insert_with(|| blob.get(std::mem::take(chunks), range));
+                let reader = self
+                    .reader
+                    .get_or_insert_with(|| blob.get(std::mem::take(chunks), range));
                 reader.next().await
             }
         };
@@ -93,7 +100,10 @@ impl Objects {
         let found = self.index.get(bucket, key, version, true).await??;
         let place = place(&found).map_err(|what| {
             tracing::error!(%bucket, ?key, what, "a record is damaged");
-            Fault::new(ErrorKind::Corrupt, format!("record of {key:?} in bucket {bucket}: {what}"))
+            Fault::new(
+                ErrorKind::Corrupt,
+                format!("record of {key:?} in bucket {bucket}: {what}"),
+            )
         })?;
         let size = found.record.size;
         Ok(Opened {
@@ -143,7 +153,11 @@ fn place(found: &Found) -> Result<Place, &'static str> {
         }
         Some(Data::Chunks(chunks)) => chunks.chunks.clone(),
         Some(Data::Manifest(manifest)) => {
-            let chunks: Vec<Chunk> = found.manifest.iter().flat_map(|p| p.chunks.iter().cloned()).collect();
+            let chunks: Vec<Chunk> = found
+                .manifest
+                .iter()
+                .flat_map(|p| p.chunks.iter().cloned())
+                .collect();
             if chunks.len() as u64 != manifest.chunks {
                 return Err("its manifest is not whole");
             }

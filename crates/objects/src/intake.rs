@@ -54,13 +54,23 @@ impl Intake {
         if self.expect.md5.is_some_and(|md5| md5 != digested.md5) {
             return Err(ObjectsError::BadDigest);
         }
-        let trailer = if self.expect.trailing.is_empty() { Vec::new() } else { self.body.trailer() };
+        let trailer = if self.expect.trailing.is_empty() {
+            Vec::new()
+        } else {
+            self.body.trailer()
+        };
         let brought = |a: ChecksumAlgorithm| trailer.iter().any(|c| c.algorithm == a);
         if let Some(missing) = self.expect.trailing.iter().find(|a| !brought(**a)) {
             return Err(ObjectsError::BadChecksum(*missing));
         }
         let fits = |said: &&Checksum| digested.checksums.iter().any(|c| c == *said);
-        match self.expect.checksums.iter().chain(&trailer).find(|said| !fits(said)) {
+        match self
+            .expect
+            .checksums
+            .iter()
+            .chain(&trailer)
+            .find(|said| !fits(said))
+        {
             Some(wrong) => Err(ObjectsError::BadChecksum(wrong.algorithm)),
             None => Ok(digested),
         }

@@ -15,8 +15,8 @@ mod service;
 mod upload;
 
 pub use api::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, ListParts, ListUploads, ObjectsError, Opened,
-    PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, ListParts, ListUploads, ObjectsError,
+    Opened, PutObject, PutPart, StartUpload,
 };
 pub use get::GetReader;
 pub use service::Objects;

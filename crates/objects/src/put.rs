@@ -34,7 +34,11 @@ impl Objects {
         let mut intake = Intake::new(put.body, put.length, put.expect, None);
         let data = if put.length <= INLINE_BYTES_MAX as u64 {
             let bytes = intake.whole().await?;
-            if bytes.is_empty() { StoredData::Empty } else { StoredData::Inline(bytes) }
+            if bytes.is_empty() {
+                StoredData::Empty
+            } else {
+                StoredData::Inline(bytes)
+            }
         } else {
             let owner = OwnerRef {
                 bucket,
@@ -84,7 +88,9 @@ pub(crate) fn from_blob(error: PutError<ObjectsError>) -> ObjectsError {
         PutError::Source(error) => error,
         PutError::Stalled => BodyError::TimedOut.into(),
         PutError::Length { said, given } if given < said => BodyError::Incomplete.into(),
-        PutError::Length { .. } => BodyError::Refused("the body is longer than it was said to be".into()).into(),
+        PutError::Length { .. } => {
+            BodyError::Refused("the body is longer than it was said to be".into()).into()
+        }
         PutError::Fault(fault) => fault.into(),
     }
 }

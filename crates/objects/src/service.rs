@@ -73,7 +73,10 @@ impl Objects {
     }
 
     pub(crate) async fn pause(&self, attempt: u32) {
-        self.world.clock.sleep(Duration::from_millis(1 << attempt.min(6))).await;
+        self.world
+            .clock
+            .sleep(Duration::from_millis(1 << attempt.min(6)))
+            .await;
     }
 
     /// The caller's bucket, open.

@@ -35,8 +35,9 @@ impl Objects {
             record: Box::new(record.clone()),
         };
         match self.send_in(caller, &start.bucket, bucket, create).await? {
-            AnswerKind::Upload(answer) => UploadId::from_slice(&answer.upload)
-                .ok_or_else(|| Fault::new(ErrorKind::Fault, "the index answered without an upload id").into()),
+            AnswerKind::Upload(answer) => UploadId::from_slice(&answer.upload).ok_or_else(|| {
+                Fault::new(ErrorKind::Fault, "the index answered without an upload id").into()
+            }),
             other => Err(unexpected(&other)),
         }
     }
@@ -55,7 +56,11 @@ impl Objects {
             return Err(Reason::EntityTooLarge.into());
         }
         let bucket = BucketId(self.bucket(caller, &put.bucket).await?.bucket);
-        let upload = self.index.parts(bucket, &put.key, put.upload, PART_NUMBER_MAX, 1).await??.upload;
+        let upload = self
+            .index
+            .parts(bucket, &put.key, put.upload, PART_NUMBER_MAX, 1)
+            .await??
+            .upload;
         // Without an algorithm of the upload's own the object gets a CRC-64/NVME, as a plain put does.
         let own = ChecksumAlgorithm::from_number(upload.checksum_algorithm);
         let mut intake = Intake::new(
@@ -69,7 +74,11 @@ impl Objects {
             key: put.key.as_str().to_owned(),
             upload: Some((put.upload, put.number)),
         };
-        let stored = self.blob.put(&owner, put.length, &mut intake).await.map_err(from_blob)?;
+        let stored = self
+            .blob
+            .put(&owner, put.length, &mut intake)
+            .await
+            .map_err(from_blob)?;
         let Digested { md5, checksums } = intake.finish()?;
         let mut record = PartRecord {
             number: put.number,
@@ -101,14 +110,21 @@ impl Objects {
     pub async fn list_parts(&self, caller: &Caller, query: ListParts) -> Result<PartsPage, ObjectsError> {
         let bucket = BucketId(self.bucket(caller, &query.bucket).await?.bucket);
         let max = query.max.min(LIST_KEYS_MAX);
-        Ok(self.index.parts(bucket, &query.key, query.upload, query.after, max).await??)
+        Ok(self
+            .index
+            .parts(bucket, &query.key, query.upload, query.after, max)
+            .await??)
     }
 
     /// A page of a bucket's uploads.
     ///
     /// # Errors
     /// [`ObjectsError`].
-    pub async fn list_uploads(&self, caller: &Caller, query: ListUploads) -> Result<UploadsPage, ObjectsError> {
+    pub async fn list_uploads(
+        &self,
+        caller: &Caller,
+        query: ListUploads,
+    ) -> Result<UploadsPage, ObjectsError> {
         let bucket = self.bucket(caller, &query.bucket).await?;
         let page = self.index.uploads(UploadsQuery {
             bucket: BucketId(bucket.bucket),

@@ -5,7 +5,8 @@
 
 use crate::Fault;
 use crate::node::{
-    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Ordered, ReadNeedle, Walked,
+    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Ordered, ReadNeedle,
+    Walked,
 };
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
@@ -120,7 +121,11 @@ impl MemoryNode {
     /// When the needle has no such byte.
     pub fn damage(&self, extent: ExtentId, needle: NeedleId, byte: usize) {
         let mut state = self.state();
-        let needle = state.extents.get_mut(&extent).and_then(|e| e.needles.get_mut(&needle)).expect("a needle");
+        let needle = state
+            .extents
+            .get_mut(&extent)
+            .and_then(|e| e.needles.get_mut(&needle))
+            .expect("a needle");
         let mut bytes = needle.bytes.to_vec();
         bytes[byte] ^= 1;
         needle.bytes = bytes.into();
@@ -162,12 +167,19 @@ impl MemoryNode {
 
     fn store(&self, extent: ExtentId, head: NeedleHead, body: Checked, ack: Ack) -> Result<Appended, Fault> {
         check(&body);
-        assert_eq!(head.length, body.bytes.len() as u64, "the head says how long the needle is");
+        assert_eq!(
+            head.length,
+            body.bytes.len() as u64,
+            "the head says how long the needle is"
+        );
         let mut state = self.state();
         let disk = self.disk;
         state.journal += 1;
         let sequence = JournalSeq(state.journal);
-        let e = state.extents.get_mut(&extent).ok_or_else(|| conflict("no such extent"))?;
+        let e = state
+            .extents
+            .get_mut(&extent)
+            .ok_or_else(|| conflict("no such extent"))?;
         let ordered = (ack == Ack::Ordered).then_some(Ordered { disk, sequence });
         let same = |(_, n): &(&NeedleId, &Needle)| (n.head.blob, n.head.ordinal) == (head.blob, head.ordinal);
         if let Some((id, n)) = e.needles.iter().find(same) {
@@ -217,8 +229,15 @@ fn appended(needle: NeedleId, n: &Needle, ordered: Option<Ordered>) -> Appended 
 }
 
 fn check(body: &Checked) {
-    assert!(body.bytes.len() <= FRAME_BYTES_MAX || body.crcs.len() > FRAME_BYTES_MAX / BLOCK_BYTES, "a frame has a bound");
-    assert_eq!(body.crcs.len(), body.bytes.len().div_ceil(BLOCK_BYTES), "a crc a block");
+    assert!(
+        body.bytes.len() <= FRAME_BYTES_MAX || body.crcs.len() > FRAME_BYTES_MAX / BLOCK_BYTES,
+        "a frame has a bound"
+    );
+    assert_eq!(
+        body.crcs.len(),
+        body.bytes.len().div_ceil(BLOCK_BYTES),
+        "a crc a block"
+    );
 }
 
 fn status(id: ExtentId, e: &Extent) -> ExtentStatus {
@@ -256,7 +275,10 @@ impl Appending for MemoryAppending {
         let lost = self.node.enter(On::Frame)?;
         drop(self.node.writable(self.extent, self.epoch)?);
         check(&frame);
-        assert!(self.bytes.len().is_multiple_of(BLOCK_BYTES), "only the last frame ends inside a block");
+        assert!(
+            self.bytes.len().is_multiple_of(BLOCK_BYTES),
+            "only the last frame ends inside a block"
+        );
         self.bytes.extend_from_slice(&frame.bytes);
         self.crcs.extend_from_slice(&frame.crcs);
         lost.map_or(Ok(()), Err)
@@ -327,7 +349,10 @@ impl Node for MemoryNode {
     ) -> Result<Box<dyn Appending>, Fault> {
         let lost = self.enter(On::Begin)?;
         let mut state = self.writable(extent, epoch)?;
-        let e = state.extents.get_mut(&extent).ok_or_else(|| conflict("no such extent"))?;
+        let e = state
+            .extents
+            .get_mut(&extent)
+            .ok_or_else(|| conflict("no such extent"))?;
         assert!(!e.writing, "one large append in flight");
         if e.end + HEAD_BYTES + head.length + 4 * head.length.div_ceil(BLOCK_BYTES as u64) > e.bytes_max {
             return Err(conflict("the extent is full"));
@@ -350,13 +375,21 @@ impl Node for MemoryNode {
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault> {
         self.enter(On::Read)?;
         let state = self.state();
-        let needle = state.extents.get(&read.extent).and_then(|e| e.needles.get(&read.needle));
+        let needle = state
+            .extents
+            .get(&read.extent)
+            .and_then(|e| e.needles.get(&read.needle));
         let needle = needle.ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such needle"))?;
         let (first, count) = (read.first_block as usize, read.block_count as usize);
-        assert!(count <= FRAME_BYTES_MAX / BLOCK_BYTES && count > 0, "a read has a bound");
+        assert!(
+            count <= FRAME_BYTES_MAX / BLOCK_BYTES && count > 0,
+            "a read has a bound"
+        );
         let last = (first + count).min(needle.crcs.len());
         Ok(Checked {
-            bytes: needle.bytes.slice(first * BLOCK_BYTES..(last * BLOCK_BYTES).min(needle.bytes.len())),
+            bytes: needle
+                .bytes
+                .slice(first * BLOCK_BYTES..(last * BLOCK_BYTES).min(needle.bytes.len())),
             crcs: needle.crcs[first..last].to_vec(),
         })
     }
@@ -364,7 +397,10 @@ impl Node for MemoryNode {
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault> {
         let lost = self.enter(On::Seal)?;
         let mut state = self.state();
-        let e = state.extents.get_mut(&extent).ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such extent"))?;
+        let e = state
+            .extents
+            .get_mut(&extent)
+            .ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such extent"))?;
         if e.epoch > epoch {
             return Err(conflict("of a higher epoch"));
         }
@@ -379,12 +415,20 @@ impl Node for MemoryNode {
     }
 
     async fn extents(&self) -> Result<Vec<ExtentStatus>, Fault> {
-        Ok(self.state().extents.iter().map(|(id, e)| status(*id, e)).collect())
+        Ok(self
+            .state()
+            .extents
+            .iter()
+            .map(|(id, e)| status(*id, e))
+            .collect())
     }
 
     async fn walk(&self, extent: ExtentId, offset: u64, count_max: usize) -> Result<Vec<Walked>, Fault> {
         let state = self.state();
-        let e = state.extents.get(&extent).ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such extent"))?;
+        let e = state
+            .extents
+            .get(&extent)
+            .ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such extent"))?;
         let walked = |(id, n): (&NeedleId, &Needle)| Walked {
             needle: *id,
             offset: n.offset,
@@ -392,12 +436,22 @@ impl Node for MemoryNode {
             head: Some(n.head.clone()),
             damage: None,
         };
-        Ok(e.needles.iter().filter(|(_, n)| n.offset >= offset).take(count_max).map(walked).collect())
+        Ok(e.needles
+            .iter()
+            .filter(|(_, n)| n.offset >= offset)
+            .take(count_max)
+            .map(walked)
+            .collect())
     }
 
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault> {
         let state = self.state();
-        let used: u64 = state.extents.values().filter(|e| e.disk == self.disk).map(|e| e.end).sum();
+        let used: u64 = state
+            .extents
+            .values()
+            .filter(|e| e.disk == self.disk)
+            .map(|e| e.end)
+            .sum();
         Ok(vec![DiskStatus {
             disk: self.disk,
             total: 1 << 40,
