@@ -18,5 +18,6 @@ pub use api::{
     Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, ListParts, ListUploads, ObjectsError,
     Opened, PutObject, PutPart, StartUpload,
 };
+pub use blob::Blob;
 pub use get::GetReader;
 pub use service::Objects;
