@@ -1,2 +1,44 @@
-//! The binary cairn: config, wiring, the command line.
-fn main() {}
+//! The binary `cairn`: the command line, configuration, and which roles run here. No logic.
+
+mod check;
+mod config;
+mod roles;
+mod root_key;
+mod serve;
+mod tls;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (format 1)");
+
+/// S3-compatible object storage that never says done before it is.
+#[derive(Parser)]
+#[command(name = "cairn", version = VERSION)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves a directory, made on the first start.
+    Server(config::Flags),
+    /// Verifies a stopped directory: every checksum, the index against the extents, both ways. Changes nothing.
+    Check {
+        /// The store's directory.
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let ended = match Line::parse().command {
+        Command::Server(flags) => serve::main(flags).map(|()| ExitCode::SUCCESS),
+        Command::Check { dir } => check::main(&dir),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("cairn: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -53,14 +53,23 @@ pub async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
 
 impl Roles {
     /// A gateway's life over them: a session of its own, all earlier ones ended.
-    pub async fn gateway(&self, world: &World) -> anyhow::Result<Arc<Objects>> {
+    pub async fn gateway(&self, world: &World, region: &str) -> anyhow::Result<Arc<Objects>> {
         let session = self.control.begin_session("local").await.context("a session")?;
         self.index.end_sessions_below(session).await.context("ending earlier sessions")?;
         let control: Arc<dyn Control> = self.control.clone();
         let index: Arc<dyn Index> = self.index.clone();
         let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]);
         let blob = Arc::new(Blob::new(world.clone(), control, nodes, session));
-        Ok(Arc::new(Objects::new(world.clone(), blob, index, session)))
+        Ok(Arc::new(Objects::new(world.clone(), blob, index, session).with_region(region)))
+    }
+
+    /// Tells the log what recovery found.
+    pub fn report(&self) {
+        let r = &self.report;
+        tracing::info!(created = r.created, replayed = r.replayed, torn = r.torn, "directory open");
+        for problem in &r.problems {
+            tracing::error!(problem, "damage found at start; run `cairn check` when stopped");
+        }
     }
 
     /// Drains and checkpoints, top down.

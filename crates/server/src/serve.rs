@@ -1,0 +1,146 @@
+//! `cairn server DIR`: opens the roles, listens, says so in one line, serves until it is told to stop, drains.
+
+use crate::config::{Config, Flags};
+use crate::{roles, root_key, tls};
+use admin::{Admin, Readiness};
+use anyhow::{Context, bail};
+use auth::{AccessKey, AccessKeyId, Keys, SecretKey};
+use http::{Method, Response, Uri};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use s3::{Operator, Secure, Service};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use world::real::{RealDisk, RealNet};
+use world::{Disk, Net, Stream, World};
+
+/// How long requests under way may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Serves until SIGTERM or SIGINT; the second signal ends at once.
+pub fn main(flags: Flags) -> anyhow::Result<()> {
+    let config = Config::settle(flags)?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).context("the log setting")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .context("the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let world = World::real();
+    let disk: Arc<dyn Disk> =
+        Arc::new(RealDisk::open(&config.dir).with_context(|| format!("directory {}", config.dir.display()))?);
+    let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
+    let tls = match &config.tls {
+        Some((cert, key)) => Some(Arc::new(Tls(tls::acceptor(cert, key)?)) as Arc<dyn Secure>),
+        None => None,
+    };
+    let opened = roles::open(&world, disk.clone()).await?;
+    opened.report();
+    // After the directory is locked: two first starts cannot make two root keys.
+    let root = root_key::settle(&disk, &*world.rng)?;
+    let objects = opened.gateway(&world, &config.region).await?;
+    let readiness = Arc::new(Readiness::new(vec![opened.node.clone()]));
+    let face = Service::new(
+        world,
+        objects.clone(),
+        Arc::new(keys(&config, &root)?),
+        Arc::new(Face(Admin::new(readiness.clone(), metrics))),
+        s3::Config {
+            region: config.region.clone(),
+            domains: config.domain.iter().cloned().collect(),
+            ..s3::Config::default()
+        },
+    );
+    let listener =
+        RealNet.listen(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tell_root_key(&root);
+    tell_ready(&format!("cairn {} ready on {scheme}://{}", env!("CARGO_PKG_VERSION"), listener.address()));
+    let (drain, draining) = watch::channel(false);
+    let signals = stop_signals(readiness, drain)?;
+    tokio::select! {
+        () = face.serve(listener, tls, draining, DRAIN) => {}
+        () = signals => bail!("stopped before the drain was over"),
+    }
+    objects.shutdown().await;
+    opened.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The first signal drains; the future ends at the second.
+fn stop_signals(
+    readiness: Arc<Readiness>,
+    drain: watch::Sender<bool>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        for stop_now in [false, true] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if stop_now {
+                return;
+            }
+            tracing::info!("draining");
+            readiness.drain();
+            drain.send_replace(true);
+        }
+    })
+}
+
+fn keys(config: &Config, root: &root_key::RootKey) -> anyhow::Result<Keys> {
+    let mut keys = Keys::default();
+    for key in std::iter::once(&root.key).chain(&config.access_keys) {
+        let added = keys.add(AccessKey {
+            id: AccessKeyId(key.access_key.clone()),
+            secret: SecretKey(key.secret_key.clone()),
+            account: key.account,
+        });
+        if !added {
+            bail!("access key {} is the root key's too", key.access_key);
+        }
+    }
+    Ok(keys)
+}
+
+#[allow(clippy::print_stderr, reason = "told once, to whoever starts the store for the first time")]
+fn tell_root_key(root: &root_key::RootKey) {
+    if root.fresh {
+        eprintln!("root access key: {}", root.key.access_key);
+        eprintln!("root secret key: {}", root.key.secret_key);
+        eprintln!("They are kept in the file root-key of the directory and not shown again.");
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the one line that says it is ready")]
+fn tell_ready(line: &str) {
+    println!("{line}");
+}
+
+struct Face(Admin);
+
+#[async_trait::async_trait]
+impl Operator for Face {
+    async fn answer(&self, method: Method, uri: Uri) -> Response<bytes::Bytes> {
+        self.0.answer(method, uri).await
+    }
+}
+
+struct Tls(TlsAcceptor);
+
+#[async_trait::async_trait]
+impl Secure for Tls {
+    async fn secure(&self, stream: Box<dyn Stream>) -> std::io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.0.accept(stream).await?))
+    }
+}
