@@ -10,14 +10,19 @@ use world::real::RealDisk;
 use world::{Disk, Exec, Overlay, World};
 
 /// Prints every damage with its place, then the sums; fails when there is any.
-pub fn main(dir: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn main(dir: &Path) -> anyhow::Result<ExitCode> {
     if !dir.join("superblock").exists() {
         bail!("{} is not a store: it has no superblock", dir.display());
     }
     // Recovery writes; through the overlay what it writes is dropped with the process.
     let disk: Arc<dyn Disk> = Arc::new(Overlay::new(Arc::new(RealDisk::open(dir)?)));
-    let world = World { exec: Exec::Inline, ..World::real() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let world = World {
+        exec: Exec::Inline,
+        ..World::real()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let report = runtime.block_on(async {
         let roles = roles::open(&world, disk).await?;
         let mut report = run(&*roles.node, &*roles.control, &*roles.index).await?;
@@ -25,7 +30,11 @@ pub fn main(dir: &Path) -> anyhow::Result<ExitCode> {
         anyhow::Ok(report)
     })?;
     print(&report);
-    Ok(if report.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.damage.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 #[allow(clippy::print_stdout, reason = "this command's answer")]
@@ -35,7 +44,20 @@ fn print(report: &Report) {
     }
     println!(
         "{} extents, {} needles ({} bytes), {} objects, {} parts, {} blobs of garbage, {} orphans",
-        report.extents, report.needles, report.needle_bytes, report.objects, report.parts, report.garbage, report.orphans
+        report.extents,
+        report.needles,
+        report.needle_bytes,
+        report.objects,
+        report.parts,
+        report.garbage,
+        report.orphans
     );
-    println!("{}", if report.damage.is_empty() { "clean" } else { "DAMAGED" });
+    println!(
+        "{}",
+        if report.damage.is_empty() {
+            "clean"
+        } else {
+            "DAMAGED"
+        }
+    );
 }

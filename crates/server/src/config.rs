@@ -11,30 +11,30 @@ use types::AccountId;
 
 /// Settings of `cairn server`, as flags.
 #[derive(Args, Debug, Default)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// The store's directory; made on the first start.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Where to listen [default: 127.0.0.1:9000].
     #[arg(long, env = "CAIRN_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// A TOML file with settings of the same names.
     #[arg(long, env = "CAIRN_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Domain under which buckets are host names: bucket `b` is `b.DOMAIN` too.
     #[arg(long, env = "CAIRN_DOMAIN")]
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// Region that requests must be signed for [default: us-east-1].
     #[arg(long, env = "CAIRN_REGION")]
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
     /// Certificate chain in PEM; serves TLS.
     #[arg(long, env = "CAIRN_TLS_CERT")]
-    pub tls_cert: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
     /// The certificate's private key in PEM.
     #[arg(long, env = "CAIRN_TLS_KEY")]
-    pub tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
     /// What to log, e.g. `info` or `warn,s3=debug` [default: info].
     #[arg(long, env = "CAIRN_LOG")]
-    pub log: Option<String>,
+    pub(crate) log: Option<String>,
 }
 
 /// The file's fields.
@@ -62,36 +62,36 @@ struct FileKey {
 
 /// A configured access key.
 #[derive(Clone)]
-pub struct ConfiguredKey {
+pub(crate) struct ConfiguredKey {
     /// Its public name.
-    pub access_key: String,
+    pub(crate) access_key: String,
     /// What signs.
-    pub secret_key: String,
+    pub(crate) secret_key: String,
     /// Whose it is.
-    pub account: AccountId,
+    pub(crate) account: AccountId,
 }
 
 /// Settings, settled.
-pub struct Config {
+pub(crate) struct Config {
     /// The store's directory.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Domain of virtual-host style.
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// Region.
-    pub region: String,
+    pub(crate) region: String,
     /// Certificate and key files.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// Log filter.
-    pub log: String,
+    pub(crate) log: String,
     /// Access keys beside the root key.
-    pub access_keys: Vec<ConfiguredKey>,
+    pub(crate) access_keys: Vec<ConfiguredKey>,
 }
 
 impl Config {
     /// Settles flags (variables are already in them) and the file.
-    pub fn settle(flags: Flags) -> anyhow::Result<Self> {
+    pub(crate) fn settle(flags: Flags) -> anyhow::Result<Self> {
         let file = match &flags.config {
             Some(path) => read(path)?,
             None => File::default(),
@@ -105,16 +105,29 @@ impl Config {
         for key in file.access_keys {
             check_key(&key.access_key, &key.secret_key)?;
             let account = AccountId(key.account.unwrap_or(AccountId::ROOT.0));
-            if access_keys.iter().any(|k: &ConfiguredKey| k.access_key == key.access_key) {
+            if access_keys
+                .iter()
+                .any(|k: &ConfiguredKey| k.access_key == key.access_key)
+            {
                 bail!("access key {} is there twice", key.access_key);
             }
-            access_keys.push(ConfiguredKey { access_key: key.access_key, secret_key: key.secret_key, account });
+            access_keys.push(ConfiguredKey {
+                access_key: key.access_key,
+                secret_key: key.secret_key,
+                account,
+            });
         }
         Ok(Self {
             dir: flags.dir,
-            listen: flags.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
+            listen: flags
+                .listen
+                .or(file.listen)
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9000))),
             domain: flags.domain.or(file.domain).map(|d| d.to_ascii_lowercase()),
-            region: flags.region.or(file.region).unwrap_or_else(|| "us-east-1".to_owned()),
+            region: flags
+                .region
+                .or(file.region)
+                .unwrap_or_else(|| "us-east-1".to_owned()),
             tls,
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             access_keys,
@@ -122,16 +135,22 @@ impl Config {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the operator's file, before there is a world")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the operator's file, before there is a world"
+)]
 fn read(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("configuration file {}", path.display()))
 }
 
 /// Refuses keys that no client could sign with.
-pub fn check_key(access_key: &str, secret_key: &str) -> anyhow::Result<()> {
+pub(crate) fn check_key(access_key: &str, secret_key: &str) -> anyhow::Result<()> {
     let name_ok = (3..=128).contains(&access_key.len())
-        && access_key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+        && access_key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
     if !name_ok {
         bail!("an access key is 3 to 128 of letters, digits, '-', '_', '.' and '@'");
     }
@@ -155,9 +174,20 @@ mod tests {
 
     #[test]
     fn defaults_and_pairs() {
-        let c = Config::settle(Flags { dir: "d".into(), ..Flags::default() }).unwrap();
+        let c = Config::settle(Flags {
+            dir: "d".into(),
+            ..Flags::default()
+        })
+        .unwrap();
         assert_eq!((c.listen.port(), c.region.as_str()), (9000, "us-east-1"));
-        assert!(Config::settle(Flags { dir: "d".into(), tls_cert: Some("c".into()), ..Flags::default() }).is_err());
+        assert!(
+            Config::settle(Flags {
+                dir: "d".into(),
+                tls_cert: Some("c".into()),
+                ..Flags::default()
+            })
+            .is_err()
+        );
         assert!(check_key("ab", "12345678").is_err() && check_key("abc", "short").is_err());
     }
 }

@@ -25,57 +25,87 @@ use world::{Disk, World};
 const NODE: NodeId = NodeId(1);
 
 /// Everything below the faces, open.
-pub struct Roles {
+pub(crate) struct Roles {
     /// Serves extents.
-    pub node: Arc<LocalNode>,
+    pub(crate) node: Arc<LocalNode>,
     /// Grants extents and sessions.
-    pub control: Arc<ControlPlane>,
+    pub(crate) control: Arc<ControlPlane>,
     /// Decides commands.
-    pub index: Arc<IndexRole>,
+    pub(crate) index: Arc<IndexRole>,
     /// The index's engine.
-    pub store: Arc<Embedded>,
+    pub(crate) store: Arc<Embedded>,
     /// What recovery found.
-    pub report: RecoveryReport,
+    pub(crate) report: RecoveryReport,
 }
 
 /// Opens a directory and what serves it; recovers what a crash left.
-pub async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
+pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
     let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
     let journal = opened.dir.journal();
-    let store = Arc::new(Embedded::open(world, disk, journal.clone(), opened.batches, &opened.report.lost).context("the index")?);
+    let store = Arc::new(
+        Embedded::open(world, disk, journal.clone(), opened.batches, &opened.report.lost)
+            .context("the index")?,
+    );
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
     let engine: Arc<dyn Store> = store.clone();
     let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];
-    let control = Arc::new(ControlPlane::open(world.clone(), engine.clone(), nodes).await.context("the control plane")?);
-    let index = Arc::new(IndexRole::open(world.clone(), engine, StampId::FIRST).await.context("the index")?);
-    Ok(Roles { node, control, index, store, report: opened.report })
+    let control = Arc::new(
+        ControlPlane::open(world.clone(), engine.clone(), nodes)
+            .await
+            .context("the control plane")?,
+    );
+    let index = Arc::new(
+        IndexRole::open(world.clone(), engine, StampId::FIRST)
+            .await
+            .context("the index")?,
+    );
+    Ok(Roles {
+        node,
+        control,
+        index,
+        store,
+        report: opened.report,
+    })
 }
 
 impl Roles {
     /// A gateway's life over them: a session of its own, all earlier ones ended.
-    pub async fn gateway(&self, world: &World, region: &str) -> anyhow::Result<Arc<Objects>> {
+    pub(crate) async fn gateway(&self, world: &World, region: &str) -> anyhow::Result<Arc<Objects>> {
         let session = self.control.begin_session("local").await.context("a session")?;
-        self.index.end_sessions_below(session).await.context("ending earlier sessions")?;
+        self.index
+            .end_sessions_below(session)
+            .await
+            .context("ending earlier sessions")?;
         let control: Arc<dyn Control> = self.control.clone();
         let index: Arc<dyn Index> = self.index.clone();
-        let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]);
+        let nodes: BTreeMap<NodeId, Arc<dyn Node>> =
+            BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]);
         let blob = Arc::new(Blob::new(world.clone(), control, nodes, session));
-        Ok(Arc::new(Objects::new(world.clone(), blob, index, session).with_region(region)))
+        Ok(Arc::new(
+            Objects::new(world.clone(), blob, index, session).with_region(region),
+        ))
     }
 
     /// Tells the log what recovery found.
-    pub fn report(&self) {
+    pub(crate) fn report(&self) {
         let r = &self.report;
-        tracing::info!(created = r.created, replayed = r.replayed, torn = r.torn, "directory open");
+        tracing::info!(
+            created = r.created,
+            replayed = r.replayed,
+            torn = r.torn,
+            "directory open"
+        );
         for problem in &r.problems {
             tracing::error!(problem, "damage found at start; run `cairn check` when stopped");
         }
     }
 
     /// Drains and checkpoints, top down.
-    pub async fn shutdown(&self) {
+    pub(crate) async fn shutdown(&self) {
         self.index.shutdown().await;
-        self.store.shutdown().await;
+        if let Err(error) = self.store.shutdown().await {
+            tracing::error!(%error, "the index was not checkpointed; its log in the journal has everything");
+        }
         self.node.shutdown().await;
     }
 }

@@ -19,15 +19,15 @@ struct Kept {
 }
 
 /// The root key, and whether it was just made (then the operator must be told).
-pub struct RootKey {
+pub(crate) struct RootKey {
     /// The key.
-    pub key: ConfiguredKey,
+    pub(crate) key: ConfiguredKey,
     /// Made by this start.
-    pub fresh: bool,
+    pub(crate) fresh: bool,
 }
 
 /// From `CAIRN_ROOT_ACCESS_KEY` and `CAIRN_ROOT_SECRET_KEY` where they are set, else from the directory.
-pub fn settle(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
+pub(crate) fn settle(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
     let set = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
     match (set("CAIRN_ROOT_ACCESS_KEY"), set("CAIRN_ROOT_SECRET_KEY")) {
         (Some(access_key), Some(secret_key)) => {
@@ -40,7 +40,14 @@ pub fn settle(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
 }
 
 fn root(access_key: String, secret_key: String, fresh: bool) -> RootKey {
-    RootKey { key: ConfiguredKey { access_key, secret_key, account: AccountId::ROOT }, fresh }
+    RootKey {
+        key: ConfiguredKey {
+            access_key,
+            secret_key,
+            account: AccountId::ROOT,
+        },
+        fresh,
+    }
 }
 
 fn kept(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
@@ -48,13 +55,20 @@ fn kept(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
         let file = disk.open(FILE)?;
         let mut text = vec![0; file.len()?.min(4096) as usize];
         file.read_exact_at(&mut text, 0)?;
-        let kept: Kept = toml::from_str(std::str::from_utf8(&text)?).context("the file root-key is damaged")?;
+        let kept: Kept =
+            toml::from_str(std::str::from_utf8(&text)?).context("the file root-key is damaged")?;
         check_key(&kept.access_key, &kept.secret_key)?;
         return Ok(root(kept.access_key, kept.secret_key, false));
     }
-    let access_key = format!("CAIRN{}", random(rng, ACCESS_KEY_CHARS - 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"));
+    let access_key = format!(
+        "CAIRN{}",
+        random(rng, ACCESS_KEY_CHARS - 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+    );
     let alphabet = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-    let kept = Kept { access_key, secret_key: random(rng, SECRET_KEY_CHARS, alphabet) };
+    let kept = Kept {
+        access_key,
+        secret_key: random(rng, SECRET_KEY_CHARS, alphabet),
+    };
     // A name appears only with its whole content: written aside, synced, renamed, and the directory synced.
     let aside = format!("{FILE}.new");
     if disk.exists(&aside)? {
@@ -73,5 +87,8 @@ fn random(rng: &dyn Rng, n: usize, alphabet: &[u8]) -> String {
     assert!(256 % alphabet.len() == 0, "an even choice");
     let mut bytes = vec![0; n];
     rng.fill(&mut bytes);
-    bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()])).collect()
+    bytes
+        .iter()
+        .map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()]))
+        .collect()
 }

@@ -20,10 +20,13 @@ use world::{Disk, Net, Stream, World};
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT; the second signal ends at once.
-pub fn main(flags: Flags) -> anyhow::Result<()> {
+pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
     let config = Config::settle(flags)?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).context("the log setting")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
         .enable_all()
@@ -58,11 +61,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             ..s3::Config::default()
         },
     );
-    let listener =
-        RealNet.listen(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
+    let listener = RealNet
+        .listen(config.listen)
+        .await
+        .with_context(|| format!("listening on {}", config.listen))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tell_root_key(&root);
-    tell_ready(&format!("cairn {} ready on {scheme}://{}", env!("CARGO_PKG_VERSION"), listener.address()));
+    tell_ready(&format!(
+        "cairn {} ready on {scheme}://{}",
+        env!("CARGO_PKG_VERSION"),
+        listener.address()
+    ));
     let (drain, draining) = watch::channel(false);
     let signals = stop_signals(readiness, drain)?;
     tokio::select! {
@@ -113,7 +122,10 @@ fn keys(config: &Config, root: &root_key::RootKey) -> anyhow::Result<Keys> {
     Ok(keys)
 }
 
-#[allow(clippy::print_stderr, reason = "told once, to whoever starts the store for the first time")]
+#[allow(
+    clippy::print_stderr,
+    reason = "told once, to whoever starts the store for the first time"
+)]
 fn tell_root_key(root: &root_key::RootKey) {
     if root.fresh {
         eprintln!("root access key: {}", root.key.access_key);
