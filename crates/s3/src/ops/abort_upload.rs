@@ -9,9 +9,10 @@ use http::StatusCode;
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let upload = request.upload()?;
     let (bucket, key) = (request.bucket(), request.key());
-    service
+    let aborted = service
         .objects
         .abort_upload(&request.caller, bucket, key, upload)
-        .await?;
+        .await;
+    aborted.map_err(|e| Error::from(e).field("UploadId", upload.to_string()))?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
