@@ -153,7 +153,7 @@ impl Answer for Service {
 impl Service {
     async fn answer_as(&self, id: &str, request: http::Request<Incoming>) -> Reply {
         let (parts, incoming) = request.into_parts();
-        if parts.uri.path().starts_with("/-/") {
+        if self.for_operator(&parts) {
             return self
                 .operator
                 .answer(parts.method, parts.uri)
@@ -179,6 +179,16 @@ impl Service {
         }
         self.count(operation, reply.status(), started);
         reply
+    }
+
+    /// In path style no bucket is called `-`; in virtual-host style `-/` may begin a key.
+    fn for_operator(&self, parts: &Parts) -> bool {
+        let bucket_in_host = || {
+            let host = host(parts).ok().flatten();
+            let at_root = Target::parse("/", host.as_deref(), &self.config.domains);
+            at_root.is_ok_and(|target| target.bucket.is_some())
+        };
+        parts.uri.path().starts_with("/-/") && !bucket_in_host()
     }
 
     fn count(&self, operation: Option<Operation>, status: StatusCode, started: Duration) {

@@ -293,6 +293,21 @@ fn what_is_no_http() {
 }
 
 #[test]
+fn what_looks_like_the_operators() {
+    block_on(async {
+        let (bench, tasks) = fresh().await;
+        let get = |host| signed(bench.now_ms(), "GET", "/-/metrics", &[("host", host)], UNSIGNED);
+        for host in ["localhost:9000", "s3.test", "s3.test:9000"] {
+            assert_eq!(bench.send(&written(&get(host))).await.code, None, "{host}");
+        }
+        // Here it is a key.
+        let answer = bench.send(&written(&get("bucket.s3.test"))).await;
+        assert_eq!(answer.code.as_deref(), Some("NoSuchKey"));
+        unharmed(&bench, tasks).await;
+    });
+}
+
+#[test]
 fn too_much() {
     block_on(async {
         let (bench, tasks) = fresh().await;
