@@ -20,8 +20,9 @@ pub(crate) enum Verdict {
     Failed(&'static str),
 }
 
+/// A condition that is no text is one all the same: it names nothing.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+    Some(headers.get(name)?.to_str().unwrap_or("\u{fffd}"))
 }
 
 /// Milliseconds since 1970 of an HTTP date. What is no date is no condition (RFC 9110, section 13.1.3).
@@ -69,7 +70,7 @@ pub(crate) fn read(headers: &HeaderMap, etag: &str, modified_ms: u64) -> Verdict
 /// Whether a Range header still applies: If-Range names the object as it is, or there is none.
 pub(crate) fn range_applies(headers: &HeaderMap, etag: &str, modified_ms: u64) -> bool {
     match text(headers, &header::IF_RANGE) {
-        None => !headers.contains_key(header::IF_RANGE),
+        None => true,
         Some(tag) if tag.starts_with('"') => names(tag, etag),
         Some(_) => date_ms(headers, &header::IF_RANGE).is_some_and(|at| at == modified_ms / 1000 * 1000),
     }
@@ -188,6 +189,13 @@ mod tests {
             );
         }
         assert!(range_applies(&map(&[]), TAG, AT));
+    }
+
+    #[test]
+    fn what_is_no_text_is_a_condition() {
+        let mut headers = HeaderMap::new();
+        headers.insert("if-match", http::HeaderValue::from_bytes(b"\"\xff\"").unwrap());
+        assert_eq!(read(&headers, TAG, AT), Verdict::Failed("If-Match"));
     }
 
     #[test]
