@@ -6,7 +6,7 @@ use crate::error::{Code, Error};
 use crate::operation::Operation;
 use crate::query::Query;
 use crate::xml::Element;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -98,23 +98,10 @@ impl Request {
         clock: Arc<dyn Clock>,
         expect: &Expect,
     ) -> Result<(Bytes, bool), Error> {
-        let too_long = || {
-            Error::new(Code::MaxMessageLengthExceeded)
-                .field("MaxMessageLengthBytes", limits::XML_BYTES_MAX.to_string())
-        };
-        if self.plan.length().is_ok_and(|n| n > limits::XML_BYTES_MAX as u64) {
-            return Err(too_long());
-        }
-        let (mut body, slot) = self.open_body(clock);
-        let mut whole = BytesMut::new();
-        while let Some(bytes) = body.next().await.map_err(|e| refusal(e.into(), &slot))? {
-            if whole.len() + bytes.len() > limits::XML_BYTES_MAX {
-                return Err(too_long());
-            }
-            whole.extend_from_slice(&bytes);
-        }
-        let vouched = checksum::verify(expect, &body.trailer(), &whole)?;
-        Ok((whole.freeze(), vouched))
+        let body = self.body.take();
+        let (whole, trailer) = body::collect(self.plan.clone(), body, clock, limits::XML_BYTES_MAX).await?;
+        let vouched = checksum::verify(expect, &trailer, &whole)?;
+        Ok((whole, vouched))
     }
 }
 

@@ -32,7 +32,8 @@ where
     (Box::new(arriving), slot)
 }
 
-/// Gathers a document of at most `max` bytes, with the same checks. A body without a length is read to its end.
+/// Gathers a document of at most `max` bytes, with the same checks, and its trailer's checksums. A document needs no
+/// length: without one it is read to its end, or is empty where HTTP says that there is no body.
 ///
 /// # Errors
 /// What it is refused for.
@@ -41,7 +42,7 @@ pub async fn collect<B>(
     body: B,
     clock: Arc<dyn Clock>,
     max: usize,
-) -> Result<Bytes, BodyRefusal>
+) -> Result<(Bytes, Vec<Checksum>), BodyRefusal>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
 {
@@ -72,7 +73,7 @@ where
         }
         whole.extend_from_slice(&piece);
     }
-    Ok(whole.freeze())
+    Ok((whole.freeze(), arriving.take_checksums()))
 }
 
 struct Arriving<B> {
@@ -142,6 +143,13 @@ impl Coding {
 }
 
 impl<B: HttpBody<Data = Bytes>> Arriving<B> {
+    fn take_checksums(&mut self) -> Vec<Checksum> {
+        match &mut self.state {
+            State::Ended(checksums) => std::mem::take(checksums),
+            _ => Vec::new(),
+        }
+    }
+
     /// The next bytes; a refusal is remembered.
     async fn step(&mut self) -> Result<Option<Bytes>, BodyRefusal> {
         let step = match &mut self.state {
@@ -194,9 +202,6 @@ impl<B: HttpBody<Data = Bytes> + Send> Body for Arriving<B> {
     }
 
     fn trailer(&mut self) -> Vec<Checksum> {
-        match &mut self.state {
-            State::Ended(checksums) => std::mem::take(checksums),
-            _ => Vec::new(),
-        }
+        self.take_checksums()
     }
 }

@@ -100,3 +100,26 @@ fn documents_of_wrong_sizes() {
         unharmed(&bench, tasks).await;
     });
 }
+
+#[test]
+fn a_document_may_be_left_out_or_come_without_a_length() {
+    block_on(async {
+        let (bench, tasks) = fresh().await;
+        // The index says that any other bucket is somebody else's: the request got that far.
+        let bare = signed(bench.now_ms(), "PUT", "/another", &[], "UNSIGNED-PAYLOAD");
+        let answer = bench.send(&written(&bare)).await;
+        assert_eq!(answer.code.as_deref(), Some("BucketAlreadyExists"));
+        let chunked = [("transfer-encoding", "chunked")];
+        let parts = signed(bench.now_ms(), "PUT", "/another", &chunked, "UNSIGNED-PAYLOAD");
+        for (wire, code) in [
+            ("0\r\n\r\n", "BucketAlreadyExists"),
+            ("4\r\n<a/>\r\n0\r\n\r\n", "MalformedXML"),
+        ] {
+            let answer = bench
+                .send(&[&written(&parts)[..], wire.as_bytes()].concat())
+                .await;
+            assert_eq!(answer.code.as_deref(), Some(code));
+        }
+        unharmed(&bench, tasks).await;
+    });
+}

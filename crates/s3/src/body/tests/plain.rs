@@ -13,7 +13,7 @@ fn hashed(data: &[u8], length: usize) -> BodyPlan {
 
 fn document(plan: BodyPlan, data: &[u8], max: usize) -> Result<Bytes, BodyRefusal> {
     let (connection, clock) = connection(pieces(data, &[3]));
-    block_on(collect(plan, connection, clock, max))
+    block_on(collect(plan, connection, clock, max)).map(|(document, _)| document)
 }
 
 proptest! {
