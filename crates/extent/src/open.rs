@@ -71,8 +71,8 @@ pub struct RecoveryReport {
     pub torn: u64,
     /// Needles written to their extents again.
     pub replayed: u64,
-    /// What else is wrong, a sentence each.
-    pub problems: Vec<String>,
+    /// All that is wrong, a sentence each; `lost` too.
+    pub damage: Vec<String>,
 }
 
 /// An opened data directory.
@@ -188,7 +188,7 @@ fn recover(
         Ok(table) => table.unwrap_or_default(),
         Err(e @ ExtentError::Newer { .. }) => return Err(e),
         Err(e) => {
-            report.problems.push(format!("{e}; rebuilt from the extents"));
+            report.damage.push(format!("{e}; rebuilt from the extents"));
             Replay::rebuild_table(&*disk, &superblock, &mut report)?
         }
     };
@@ -209,7 +209,7 @@ fn recover(
             RecordType::Batch => match LogBatch::decode(&body) {
                 Some(batch) => batches.push((sequence, batch)),
                 None => report
-                    .problems
+                    .damage
                     .push(format!("journal record {sequence} is no batch")),
             },
             kind if f.header.sequence >= table.released => {
@@ -224,7 +224,13 @@ fn recover(
         .any(|l| l.may_be_extent() && l.to.0 >= table.released);
     let extents = replay.finish(lost_state, &mut report)?;
     for lost in &verdict.lost {
-        tracing::error!(disk = %superblock.disk, ?lost, "journal records that were synced are lost");
+        report.damage.push(format!(
+            "journal records {} to {} were synced and are lost",
+            lost.from, lost.to
+        ));
+    }
+    for damage in &report.damage {
+        tracing::error!(disk = %superblock.disk, damage, "found at recovery");
     }
     rewrite_tail(&*file, &verdict)?;
     let held = batches.first().map(|(s, _)| s.0);

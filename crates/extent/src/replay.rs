@@ -48,14 +48,14 @@ impl<'a> Replay<'a> {
             match Row::decode(body) {
                 Some(row) => self.merge(row),
                 None => report
-                    .problems
+                    .damage
                     .push(format!("journal record {sequence} is no extent's row")),
             }
             return Ok(());
         }
         let Some(place) = Place::decode(body) else {
             report
-                .problems
+                .damage
                 .push(format!("journal record {sequence} names no place"));
             return Ok(());
         };
@@ -64,7 +64,7 @@ impl<'a> Replay<'a> {
             match read_head(self.disk, self.superblock, place.extent) {
                 Some(row) => self.merge(row),
                 None => {
-                    report.problems.push(format!(
+                    report.damage.push(format!(
                         "journal record {sequence} names extent {}, which has no file",
                         place.extent
                     ));
@@ -89,7 +89,7 @@ impl<'a> Replay<'a> {
         }
         let Some(header) = Header::decode(extent.salt, needle).filter(|h| h.extent == place.extent) else {
             report
-                .problems
+                .damage
                 .push(format!("journal record {sequence} is no needle of its extent"));
             return Ok(());
         };
@@ -101,7 +101,7 @@ impl<'a> Replay<'a> {
                 state.dirty = true;
             }
             Err(e) => {
-                report.problems.push(e.to_string());
+                report.damage.push(e.to_string());
                 return Ok(());
             }
         }
@@ -166,7 +166,7 @@ impl<'a> Replay<'a> {
             }
             if let Some(row) = read_head(self.disk, self.superblock, id) {
                 report
-                    .problems
+                    .damage
                     .push(format!("extent {id} was known by its file only"));
                 self.merge(row);
             }
@@ -196,7 +196,7 @@ impl<'a> Replay<'a> {
             extent.advance(&mut state, advance);
         }
         state.changed = true;
-        report.problems.push(format!(
+        report.damage.push(format!(
             "extent {} is frozen: journal records of it may be lost",
             extent.id
         ));
@@ -212,7 +212,7 @@ impl<'a> Replay<'a> {
         for id in files(disk)? {
             let Some(mut row) = read_head(disk, superblock, id) else {
                 report
-                    .problems
+                    .damage
                     .push(format!("extent {id} has no header block that holds"));
                 continue;
             };

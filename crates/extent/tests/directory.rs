@@ -30,7 +30,7 @@ fn try_open(path: &Path) -> Result<Opened, ExtentError> {
 fn open(path: &Path) -> Opened {
     let opened = try_open(path).unwrap();
     assert_eq!(opened.report.lost, vec![]);
-    assert_eq!(opened.report.problems, Vec::<String>::new());
+    assert_eq!(opened.report.damage, Vec::<String>::new());
     opened
 }
 
@@ -342,7 +342,7 @@ fn a_damaged_table_is_rebuilt_from_the_extents() {
     table[60] ^= 1;
     std::fs::write(&path, &table).unwrap();
     let Opened { dir, report, .. } = try_open(tmp.path()).unwrap();
-    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert_eq!(report.damage.len(), 1, "{report:?}");
     assert_reads(&dir, &a, 1, 5000);
     assert_reads(&dir, &b, 2, 300_000);
     assert!(dir.status(X).unwrap().sealed, "no id or place is given out twice");

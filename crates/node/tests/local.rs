@@ -23,7 +23,7 @@ fn start(path: &Path) -> (LocalNode, DiskId) {
     };
     let disk = Arc::new(RealDisk::open(path).unwrap());
     let opened = DataDir::open(&World::real(), disk, config).unwrap();
-    assert!(opened.report.problems.is_empty() && opened.report.lost.is_empty());
+    assert!(opened.report.damage.is_empty() && opened.report.lost.is_empty());
     let id = opened.dir.disk_id();
     (LocalNode::new(World::real(), NodeId(1), vec![opened.dir]), id)
 }

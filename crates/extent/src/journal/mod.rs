@@ -358,7 +358,8 @@ impl Journal {
     }
 }
 
-/// Keeps journal records alive.
+/// Keeps journal records alive, all of them from the first it has not released, whosever they are: a consumer that needs
+/// nothing of the journal releases up to [`Journal::next`] when it is pressed.
 pub struct Consumer {
     journal: Journal,
     name: &'static str,
