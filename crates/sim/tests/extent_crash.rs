@@ -639,7 +639,6 @@ fn planted_bugs_are_caught() {
         let result = f();
         plant_thread(None);
         assert!(result.is_err(), "{plant:?} was not caught");
-        println!("{plant:?}: {}", result.unwrap_err());
     };
     caught(Plant::SkipSync, &|| sweep(1, 7));
     caught(Plant::ReplayPreviousLap, &|| sweep(1, 7));
