@@ -5,7 +5,7 @@
 //! | `rows` | row keys, their order, their values |
 //! | `view`, `commands` | commands as pure functions of rows |
 //! | `partition` | a partition and a batch in memory: answers, floors, hybrid time |
-//! | `owner` | the loop that decides, commits and answers |
+//! | `owner`, `fetch` | the loop that decides, commits and answers; what it reads |
 //! | `cache` | point rows in memory |
 //! | `handle`, `read`, `listing`, `walk` | reads beside the loop |
 //! | `role` | [`IndexRole`]: which partition it is |
@@ -15,6 +15,7 @@
 
 mod cache;
 mod commands;
+mod fetch;
 mod handle;
 mod listing;
 mod owner;

@@ -4,7 +4,8 @@
 //! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. An `after` that
 //! lies inside a common prefix, as S3's `start-after` may, still lists that prefix if a later key has it.
 
-use crate::owner::{corrupt, fault, first_rows};
+use crate::fetch::{corrupt, first_rows};
+use crate::owner::fault;
 use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use prost::Message;

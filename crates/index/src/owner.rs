@@ -12,21 +12,19 @@
 //! of one. Readers ask [`Shared`], never the loop, and wait while the partition is not taken.
 
 use crate::cache::Cache;
-use crate::commands;
+use crate::fetch::Missed;
 use crate::partition::{Draft, Partition, Verdict};
-use crate::rows::{Range, Row, RowRef, after, decode, is_condemned};
-use crate::view::Needs;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use store::{Committed, Snapshot, Store, StoreError};
+use store::{Committed, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
-use types::limits::{BATCH_COMMANDS_MAX, DONE_ROWS_MAX, RETRIES_MAX, SCAN_ROWS_MAX};
+use types::limits::{BATCH_COMMANDS_MAX, RETRIES_MAX};
 use types::{ErrorKind, Kind, PartitionId, SessionId, StampId};
 use wire::Fault;
 use wire::index::{Answered, Call};
-use wire::records::{Answer, DoneRecord, PartitionState, SessionFloor};
+use wire::records::Answer;
 use world::World;
 
 /// Times a command may ask for rows. Each asks for what the last could not name; none needs more than four.
@@ -117,6 +115,17 @@ enum Outcome {
     Lost(Fault),
 }
 
+/// A job of a batch, and what it hears once that is durable (a call its answer).
+type Decided = (Job, Option<Answer>);
+
+/// Why a call is not decided.
+enum NotDecided {
+    /// It fails, and nothing of it will be written.
+    Failed(Fault),
+    /// Another owner has been here: nothing that was decided since is right.
+    Stale,
+}
+
 /// The owner's loop.
 pub(crate) struct Owner {
     pub(crate) world: World,
@@ -191,7 +200,15 @@ impl Owner {
                 };
                 return fail_all(jobs, &told);
             }
-            let (draft, decided) = self.decide(jobs).await;
+            let (draft, decided) = match self.decide(jobs).await {
+                Ok(decided) => decided,
+                Err(all) => {
+                    // Nothing was sent to the store: what was known of the fate of these stays so.
+                    jobs = all;
+                    self.stop_serving();
+                    continue;
+                }
+            };
             match self.commit(draft).await {
                 Outcome::Done => {
                     decided.into_iter().for_each(|(job, answer)| job.succeed(answer));
@@ -212,7 +229,10 @@ impl Owner {
 
     /// Commits a draft.
     async fn commit(&mut self, mut draft: Draft) -> Outcome {
-        let partition = self.partition.as_mut().expect("serving");
+        let partition = self
+            .partition
+            .as_mut()
+            .expect("a batch is committed only while the partition is taken");
         let Some(batch) = partition.seal(&mut draft) else {
             return Outcome::Done;
         };
@@ -255,68 +275,33 @@ impl Owner {
         Ok(())
     }
 
-    async fn load(&self) -> Result<Partition, StoreError> {
-        let fence = self.shared.store.take(self.shared.id).await?;
-        let snapshot = self.shared.store.snapshot(self.shared.id).await?;
-        let key = RowRef::State.key();
-        let state: PartitionState = match snapshot.get(std::slice::from_ref(&key)).await?.pop().flatten() {
-            Some(value) => decode(&key, &value).map_err(|e| corrupt(&e))?,
-            None => PartitionState::default(),
-        };
-        if state.epoch >= fence.epoch.0 || state.sequence > fence.sequence.0 {
-            let what = format!(
-                "the partition says epoch {}, batch {}; the store {fence:?}",
-                state.epoch, state.sequence
-            );
-            return Err(StoreError::Corrupt(what));
-        }
-        let mut partition = Partition {
-            fence,
-            stamp: self.stamp,
-            state,
-            done: BTreeMap::new(),
-            floors: BTreeMap::new(),
-            done_rows_max: DONE_ROWS_MAX,
-            forget_below: SessionId::default(),
-            none_condemned: first_rows(&*snapshot, &Range::condemned(), 1).await?.is_empty(),
-        };
-        for (key, value) in all_rows(&*snapshot, Range::done()).await? {
-            let record: DoneRecord = decode(&key, &value).map_err(|e| corrupt(&e))?;
-            let answer = prost::Message::encode_to_vec(&record.answer.unwrap_or_default());
-            if let Row::Done(id) = Row::parse(&key).map_err(|e| corrupt(&e))? {
-                partition.done.insert(id, answer.into());
-            }
-        }
-        for (key, value) in all_rows(&*snapshot, Range::sessions()).await? {
-            let record: SessionFloor = decode(&key, &value).map_err(|e| corrupt(&e))?;
-            if let Row::Session(session) = Row::parse(&key).map_err(|e| corrupt(&e))? {
-                partition.floors.insert(session, record.done_below);
-            }
-        }
-        Ok(partition)
-    }
-
     /// Decides what fits one batch, in order; the rest goes back to the backlog. Calls that cannot be decided are
-    /// answered at once: nothing of them will be written.
-    async fn decide(&mut self, jobs: Vec<Job>) -> (Draft, Vec<(Job, Option<Answer>)>) {
-        let partition = self.partition.as_ref().expect("serving");
-        let mut draft = partition.begin();
-        self.prefetch(&mut draft, &jobs).await;
+    /// answered at once: nothing of them will be written. All jobs come back when another owner has been here.
+    async fn decide(&mut self, jobs: Vec<Job>) -> Result<(Draft, Vec<Decided>), Vec<Job>> {
+        let mut draft = self.taken().begin();
+        if let Err(Missed::Stale) = self.prefetch(&mut draft, &jobs).await {
+            return Err(jobs);
+        }
         let mut decided = Vec::with_capacity(jobs.len());
         let mut rest = jobs.into_iter();
         while !draft.is_full()
             && let Some(job) = rest.next()
         {
-            match &job {
-                Job::Call(call, _) => match self.decide_call(&mut draft, call).await {
-                    Ok(answer) => decided.push((job, Some(answer))),
-                    Err(fault) => job.fail(fault),
-                },
+            let verdict = match &job {
+                Job::Call(call, _) => self.decide_call(&mut draft, call).await.map(Some),
                 Job::EndSessions(mark, _) => {
-                    partition.end_sessions_below(&mut draft, *mark);
-                    decided.push((job, None));
+                    self.taken().end_sessions_below(&mut draft, *mark);
+                    Ok(None)
                 }
-                Job::Serve(_) => decided.push((job, None)),
+                Job::Serve(_) => Ok(None),
+            };
+            match verdict {
+                Ok(answer) => decided.push((job, answer)),
+                Err(NotDecided::Failed(fault)) => job.fail(fault),
+                Err(NotDecided::Stale) => {
+                    let before = decided.into_iter().map(|(job, _)| job);
+                    return Err(before.chain([job]).chain(rest).collect());
+                }
             }
         }
         for job in rest.rev() {
@@ -324,119 +309,32 @@ impl Owner {
         }
         metrics::histogram!("cairn_index_batch_commands", "partition" => self.shared.id.to_string())
             .record(decided.len() as f64);
-        (draft, decided)
+        Ok((draft, decided))
     }
 
-    async fn decide_call(&self, draft: &mut Draft, call: &Call) -> Result<Answer, Fault> {
-        let partition = self.partition.as_ref().expect("serving");
+    async fn decide_call(&self, draft: &mut Draft, call: &Call) -> Result<Answer, NotDecided> {
         for _ in 0..NEEDS_MAX {
-            match partition.decide(draft, call, self.world.clock.wall_ms()) {
+            match self.taken().decide(draft, call, self.world.clock.wall_ms()) {
                 Verdict::Decided(answer) => return Ok(answer),
-                Verdict::Failed(fault) => return Err(fault),
-                Verdict::Needs(needs) => self.fetch(draft, needs).await.map_err(|e| fault(&e))?,
+                Verdict::Failed(fault) => return Err(NotDecided::Failed(fault)),
+                Verdict::Needs(needs) => self.fetch(draft, needs).await.map_err(|missed| match missed {
+                    Missed::Failed(e) => NotDecided::Failed(fault(&e)),
+                    Missed::Stale => NotDecided::Stale,
+                })?,
             }
         }
-        Err(Fault::new(
-            ErrorKind::Fault,
-            "a command that never has the rows it needs",
-        ))
+        let what = "a command that never has the rows it needs";
+        Err(NotDecided::Failed(Fault::new(ErrorKind::Fault, what)))
     }
 
-    /// Fetches what the commands themselves tell, for the whole batch at once. An error here is found again, by the one
-    /// command that it belongs to.
-    async fn prefetch(&self, draft: &mut Draft, jobs: &[Job]) {
-        let mut rows = Vec::new();
-        for job in jobs {
-            if let Job::Call(call, _) = job {
-                commands::first_rows(&call.command, &mut rows);
-            }
-        }
-        rows.sort();
-        rows.dedup();
-        let needs = Needs {
-            rows,
-            ranges: Vec::new(),
-        };
-        if let Err(e) = self.fetch(draft, needs).await {
-            tracing::debug!(partition = %self.shared.id, error = %e, "rows of a batch could not be fetched at once");
-        }
-    }
-
-    async fn fetch(&self, draft: &mut Draft, needs: Needs) -> Result<(), StoreError> {
-        let none_condemned = self.partition.as_ref().is_some_and(|p| p.none_condemned);
-        let seen = {
-            let mut cache = self.shared.cache();
-            for key in &needs.rows {
-                let known = if none_condemned && is_condemned(key) {
-                    Some(None)
-                } else {
-                    cache.get(key)
-                };
-                if let Some(value) = known {
-                    draft.known.rows.insert(key.clone(), value);
-                }
-            }
-            cache.seen()
-        };
-        let missing: Vec<Bytes> = needs
-            .rows
-            .into_iter()
-            .filter(|k| !draft.known.rows.contains_key(k))
-            .collect();
-        if missing.is_empty() && needs.ranges.is_empty() {
-            return Ok(());
-        }
-        let snapshot = self.shared.store.snapshot(self.shared.id).await?;
-        if !missing.is_empty() {
-            let values = snapshot.get(&missing).await?;
-            let mut cache = self.shared.cache();
-            for (key, value) in missing.into_iter().zip(values) {
-                cache.fill(seen, &key, &value);
-                draft.known.rows.insert(key, value);
-            }
-        }
-        for (range, max) in needs.ranges {
-            let rows = first_rows(&*snapshot, &range, max).await?;
-            draft.known.ranges.insert((range, max), rows);
-        }
-        Ok(())
+    /// The partition, which is taken wherever a batch is decided.
+    pub(crate) fn taken(&self) -> &Partition {
+        self.partition
+            .as_ref()
+            .expect("a batch is decided only while the partition is taken")
     }
 }
 
 fn fail_all(jobs: Vec<Job>, fault: &Fault) {
     jobs.into_iter().for_each(|job| job.fail(fault.clone()));
-}
-
-/// A row of the partition's own that is not what this build writes.
-pub(crate) fn corrupt(e: &crate::rows::BadRow) -> StoreError {
-    StoreError::Corrupt(e.to_string())
-}
-
-/// The first `max` rows of a range.
-pub(crate) async fn first_rows(
-    snapshot: &dyn Snapshot,
-    range: &Range,
-    max: usize,
-) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-    let mut rows = Vec::new();
-    let mut start = range.start.clone();
-    while rows.len() < max && start < range.end {
-        let scan = store::Scan {
-            start,
-            end: range.end.clone(),
-            max: (max - rows.len()).min(SCAN_ROWS_MAX),
-        };
-        let page = snapshot.scan(&scan).await?;
-        let Some((last, _)) = page.last().filter(|_| page.len() == scan.max) else {
-            rows.extend(page);
-            break;
-        };
-        start = after(last);
-        rows.extend(page);
-    }
-    Ok(rows)
-}
-
-async fn all_rows(snapshot: &dyn Snapshot, range: Range) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-    first_rows(snapshot, &range, usize::MAX).await
 }

@@ -2,8 +2,9 @@
 //!
 //! I2: they see only what is durable, and nothing older than what anyone was answered before they began.
 
+use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
-use crate::owner::{Shared, corrupt, fault, first_rows};
+use crate::owner::{Shared, fault};
 use crate::rows::{Range, Row, RowRef, decode};
 use bytes::Bytes;
 use prost::Message;

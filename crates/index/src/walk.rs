@@ -1,7 +1,8 @@
 //! Everything in a partition that names bytes, page by page: what `check` holds against the extents.
 
+use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
-use crate::owner::{corrupt, fault, first_rows};
+use crate::owner::fault;
 use crate::read::Source;
 use crate::rows::{Range, Row, after, decode};
 use bytes::Bytes;

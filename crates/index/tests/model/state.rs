@@ -1,0 +1,514 @@
+//! What the index must answer, in memory and without cleverness.
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use types::limits::PART_BYTES_MIN;
+use types::{CommandId, ETag, ErrorKind, SessionId};
+use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData};
+use wire::records::{BucketRecord, PartRecord, answer::Kind};
+
+/// An object key in its bucket.
+pub type Name = (u64, String);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    pub version: Vec<u8>,
+    pub modified_ms: u64,
+    pub size: u64,
+    pub md5: Vec<u8>,
+    pub parts: u32,
+    pub blob: Option<u128>,
+    pub chunks: usize,
+    pub inline: Option<Bytes>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PartState {
+    pub record: PartRecord,
+    pub blob: u128,
+}
+
+/// What a partition remembers of commands.
+#[derive(Default)]
+pub struct Log {
+    pub done: BTreeMap<CommandId, Kind>,
+    pub let_go: BTreeMap<CommandId, Kind>,
+    pub floors: BTreeMap<SessionId, u64>,
+}
+
+#[derive(Default)]
+pub struct Model {
+    pub names: BTreeMap<String, BucketRecord>,
+    /// Turn, and whether it is open.
+    pub copies: BTreeMap<u64, (u64, bool)>,
+    pub objects: BTreeMap<Name, Object>,
+    pub uploads: BTreeMap<(Name, u128), BTreeMap<u32, PartState>>,
+    pub garbage: BTreeSet<(Name, u128)>,
+    pub ended_below: u64,
+    pub directory: Log,
+    pub data: Log,
+    newest_version: Option<Vec<u8>>,
+    last_bucket: u64,
+    pub seen: Seen,
+}
+
+/// What was covered, by name.
+#[derive(Default)]
+pub struct Seen(pub BTreeMap<String, u64>);
+
+impl Seen {
+    pub fn count(&mut self, what: impl Into<String>) {
+        *self.0.entry(what.into()).or_default() += 1;
+    }
+}
+
+/// Does the command refuse, and what changes?
+type Outcome = Result<(), Reason>;
+
+impl Model {
+    pub fn end_sessions_below(&mut self, mark: u64) {
+        let old = self.ended_below;
+        for log in [&mut self.directory, &mut self.data] {
+            let kept = log.done.split_off(&CommandId::new(SessionId(old), 0));
+            log.let_go.extend(std::mem::replace(&mut log.done, kept));
+        }
+        self.ended_below = mark;
+    }
+
+    /// Holds an answer against what it must be, and moves on. `false`: it was not decided and is to be sent again.
+    pub fn hear(&mut self, call: &Call, heard: &Answered, directory: bool) -> bool {
+        let log = if directory { &self.directory } else { &self.data };
+        let session = call.id.session();
+        let let_go = log.let_go.contains_key(&call.id);
+        let heard = match heard {
+            Ok(answer) => answer.kind.clone().expect("an answer has a kind"),
+            Err(fault) if fault.kind == ErrorKind::Unknown && let_go => {
+                self.seen.count("let go");
+                return true;
+            }
+            Err(fault) => {
+                self.seen.count(format!("fault {:?}", fault.kind));
+                assert!(
+                    matches!(fault.kind, ErrorKind::Full | ErrorKind::Unavailable),
+                    "{fault} for {call:?}"
+                );
+                return false;
+            }
+        };
+        if let Some(old) = log.done.get(&call.id).or(log.let_go.get(&call.id)) {
+            // I11: an answer, once given, is what happened. A let go one of an ended session is refused.
+            let ended = session.0 < self.ended_below && let_go && is_refused(&heard, Reason::SessionEnded);
+            assert!(heard == *old || ended, "{call:?}\n got {heard:?}\n had {old:?}");
+            self.seen.count("old answer");
+            return true;
+        }
+        if session.0 < self.ended_below {
+            assert!(is_refused(&heard, Reason::SessionEnded), "{call:?} got {heard:?}");
+            self.seen.count("SessionEnded");
+            return true;
+        }
+        let outcome = self.apply(&call.command, &heard);
+        match outcome {
+            Ok(()) => self.seen.count(format!("{} ok", command_name(&call.command))),
+            Err(reason) => {
+                assert!(
+                    is_refused(&heard, reason),
+                    "{call:?}\n got {heard:?}\n not {reason:?}"
+                );
+                self.seen.count(format!("{reason:?}"));
+            }
+        }
+        let log = if directory {
+            &mut self.directory
+        } else {
+            &mut self.data
+        };
+        log.done.insert(call.id, heard);
+        let floor = log.floors.entry(session).or_default();
+        *floor = (*floor).max(call.done_below);
+        let below = CommandId::new(session, 0)..CommandId::new(session, *floor);
+        let gone: Vec<_> = log
+            .done
+            .range(below)
+            .map(|(id, kind)| (*id, kind.clone()))
+            .collect();
+        gone.iter().for_each(|(id, _)| drop(log.done.remove(id)));
+        log.let_go.extend(gone);
+        true
+    }
+
+    fn apply(&mut self, command: &Command, heard: &Kind) -> Outcome {
+        match command {
+            Command::Put {
+                bucket,
+                key,
+                record,
+                data,
+                precondition,
+            } => {
+                let name = (bucket.0, key.as_str().to_owned());
+                self.put(name, (record.size, &record.etag_md5), data, precondition, heard)
+            }
+            Command::Delete {
+                bucket,
+                key,
+                precondition,
+                ..
+            } => {
+                let name = (bucket.0, key.as_str().to_owned());
+                self.check(&name, precondition)?;
+                let Kind::Delete(answer) = heard else {
+                    return unlike(heard);
+                };
+                let old = self.objects.remove(&name);
+                assert_eq!(answer.existed, old.is_some(), "delete of {name:?}");
+                old.into_iter().for_each(|old| self.book(&name, &old, None));
+                Ok(())
+            }
+            Command::CreateUpload { bucket, key, .. } => {
+                self.check_open(bucket.0)?;
+                let Kind::Upload(answer) = heard else {
+                    return unlike(heard);
+                };
+                let id = id(&answer.upload);
+                let fresh = self
+                    .uploads
+                    .insert(((bucket.0, key.as_str().to_owned()), id), BTreeMap::new());
+                assert!(fresh.is_none(), "an upload id twice");
+                Ok(())
+            }
+            Command::PutPart {
+                bucket,
+                key,
+                upload,
+                record,
+                data,
+            } => {
+                let name = (bucket.0, key.as_str().to_owned());
+                if !self.uploads.contains_key(&(name.clone(), upload.0)) {
+                    return Err(Reason::NoSuchUpload);
+                }
+                self.check_blob(&name, data.blob.0)?;
+                let part = PartState {
+                    record: (**record).clone(),
+                    blob: data.blob.0,
+                };
+                let parts = self
+                    .uploads
+                    .get_mut(&(name.clone(), upload.0))
+                    .expect("just seen");
+                if let Some(old) = parts.insert(record.number, part)
+                    && old.blob != data.blob.0
+                {
+                    self.garbage.insert((name, old.blob));
+                }
+                Ok(())
+            }
+            Command::AbortUpload { bucket, key, upload } => {
+                let name = (bucket.0, key.as_str().to_owned());
+                let parts = self
+                    .uploads
+                    .remove(&(name.clone(), upload.0))
+                    .ok_or(Reason::NoSuchUpload)?;
+                self.garbage
+                    .extend(parts.values().map(|p| (name.clone(), p.blob)));
+                Ok(())
+            }
+            Command::CompleteUpload {
+                bucket,
+                key,
+                upload,
+                parts,
+                precondition,
+                ..
+            } => {
+                let name = (bucket.0, key.as_str().to_owned());
+                self.complete(name, upload.0, parts, precondition, heard)
+            }
+            other => self.apply_to_bucket(other, heard),
+        }
+    }
+
+    fn put(
+        &mut self,
+        name: Name,
+        (size, md5): (u64, &[u8]),
+        data: &StoredData,
+        precondition: &Precondition,
+        heard: &Kind,
+    ) -> Outcome {
+        self.check_open(name.0)?;
+        self.check(&name, precondition)?;
+        let (blob, chunks, inline) = match data {
+            StoredData::Empty => (None, 0, None),
+            StoredData::Inline(bytes) => (None, 0, Some(bytes.clone())),
+            StoredData::Chunks(stored) => {
+                self.check_blob(&name, stored.blob.0)?;
+                (Some(stored.blob.0), stored.chunks.len(), None)
+            }
+        };
+        let object = Object {
+            size,
+            md5: md5.to_vec(),
+            parts: 0,
+            blob,
+            chunks,
+            inline,
+            ..self.versioned(heard)?
+        };
+        self.replace(name, object);
+        Ok(())
+    }
+
+    /// The version that an answer gives, which must be newer than every one before.
+    fn versioned(&mut self, heard: &Kind) -> Result<Object, Reason> {
+        let Kind::Put(answer) = heard else {
+            return unlike(heard).map(|()| unreachable!());
+        };
+        let older = self.newest_version.replace(answer.version.clone());
+        assert!(
+            older.is_none_or(|older| older > answer.version),
+            "versions only get newer"
+        );
+        Ok(Object {
+            version: answer.version.clone(),
+            modified_ms: answer.modified_ms,
+            size: answer.size,
+            md5: answer.etag_md5.clone(),
+            parts: answer.etag_parts,
+            blob: None,
+            chunks: 0,
+            inline: None,
+        })
+    }
+
+    fn replace(&mut self, name: Name, object: Object) {
+        let kept = object.blob;
+        if let Some(old) = self.objects.insert(name.clone(), object) {
+            self.book(&name, &old, kept);
+        }
+    }
+
+    fn book(&mut self, name: &Name, old: &Object, kept: Option<u128>) {
+        if let Some(blob) = old.blob.filter(|b| Some(*b) != kept && old.chunks > 0) {
+            self.garbage.insert((name.clone(), blob));
+        }
+    }
+
+    fn complete(
+        &mut self,
+        name: Name,
+        upload: u128,
+        named: &[NamedPart],
+        precondition: &Precondition,
+        heard: &Kind,
+    ) -> Outcome {
+        let Some(parts) = self.uploads.get(&(name.clone(), upload)).cloned() else {
+            // The trace of an earlier completion of the same parts.
+            let (Some(object), Kind::Put(answer)) = (self.objects.get(&name), heard) else {
+                return Err(Reason::NoSuchUpload);
+            };
+            assert_eq!((object.blob, &object.version), (Some(upload), &answer.version));
+            self.seen.count("completed again");
+            return Ok(());
+        };
+        if named.is_empty() {
+            return Err(Reason::InvalidPart);
+        }
+        if named.windows(2).any(|w| w[0].number >= w[1].number) {
+            return Err(Reason::InvalidPartOrder);
+        }
+        let found = |n: &NamedPart| parts.get(&n.number).filter(|p| p.record.etag_md5 == n.etag_md5);
+        let taken: Option<Vec<&PartState>> = named.iter().map(found).collect();
+        let taken = taken.ok_or(Reason::InvalidPart)?;
+        self.check(&name, precondition)?;
+        if taken[..taken.len() - 1]
+            .iter()
+            .any(|p| p.record.size < PART_BYTES_MIN)
+        {
+            return Err(Reason::EntityTooSmall);
+        }
+        let made = self.versioned(heard)?;
+        assert_eq!(made.parts as usize, taken.len());
+        assert_eq!(made.size, taken.iter().map(|p| p.record.size).sum::<u64>());
+        let unused = parts
+            .values()
+            .filter(|p| !named.iter().any(|n| n.number == p.record.number));
+        self.garbage.extend(unused.map(|p| (name.clone(), p.blob)));
+        self.uploads.remove(&(name.clone(), upload));
+        self.replace(
+            name,
+            Object {
+                blob: Some(upload),
+                chunks: named.len(),
+                ..made
+            },
+        );
+        Ok(())
+    }
+
+    fn apply_to_bucket(&mut self, command: &Command, heard: &Kind) -> Outcome {
+        match command {
+            Command::CreateBucket { name, owner, .. } => {
+                let told = told(heard);
+                match self.names.get(name.as_str()) {
+                    Some(old) if old.owner != owner.0 => return Err(Reason::BucketExists),
+                    Some(old) if old.state == 3 => return Err(Reason::BucketBusy),
+                    Some(old) => assert_eq!(told, Some(old)),
+                    None => {
+                        let made = told.expect("a bucket");
+                        assert!(
+                            made.bucket > self.last_bucket,
+                            "a bucket's number is never used again"
+                        );
+                        assert_eq!((made.turn, made.state, made.owner), (1, 1, owner.0));
+                        self.last_bucket = made.bucket;
+                        self.names.insert(name.as_str().into(), made.clone());
+                    }
+                }
+                Ok(())
+            }
+            Command::BucketOpened { name, bucket, turn } => {
+                self.step(name.as_str(), (bucket.0, *turn), &[1, 2], Some(2))
+            }
+            Command::CancelDeleteBucket { name, bucket, turn } => {
+                self.step(name.as_str(), (bucket.0, *turn), &[3, 2], Some(2))
+            }
+            Command::FinishDeleteBucket { name, bucket, turn } => {
+                self.step(name.as_str(), (bucket.0, *turn), &[3], None)
+            }
+            Command::BeginDeleteBucket { name, owner } => {
+                let row = self.names.get_mut(name.as_str()).ok_or(Reason::NoSuchBucket)?;
+                if row.owner != owner.0 {
+                    return Err(Reason::BucketExists);
+                }
+                (row.turn, row.state) = (row.turn + 1, 3);
+                assert_eq!(told(heard), Some(&*row));
+                Ok(())
+            }
+            Command::OpenBucket { bucket, copy } => {
+                let row = self.copies.entry(bucket.0).or_default();
+                if copy.turn >= row.0 {
+                    *row = (copy.turn, true);
+                }
+                Ok(())
+            }
+            Command::CloseBucket { bucket, turn } => {
+                let row = self.copies.entry(bucket.0).or_default();
+                if *turn < row.0 || (*turn == row.0 && row.1) {
+                    return Err(Reason::BucketBusy);
+                }
+                *row = (*turn, false);
+                let empty = !self.objects.keys().any(|n| n.0 == bucket.0)
+                    && !self.uploads.keys().any(|(n, _)| n.0 == bucket.0);
+                assert!(
+                    matches!(heard, Kind::Close(c) if c.empty == empty),
+                    "{heard:?}, empty {empty}"
+                );
+                Ok(())
+            }
+            other => panic!("{other:?} is not on a bucket"),
+        }
+    }
+
+    fn step(&mut self, name: &str, (bucket, turn): (u64, u64), from: &[u32], to: Option<u32>) -> Outcome {
+        let row = self
+            .names
+            .get_mut(name)
+            .filter(|r| r.bucket == bucket)
+            .ok_or(Reason::NoSuchBucket)?;
+        if row.turn != turn || !from.contains(&row.state) {
+            return Err(Reason::BucketBusy);
+        }
+        match to {
+            Some(state) => row.state = state,
+            None => drop(self.names.remove(name)),
+        }
+        Ok(())
+    }
+
+    fn check_open(&self, bucket: u64) -> Outcome {
+        match self.copies.get(&bucket) {
+            None => Err(Reason::NoSuchBucket),
+            Some((_, false)) => Err(Reason::BucketBusy),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn check(&self, name: &Name, precondition: &Precondition) -> Outcome {
+        let object = self.objects.get(name);
+        let matches = |m: &Match| match (m, object) {
+            (_, None) => false,
+            (Match::Any, Some(_)) => true,
+            (Match::Tags(tags), Some(o)) => tags
+                .iter()
+                .any(|t: &ETag| t.md5[..] == o.md5[..] && t.part_count == o.parts),
+        };
+        if let Some(m) = &precondition.if_match {
+            if object.is_none() {
+                return Err(Reason::NoSuchKeyForMatch);
+            }
+            if !matches(m) {
+                return Err(Reason::PreconditionFailed);
+            }
+        }
+        if precondition.if_none_match.as_ref().is_some_and(matches) {
+            return Err(Reason::PreconditionFailed);
+        }
+        Ok(())
+    }
+
+    fn check_blob(&self, name: &Name, blob: u128) -> Outcome {
+        if self.garbage.contains(&(name.clone(), blob)) {
+            Err(Reason::BlobGone)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A listing by its definition.
+    pub fn list(&self, bucket: u64, (prefix, delimiter, after): (&str, &str, &str)) -> Vec<String> {
+        let common = |key: &str| {
+            let rest = key.strip_prefix(prefix)?;
+            let at = rest.find(delimiter).filter(|_| !delimiter.is_empty())?;
+            Some(key[..prefix.len() + at + delimiter.len()].to_owned())
+        };
+        let mut lines = Vec::new();
+        for (_, key) in self
+            .objects
+            .keys()
+            .filter(|n| n.0 == bucket && n.1.starts_with(prefix))
+        {
+            let line = common(key).map_or(key.clone(), |c| format!("[{c}]"));
+            let skipped = common(after).is_some_and(|c| c == after && key.starts_with(after));
+            if key.as_str() > after && !skipped && lines.last() != Some(&line) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+}
+
+fn told(heard: &Kind) -> Option<&BucketRecord> {
+    match heard {
+        Kind::Bucket(answer) => answer.bucket.as_ref(),
+        _ => None,
+    }
+}
+
+fn unlike(heard: &Kind) -> Outcome {
+    panic!("an answer of the wrong kind: {heard:?}")
+}
+
+fn is_refused(heard: &Kind, reason: Reason) -> bool {
+    matches!(heard, Kind::Refused(r) if r.reason == reason as u32)
+}
+
+fn id(bytes: &[u8]) -> u128 {
+    u128::from_be_bytes(bytes.try_into().expect("16 bytes"))
+}
+
+pub fn command_name(command: &Command) -> String {
+    let debug = format!("{command:?}");
+    debug.split([' ', '{']).next().unwrap_or_default().to_owned()
+}
