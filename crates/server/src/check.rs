@@ -26,7 +26,7 @@ pub(crate) fn main(dir: &Path) -> anyhow::Result<ExitCode> {
     let report = runtime.block_on(async {
         let roles = roles::open(&world, disk).await?;
         let mut report = run(&*roles.node, &*roles.control, &*roles.index).await?;
-        report.damage.extend(roles.report.problems.iter().cloned());
+        report.damage.extend(roles.report.damage.iter().cloned());
         anyhow::Ok(report)
     })?;
     print(&report);

@@ -95,7 +95,7 @@ impl Roles {
             torn = r.torn,
             "directory open"
         );
-        for problem in &r.problems {
+        for problem in &r.damage {
             tracing::error!(problem, "damage found at start; run `cairn check` when stopped");
         }
     }
