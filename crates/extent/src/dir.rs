@@ -31,8 +31,8 @@ pub(crate) struct Open {
     pub(crate) lock: Box<dyn DiskLock>,
     /// Held while an extent is made.
     pub(crate) making: Mutex<()>,
-    /// Held during a checkpoint; whether the last one's table could not be written.
-    pub(crate) checkpointing: Mutex<bool>,
+    /// Held during a checkpoint: `released` of the table on disk.
+    pub(crate) checkpointing: Mutex<u64>,
     pub(crate) tokens: AtomicU64,
 }
 
@@ -178,7 +178,6 @@ impl DataDir {
                 return Err(e);
             }
             state.under_way = None;
-            state.changed = true;
             return Ok(());
         }
         state.check_writer(epoch)?;
@@ -219,7 +218,6 @@ impl DataDir {
             return Err(e);
         }
         state.under_way = None;
-        state.changed = true;
         drop(state);
         Ok(extent.status())
     }
@@ -276,17 +274,15 @@ impl DataDir {
     /// A full disk: nothing was released, it may be tried again. A failed one: it is out of service.
     pub fn checkpoint(&self) -> Result<(), ExtentError> {
         self.0.journal.check()?;
-        let mut behind = self.0.checkpointing.lock().expect("no panic under this lock");
+        let mut on_disk = self.0.checkpointing.lock().expect("no panic under this lock");
         footer::write_missing(self)?;
         // Taken before the rows: every record below has its bytes in a file and its row in a state by now.
         let synced = self.0.journal.synced().0;
         let extents = self.all();
         let mut rows = Vec::with_capacity(extents.len());
-        let mut changed = *behind;
         for extent in &extents {
             let dirty = {
                 let mut state = extent.lock();
-                changed |= std::mem::take(&mut state.changed);
                 rows.push(state.row);
                 std::mem::take(&mut state.dirty)
             };
@@ -297,18 +293,16 @@ impl DataDir {
             }
         }
         let released = synced + 1;
-        if changed {
-            let table = Table {
+        if released > *on_disk {
+            self.write_table(&Table {
                 released,
                 synced,
                 rows,
-            };
-            *behind = true;
-            self.write_table(&table)?;
-            *behind = false;
+            })?;
+            *on_disk = released;
         }
-        // Without a change no record below needs the extents, whatever the table says.
-        self.0.consumer.release(JournalSeq(released));
+        // Never beyond the table: recovery takes a low-water above the table's for the loss of a newer table.
+        self.0.consumer.release(JournalSeq(*on_disk));
         self.let_files_go(&extents);
         Ok(())
     }

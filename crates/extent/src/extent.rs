@@ -62,8 +62,6 @@ pub(crate) struct State {
     pub(crate) allocated: u64,
     /// Written since its file was last synced.
     pub(crate) dirty: bool,
-    /// Changed since the table was last written.
-    pub(crate) changed: bool,
     /// It cannot have a footer: a walk found damage.
     pub(crate) no_footer: bool,
     /// The large append under way.
@@ -94,7 +92,6 @@ impl Extent {
                 allocated: 0,
                 row,
                 dirty: false,
-                changed: true,
                 no_footer: row.frozen,
                 under_way: None,
                 recent: VecDeque::new(),
@@ -149,14 +146,12 @@ impl Extent {
             row.needles += u64::from(!at.void);
         }
         row.end = row.end.max(at.offset + at.stored_length);
-        state.changed = true;
         self.end.store(row.end, Ordering::Release);
     }
 
     /// Takes over what recovery found to be the end.
     pub(crate) fn set_end(&self, state: &mut State, end: u64) {
         state.row.end = end;
-        state.changed = true;
         self.end.store(end, Ordering::Release);
     }
 }

@@ -46,7 +46,6 @@ pub(crate) fn write_missing(dir: &DataDir) -> Result<(), ExtentError> {
             Ok(true) => {
                 let mut state = extent.lock();
                 state.row.footer = true;
-                state.changed = true;
             }
             Ok(false) | Err(ExtentError::Corrupt(_)) => extent.lock().no_footer = true,
             Err(ExtentError::Full(_)) => {}

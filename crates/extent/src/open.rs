@@ -10,7 +10,7 @@ use crate::dir::{DataDir, Open};
 use crate::extent;
 use crate::journal::recover::{Verdict, judge};
 use crate::journal::ring::{Ring, Span};
-use crate::journal::scan::{FoundHeader, payload, scan};
+use crate::journal::scan::{FoundHeader, payload, read_patiently, scan};
 use crate::journal::writer::{Position, Writer};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
 use crate::replay::Replay;
@@ -184,57 +184,47 @@ fn recover(
     lock: Box<dyn DiskLock>,
     mut report: RecoveryReport,
 ) -> Result<Opened, ExtentError> {
-    let table = match Table::read(&*disk, superblock.disk) {
-        Ok(table) => table.unwrap_or_default(),
-        Err(e @ ExtentError::Newer { .. }) => return Err(e),
-        Err(e) => {
+    let (table, rebuilt) = match Table::read(&*disk, superblock.disk) {
+        Ok(table) => (table.unwrap_or_default(), false),
+        Err(e @ ExtentError::Corrupt(_)) => {
             report.damage.push(format!("{e}; rebuilt from the extents"));
-            Replay::rebuild_table(&*disk, &superblock, &mut report)?
+            (Replay::rebuild_table(&*disk, &superblock, &mut report)?, true)
         }
+        Err(e) => return Err(e),
     };
     let file = disk.open(JOURNAL).map_err(|e| ExtentError::io(JOURNAL, &e))?;
-    let found = scan(&*file, superblock.journal_bytes, superblock.journal_salt)?;
-    let verdict = judge(&found, table.synced, &mut |h| payload(&*file, h).is_some());
+    let verdict = read_journal(&*file, &superblock, table.synced)?;
     report.lost.clone_from(&verdict.lost);
     report.torn = verdict.torn;
-    let mut replay = Replay::new(&*disk, &superblock, &table)?;
-    let mut batches = Vec::new();
-    for f in &verdict.live {
-        let sequence = JournalSeq(f.header.sequence);
-        let body = payload(&*file, &f.header).ok_or_else(|| {
-            ExtentError::Corrupt(format!("journal record {sequence} was whole and no longer is"))
-        })?;
-        match f.header.kind {
-            RecordType::Start | RecordType::Mark => {}
-            RecordType::Batch => match LogBatch::decode(&body) {
-                Some(batch) => batches.push((sequence, batch)),
-                None => report
-                    .damage
-                    .push(format!("journal record {sequence} is no batch")),
-            },
-            kind if f.header.sequence >= table.released => {
-                replay.apply(kind, sequence, &body, &mut report)?
-            }
-            _ => {}
-        }
-    }
-    let lost_state = verdict
-        .lost
-        .iter()
-        .any(|l| l.may_be_extent() && l.to.0 >= table.released);
-    let extents = replay.finish(lost_state, &mut report)?;
     for lost in &verdict.lost {
         report.damage.push(format!(
             "journal records {} to {} were synced and are lost",
             lost.from, lost.to
         ));
     }
+    // The journal is released only once a table has said so: an older one lacks what was recycled since.
+    let stale = !rebuilt && verdict.low_water > table.released.max(1);
+    if stale {
+        report
+            .damage
+            .push("the extent table is older than what the journal released by it".into());
+    }
+    let mut replay = Replay::new(&*disk, &superblock, &table)?;
+    let batches = replay_live(&*file, &verdict, table.released, (&mut replay, &mut report))?;
+    let mut lost = verdict.lost.iter();
+    let lost_state = lost.any(|l| l.may_be_extent() && l.to.0 >= table.released);
+    let extents = replay.finish(lost_state || stale, &mut report)?;
     for damage in &report.damage {
         tracing::error!(disk = %superblock.disk, damage, "found at recovery");
     }
     rewrite_tail(&*file, &verdict)?;
-    let held = batches.first().map(|(s, _)| s.0);
-    let held = held.or_else(|| verdict.lost.iter().find(|l| l.may_be_batch()).map(|l| l.from.0));
+    // What may be a lost batch is held too: until the engine has seen it, every opening reports it.
+    let lost = verdict.lost.iter().filter(|l| l.may_be_batch());
+    let held = batches
+        .iter()
+        .map(|(s, _)| s.0)
+        .chain(lost.map(|l| l.from.0))
+        .min();
     let journal = start_journal(world, &superblock, file, &verdict, (table.released, held))?;
     let open = Open {
         disk,
@@ -245,7 +235,7 @@ fn recover(
         rng: world.rng.clone(),
         lock,
         making: Mutex::new(()),
-        checkpointing: Mutex::new(false),
+        checkpointing: Mutex::new(table.released),
         tokens: AtomicU64::new(1),
     };
     let dir = DataDir::from_open(open);
@@ -257,6 +247,59 @@ fn recover(
     Ok(Opened { dir, batches, report })
 }
 
+/// Scans and judges the journal.
+fn read_journal(file: &dyn DiskFile, superblock: &Superblock, synced: u64) -> Result<Verdict, ExtentError> {
+    let bytes = superblock.journal_bytes;
+    let scanned = scan(file, bytes, superblock.journal_salt)?;
+    let mut unread = 0;
+    let verdict = judge(&scanned.headers, synced, &mut |h| match payload(file, h) {
+        Ok(found) => found.is_some(),
+        Err(_) => {
+            unread = h.sequence.max(unread);
+            false
+        }
+    });
+    // Past the known sync what is bad was never acked, but what cannot be read may have been. A group that found no room
+    // before the end of the file stands at its start.
+    let hidden = |at| scanned.unreadable.contains(&at);
+    let may_have_wrapped = bytes - verdict.head < (bytes / 4).max(8 << 20);
+    if unread > verdict.known_synced || hidden(verdict.head) || (hidden(0) && may_have_wrapped) {
+        return Err(ExtentError::Corrupt(
+            "the journal cannot be read where it may go on; nothing was changed".into(),
+        ));
+    }
+    Ok(verdict)
+}
+
+/// Hands every live record to whom it belongs; answers the log batches.
+fn replay_live(
+    file: &dyn DiskFile,
+    verdict: &Verdict,
+    released: u64,
+    (replay, report): (&mut Replay<'_>, &mut RecoveryReport),
+) -> Result<Vec<(JournalSeq, LogBatch)>, ExtentError> {
+    let mut batches = Vec::new();
+    for f in &verdict.live {
+        let sequence = JournalSeq(f.header.sequence);
+        let body = payload(file, &f.header).map_err(|e| ExtentError::io(JOURNAL, &e))?;
+        let body = body.ok_or_else(|| {
+            ExtentError::Corrupt(format!("journal record {sequence} was whole and no longer is"))
+        })?;
+        match f.header.kind {
+            RecordType::Start | RecordType::Mark => {}
+            RecordType::Batch => match LogBatch::decode(&body) {
+                Some(batch) => batches.push((sequence, batch)),
+                None => report
+                    .damage
+                    .push(format!("journal record {sequence} is no batch")),
+            },
+            kind if f.header.sequence >= released => replay.apply(kind, sequence, &body, report)?,
+            _ => {}
+        }
+    }
+    Ok(batches)
+}
+
 /// Writes what nobody saw synced once more. The page cache may hold bytes that the disk never took.
 fn rewrite_tail(file: &dyn DiskFile, verdict: &Verdict) -> Result<(), ExtentError> {
     let mut tail = verdict
@@ -265,7 +308,7 @@ fn rewrite_tail(file: &dyn DiskFile, verdict: &Verdict) -> Result<(), ExtentErro
         .filter(|f| f.header.sequence > verdict.known_synced);
     let rewritten = tail.try_for_each(|FoundHeader { header, .. }| {
         let mut b = vec![0; (header.end() - header.position) as usize];
-        file.read_exact_at(&mut b, header.position)?;
+        read_patiently(file, &mut b, header.position)?;
         file.write_all_at(&b, header.position)
     });
     rewritten.map_err(|e| ExtentError::io(JOURNAL, &e))

@@ -195,7 +195,6 @@ impl<'a> Replay<'a> {
             };
             extent.advance(&mut state, advance);
         }
-        state.changed = true;
         report.damage.push(format!(
             "extent {} is frozen: journal records of it may be lost",
             extent.id

@@ -2,6 +2,7 @@
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
+use crate::journal::scan::read_patiently;
 use std::io;
 use types::{DiskId, NodeId, StampId};
 use world::Disk;
@@ -95,7 +96,7 @@ impl Superblock {
             Err(e) => return Err(ExtentError::io(NAME, &e)),
         };
         let mut b = vec![0; BYTES];
-        match file.read_exact_at(&mut b, 0) {
+        match read_patiently(&*file, &mut b, 0) {
             Ok(()) => Self::decode(&b).map(Some),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(ExtentError::Corrupt("superblock: it is cut short".into()))

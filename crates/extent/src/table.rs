@@ -2,6 +2,7 @@
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
+use crate::journal::scan::read_patiently;
 use crate::superblock::write_whole;
 use std::io;
 use types::{DiskId, Epoch, ExtentId, Generation};
@@ -139,13 +140,13 @@ impl Table {
         let read = || -> io::Result<Vec<u8>> {
             let file = disk.open(NAME)?;
             let mut b = vec![0; file.len()? as usize];
-            file.read_exact_at(&mut b, 0)?;
+            read_patiently(&*file, &mut b, 0)?;
             Ok(b)
         };
         match read() {
             Ok(b) => Self::decode(&b, id).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(ExtentError::Corrupt(format!("extent table: {e}"))),
+            Err(e) => Err(ExtentError::io(NAME, &e)),
         }
     }
 

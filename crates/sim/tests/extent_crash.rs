@@ -551,7 +551,7 @@ fn a_full_disk_refuses_new_data_and_takes_deletes() {
         disk.create_dir("index").unwrap();
         let index = disk.create("index/x").unwrap();
         let mut grown = 0;
-        for _ in 0..30 {
+        for _ in 0..20 {
             let place = outside.batch(dir).await.unwrap();
             outside.released = outside.acked - 1;
             consumer.release(place);
@@ -573,6 +573,101 @@ fn a_full_disk_refuses_new_data_and_takes_deletes() {
         let opened = open(8, &disk).unwrap();
         outside.check(&opened, false).unwrap();
     });
+}
+
+/// Syncs that lie may lose what was acked since; they never make wrong bytes, and what comes after is whole.
+#[test]
+fn a_lying_sync_never_makes_wrong_bytes() {
+    let mut lost = 0;
+    for after in 8..110 {
+        let disk = SimDisk::new(after, 64 << 20);
+        let mut outside = Outside::default();
+        for n in 0..3 {
+            disk.plan(Fault::new(FaultKind::LyingSync, after + n));
+        }
+        disk.plan(Fault::new(FaultKind::PowerOff, 3 * after));
+        life(async {
+            if let Ok(opened) = open(after, &disk) {
+                outside.work(&opened.dir, 70).await;
+            }
+        });
+        disk.clear_plan();
+        let broke = disk.crash().broke_a_promise();
+        life(async {
+            let opened = open(after + 1, &disk).unwrap_or_else(|e| panic!("lie at {after}: {e}"));
+            if let Err(e) = outside.check(&opened, false) {
+                assert!(broke, "lie at {after}, no promise broken: {e}");
+                lost += 1;
+                outside
+                    .forget_what_is_gone(&opened)
+                    .unwrap_or_else(|e| panic!("lie at {after}: {e}"));
+            }
+            outside.settle(&opened);
+            outside.work(&opened.dir, 20).await.expect("it works on");
+        });
+        disk.crash();
+        life(async {
+            let opened = open(after + 2, &disk).unwrap();
+            outside
+                .check_needles(&opened)
+                .unwrap_or_else(|e| panic!("after a lie at {after}: {e}"));
+        });
+    }
+    assert!(lost > 5, "lies hurt: {lost}");
+}
+
+#[test]
+fn a_read_error_in_recovery_passes_or_is_told() {
+    let disk = SimDisk::new(21, 64 << 20);
+    let mut outside = Outside::default();
+    life(async {
+        let opened = open(21, &disk).unwrap();
+        outside.work(&opened.dir, 40).await.unwrap();
+    });
+    for after in 0..30 {
+        disk.crash();
+        // One error passes; a block that stays bad is an error, not an empty journal.
+        let stays = after % 2 == 1;
+        for _ in 0..if stays { 60 } else { 1 } {
+            disk.plan(Fault::new(FaultKind::ReadError, after / 2).on("journal"));
+        }
+        life(async {
+            match open(22, &disk) {
+                Ok(opened) => outside
+                    .check(&opened, stays)
+                    .unwrap_or_else(|e| panic!("read error {after}: {e}")),
+                Err(e) => assert!(stays, "read error {after}: {e}"),
+            }
+        });
+        disk.clear_plan();
+    }
+    disk.crash();
+    life(async {
+        let opened = open(23, &disk).unwrap();
+        outside.check_needles(&opened).unwrap();
+    });
+}
+
+impl Outside {
+    fn check_needles(&self, opened: &Opened) -> Result<(), String> {
+        for needle in &self.needles {
+            check_needle(&opened.dir, needle, false)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what a lie has lost; wrong bytes are no loss.
+    fn forget_what_is_gone(&mut self, opened: &Opened) -> Result<(), String> {
+        let mut kept = Vec::new();
+        for needle in &self.needles {
+            if check_needle(&opened.dir, needle, true)? {
+                kept.push(*needle);
+            }
+        }
+        self.needles = kept;
+        self.sealed.clear();
+        Ok(())
+    }
 }
 
 /// Flips one bit in each byte of a small journal that was closed in order.

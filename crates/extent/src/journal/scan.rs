@@ -16,61 +16,91 @@ pub(crate) struct FoundHeader {
     pub(crate) crc: u32,
 }
 
-/// Every good header of the first `bytes` of the file, in order of position. Bytes that cannot be read hold none.
-pub(crate) fn scan(file: &dyn DiskFile, bytes: u64, salt: u64) -> Result<Vec<FoundHeader>, ExtentError> {
-    let mut found = Vec::new();
+/// Tries of one read before it counts as failed: what is not read may be taken for what was never written.
+const READ_TRIES: usize = 3;
+
+/// What a scan finds.
+#[derive(Debug, Default)]
+pub(crate) struct Scanned {
+    /// Every good header, in order of position.
+    pub(crate) headers: Vec<FoundHeader>,
+    /// Positions of blocks that the device did not give.
+    pub(crate) unreadable: Vec<u64>,
+}
+
+/// Looks for headers in the first `bytes` of the file.
+pub(crate) fn scan(file: &dyn DiskFile, bytes: u64, salt: u64) -> Result<Scanned, ExtentError> {
+    let mut scanned = Scanned::default();
     let mut window = vec![0; WINDOW_BYTES + HEADER_BYTES];
     let mut at = 0;
     while at < bytes {
         let len = ((bytes - at) as usize).min(window.len());
-        let readable = read_what_can_be(file, &mut window[..len], at)?;
+        read_what_can_be(file, &mut window[..len], at, &mut scanned.unreadable);
         let part = &window[..len];
         let starts = len.min(WINDOW_BYTES);
-        if readable {
-            for offset in (0..starts).step_by(8) {
-                if part[offset..].len() < HEADER_BYTES || part[offset..offset + 4] != MAGIC {
-                    continue;
+        for offset in (0..starts).step_by(8) {
+            if part[offset..].len() < HEADER_BYTES || part[offset..offset + 4] != MAGIC {
+                continue;
+            }
+            match Header::decode(salt, &part[offset..], at + offset as u64) {
+                Ok((header, crc)) if header.end() <= bytes => {
+                    scanned.headers.push(FoundHeader { header, crc });
                 }
-                match Header::decode(salt, &part[offset..], at + offset as u64) {
-                    Ok((header, crc)) if header.end() <= bytes => found.push(FoundHeader { header, crc }),
-                    Ok(_) | Err(NoHeader::Garbage) => {}
-                    Err(NoHeader::Newer(version)) => {
-                        return Err(ExtentError::Newer {
-                            what: "the journal".into(),
-                            found: u32::from(version),
-                            known: u32::from(super::record::FORMAT),
-                        });
-                    }
+                Ok(_) | Err(NoHeader::Garbage) => {}
+                Err(NoHeader::Newer(version)) => {
+                    return Err(ExtentError::Newer {
+                        what: "the journal".into(),
+                        found: u32::from(version),
+                        known: u32::from(super::record::FORMAT),
+                    });
                 }
             }
         }
         at += starts as u64;
     }
-    Ok(found)
+    Ok(scanned)
+}
+
+pub(crate) fn read_patiently(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io::Result<()> {
+    let mut last = file.read_exact_at(buf, at);
+    for _ in 1..READ_TRIES {
+        match &last {
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => last = file.read_exact_at(buf, at),
+            _ => break,
+        }
+    }
+    last
 }
 
 /// Reads a window; where the device cannot, block by block, so that one bad block hides no other. What cannot be read is zero.
-fn read_what_can_be(file: &dyn DiskFile, window: &mut [u8], at: u64) -> Result<bool, ExtentError> {
-    match file.read_exact_at(window, at) {
-        Ok(()) => return Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
-        Err(e) => tracing::warn!(at, error = %e, "journal cannot be read here; block by block"),
+fn read_what_can_be(file: &dyn DiskFile, window: &mut [u8], at: u64, unreadable: &mut Vec<u64>) {
+    if read_patiently(file, window, at).is_ok() {
+        return;
     }
-    let mut any = false;
     for (i, block) in window.chunks_mut(4096).enumerate() {
-        if file.read_exact_at(block, at + 4096 * i as u64).is_err() {
-            block.fill(0);
-        } else {
-            any = true;
+        let at = at + 4096 * i as u64;
+        match read_patiently(file, block, at) {
+            Ok(()) => {}
+            // The file is shorter than the journal: nothing was ever there.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => block.fill(0),
+            Err(e) => {
+                tracing::warn!(at, error = %e, "a block of the journal cannot be read");
+                block.fill(0);
+                unreadable.push(at);
+            }
         }
     }
-    Ok(any)
 }
 
 /// The payload of a record; `None` when it is not what was written.
-pub(crate) fn payload(file: &dyn DiskFile, header: &Header) -> Option<Bytes> {
+///
+/// # Errors
+/// It cannot be read: whether it is whole is not known.
+pub(crate) fn payload(file: &dyn DiskFile, header: &Header) -> io::Result<Option<Bytes>> {
     let mut body = vec![0; header.payload_length as usize];
-    file.read_exact_at(&mut body, header.position + HEADER_BYTES as u64)
-        .ok()?;
-    (crc32c(&body) == header.payload_crc).then(|| body.into())
+    match read_patiently(file, &mut body, header.position + HEADER_BYTES as u64) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    Ok((crc32c(&body) == header.payload_crc).then(|| body.into()))
 }
