@@ -16,6 +16,7 @@ use crate::view::{Change, Stop, View, refuse};
 use types::BucketId;
 use wire::index::Reason;
 use wire::records::{BucketCopy, CloseAnswer, answer};
+use world::plant::{Plant, is_planted};
 
 const OPEN: u32 = 1;
 const CLOSING: u32 = 2;
@@ -57,7 +58,13 @@ pub(super) fn close(
 ) -> Result<answer::Kind, Stop> {
     let row = RowRef::Bucket(bucket);
     let old: BucketCopy = view.get(&row)?.unwrap_or_default();
-    if turn < old.turn || (turn == old.turn && old.state != CLOSING) {
+    let is_stale = turn < old.turn || (turn == old.turn && old.state != CLOSING);
+    if is_stale && is_planted(Plant::SecondDeleter) {
+        return Ok(answer::Kind::Close(CloseAnswer {
+            empty: is_empty(bucket, view)?,
+        }));
+    }
+    if is_stale {
         return refuse(Reason::BucketBusy, format!("turn {} is under way", old.turn));
     }
     let new = BucketCopy {

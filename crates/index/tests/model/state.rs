@@ -165,6 +165,12 @@ impl Model {
                 old.into_iter().for_each(|old| self.book(&name, &old, None));
                 Ok(())
             }
+            other => self.apply_to_upload(other, heard),
+        }
+    }
+
+    fn apply_to_upload(&mut self, command: &Command, heard: &Kind) -> Outcome {
+        match command {
             Command::CreateUpload { bucket, key, .. } => {
                 self.check_open(bucket.0)?;
                 let Kind::Upload(answer) = heard else {

@@ -1,0 +1,191 @@
+//! The owner's promises: group commit, linearizable reads beside it, bounds, bucket deletion that races.
+#![allow(clippy::disallowed_methods, unreachable_pub)]
+
+#[path = "../gateway/mod.rs"]
+mod gateway;
+mod race;
+mod slow;
+
+use gateway::{Gateway, key, record};
+use slow::Slow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use types::limits::{BATCH_COMMANDS_MAX, OWNER_QUEUE_MAX};
+use types::{BucketId, ErrorKind};
+use wire::index::{Command, Index, ListEntry, ListQuery, Precondition, StoredData};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn put(bucket: BucketId, k: &str, size: u64) -> Command {
+    Command::Put {
+        bucket,
+        key: key(k),
+        record: record(size),
+        data: StoredData::Empty,
+        precondition: Precondition::default(),
+    }
+}
+
+#[tokio::test]
+async fn many_puts_share_few_commits() {
+    let slow = Slow::new(1);
+    let g = Arc::new(Gateway::over(slow.clone(), 1).await);
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let before = slow.commits.load(Ordering::Relaxed);
+    let puts: Vec<_> = (0..500u64)
+        .map(|i| {
+            let g = g.clone();
+            tokio::spawn(async move { g.call(put(bucket, &format!("k{i}"), i)).await.unwrap() })
+        })
+        .collect();
+    for put in puts {
+        put.await.unwrap();
+    }
+    let commits = slow.commits.load(Ordering::Relaxed) - before;
+    assert!(commits <= 3, "{commits} commits for 500 puts");
+}
+
+/// I2: a read sees nothing older than any write or read that was answered before it began.
+#[test]
+fn reads_are_linearizable() {
+    for seed in 0..150 {
+        runtime().block_on(reads_beside_writes(seed));
+    }
+}
+
+async fn reads_beside_writes(seed: u64) {
+    let slow = Slow::new(seed);
+    let g = Arc::new(Gateway::over(slow.clone(), 1).await);
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    // The size of the object counts its writes.
+    let known = Arc::new(AtomicU64::new(0));
+    let writer = {
+        let (g, known) = (g.clone(), known.clone());
+        tokio::spawn(async move {
+            for n in 1..=40 {
+                g.call(put(bucket, "k", n)).await.unwrap();
+                known.fetch_max(n, Ordering::SeqCst);
+            }
+        })
+    };
+    let readers: Vec<_> = (0..4)
+        .map(|which| {
+            let (g, known, slow) = (g.clone(), known.clone(), slow.clone());
+            tokio::spawn(async move {
+                while known.load(Ordering::SeqCst) < 40 {
+                    let before = known.load(Ordering::SeqCst);
+                    let seen = if which == 3 {
+                        size_listed(&g, bucket).await
+                    } else {
+                        size_got(&g, bucket).await
+                    };
+                    assert!(
+                        seen >= before,
+                        "seed {seed}: read {seen} after {before} was known"
+                    );
+                    known.fetch_max(seen.min(39), Ordering::SeqCst);
+                    slow.pause().await;
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    writer.await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+async fn size_got(g: &Gateway, bucket: BucketId) -> u64 {
+    let found = g.index.get(bucket, &key("k"), None, false).await.unwrap();
+    found.map_or(0, |f| f.record.size)
+}
+
+async fn size_listed(g: &Gateway, bucket: BucketId) -> u64 {
+    let query = ListQuery {
+        bucket,
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: String::new(),
+        max: 1,
+    };
+    match g.index.list(query).await.unwrap().unwrap().entries.first() {
+        Some(ListEntry::Object { record, .. }) => record.size,
+        _ => 0,
+    }
+}
+
+#[tokio::test]
+async fn a_page_costs_what_it_holds() {
+    let slow = Slow::new(1);
+    let g = Gateway::over(slow.clone(), 1).await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let calls: Vec<_> = (0..20)
+        .flat_map(|p| (0..300).map(move |i| format!("p{p:02}/{i}")))
+        .map(|k| g.call(put(bucket, &k, 1)))
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    slow.scanned.store(0, Ordering::Relaxed);
+    let (names, truncated) = g.list(bucket, ("", "/", "", 1000)).await;
+    assert_eq!((names.len(), truncated), (20, false));
+    let scanned = slow.scanned.load(Ordering::Relaxed);
+    assert!(scanned < 200, "{scanned} rows of 6000 for 20 prefixes");
+    slow.scanned.store(0, Ordering::Relaxed);
+    let (names, _) = g.list(bucket, ("", "", "p10/", 100)).await;
+    assert_eq!(names.len(), 100);
+    assert_eq!(slow.scanned.load(Ordering::Relaxed), 101);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_recovers() {
+    // I9
+    let slow = Slow::new(1);
+    let g = Arc::new(Gateway::over(slow.clone(), 1).await);
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let permits = slow.gate.available_permits();
+    slow.gate.forget_permits(permits);
+    let calls: Vec<_> = (0..OWNER_QUEUE_MAX + 3 * BATCH_COMMANDS_MAX)
+        .map(|_| {
+            let g = g.clone();
+            tokio::spawn(async move { g.index.call(g.call_of(put(bucket, "k", 1))).await })
+        })
+        .collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    slow.gate.add_permits(permits);
+    let (mut done, mut busy) = (0, 0);
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(fault) if fault.kind == ErrorKind::Busy => busy += 1,
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+    assert!(done >= OWNER_QUEUE_MAX && busy > 0, "{done} done, {busy} busy");
+    g.call(put(bucket, "k", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_was_sent() {
+    let slow = Slow::new(3);
+    let g = Arc::new(Gateway::over(slow.clone(), 1).await);
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let g = g.clone();
+            tokio::spawn(async move { g.index.call(g.call_of(put(bucket, "k", 1))).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    g.index.shutdown().await;
+    for call in calls {
+        assert!(call.await.unwrap().is_ok());
+    }
+    let late = g.index.call(g.call_of(put(bucket, "k", 1))).await;
+    assert_eq!(late.unwrap_err().kind, ErrorKind::Unavailable);
+}
