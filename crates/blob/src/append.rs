@@ -102,18 +102,14 @@ impl Blob {
         let left = frames.left();
         let begun = self.world.clock.mono();
         let first = frames.next(self.frame_bytes(left)).await?;
-        let slow = (self.world.clock.mono() - begun).as_millis() > u128::from(self.config.slow_frame_ms);
+        let pace_ms = (self.world.clock.mono() - begun).as_millis() as u64;
         let mut head = NeedleHead {
             blob: writing.blob,
             owner: owner.clone(),
             ordinal: writing.chunks.len() as u32,
             logical_offset: length - left,
             last: false,
-            length: if slow {
-                first.bytes.len() as u64
-            } else {
-                left.min(self.config.chunk_bytes_max)
-            },
+            length: left.min(self.chunk_at(pace_ms)),
             append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
             session: self.session,
         };
@@ -129,6 +125,13 @@ impl Blob {
         }
         writing.chunks.push(chunk);
         Ok(())
+    }
+
+    /// The largest chunk, in whole frames, that a client is trusted to send in time when it took `pace_ms` for one frame.
+    fn chunk_at(&self, pace_ms: u64) -> u64 {
+        let frames = self.config.chunk_hold_ms / pace_ms.max(1);
+        let frame = self.config.frame_bytes_max as u64;
+        (frames.max(1).saturating_mul(frame)).min(self.config.chunk_bytes_max)
     }
 
     fn frame_bytes(&self, left: u64) -> usize {

@@ -20,8 +20,9 @@ pub struct Config {
     pub resend_bytes_max: usize,
     /// How long an extent is held for a frame that does not come whole.
     pub frame_wait_ms: u64,
-    /// A first frame slower than this makes a chunk of its own: slow clients hold no extents.
-    pub slow_frame_ms: u64,
+    /// How long a chunk may hold an extent, by the pace that its first frame came at: a slower client sends smaller chunks,
+    /// down to one frame, which is whole before an extent is held at all.
+    pub chunk_hold_ms: u64,
     /// Disks whose journals the index's log is written behind too, so that an append may be answered ordered.
     /// `None`: all. Elsewhere every append waits for stable storage.
     pub ordered_disks: Option<BTreeSet<DiskId>>,
@@ -36,8 +37,8 @@ impl Default for Config {
             extents_max: limits::OPEN_EXTENTS_MAX,
             read_ahead_frames: 4,
             resend_bytes_max: 4 * limits::FRAME_BYTES_MAX,
-            frame_wait_ms: 30_000,
-            slow_frame_ms: 2_000,
+            frame_wait_ms: 15_000,
+            chunk_hold_ms: 10_000,
             ordered_disks: None,
         }
     }

@@ -560,4 +560,8 @@ async fn a_slow_client_sends_chunks_that_are_whole_before_they_are_sent() {
     let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
     assert_eq!(stored.chunks.len(), 4, "a frame each");
     assert_eq!(get_all(&b, &stored).await.unwrap(), all);
+    let mut source = Pieces::of(&all, BLOCK_BYTES);
+    source.0.iter_mut().for_each(|p| p.0 = 2_500);
+    let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
+    assert_eq!(stored.chunks.len(), 2, "two frames in ten seconds");
 }

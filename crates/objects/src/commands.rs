@@ -224,6 +224,12 @@ impl Commands {
         }
     }
 
+    /// The planted bug of answering before the index: the command is sent, some time, and nobody waits.
+    pub(crate) fn send_some_time(&self, command: Command) -> Result<(), ObjectsError> {
+        drop(self.issue(command)?);
+        Ok(())
+    }
+
     fn issue(&self, command: Command) -> Result<Sent<'_>, Fault> {
         let issued = self.line.ledger().issue();
         let Some((serial, done_below)) = issued else {

@@ -6,12 +6,16 @@ use crate::intake::Intake;
 use crate::service::Objects;
 use crate::{BodyError, Caller, ObjectsError, PutObject};
 use blob::PutError;
-use types::limits::{INLINE_BYTES_MAX, PUT_BYTES_MAX};
-use types::{BucketId, Checksum, ChecksumKind};
-use wire::index::{Command, Reason, StoredData};
+use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
+use types::{BucketId, Checksum, ChecksumKind, ObjectKey};
+use wire::index::{Command, Match, Precondition, Reason, StoredData};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{self, ObjectRecord, PutAnswer};
+use world::plant::{Plant, is_planted};
+
+/// Bodies above this are not read before a precondition that fails already is told.
+const CHECKED_FIRST_BYTES_MIN: u64 = FRAME_BYTES_MAX as u64;
 
 impl Objects {
     /// Stores an object. Steps:
@@ -31,6 +35,9 @@ impl Objects {
             return Err(Reason::EntityTooLarge.into());
         }
         let bucket = BucketId(self.bucket(caller, &put.bucket).await?.bucket);
+        if put.length > CHECKED_FIRST_BYTES_MIN {
+            self.check_first(bucket, &put.key, &put.precondition).await?;
+        }
         let mut intake = Intake::new(put.body, put.length, put.expect, None);
         let data = if put.length <= INLINE_BYTES_MAX as u64 {
             let bytes = intake.whole().await?;
@@ -66,10 +73,40 @@ impl Objects {
             data: data.clone(),
             precondition: put.precondition.clone(),
         };
+        if is_planted(Plant::AckBeforeIndex) {
+            self.commands.send_some_time(name())?;
+            return Ok(answer_of(&record));
+        }
         match self.send_in(caller, &put.bucket, bucket, name).await? {
             AnswerKind::Put(answer) => Ok(answer),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Spares a client from sending a large body that the commit would refuse anyway. The commit decides all the same.
+    async fn check_first(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        precondition: &Precondition,
+    ) -> Result<(), ObjectsError> {
+        if precondition.if_none_match == Some(Match::Any)
+            && self.index.get(bucket, key, None, false).await?.is_ok()
+        {
+            return Err(Reason::PreconditionFailed.into());
+        }
+        Ok(())
+    }
+}
+
+/// What the index would answer, but for what only it can say.
+fn answer_of(record: &ObjectRecord) -> PutAnswer {
+    PutAnswer {
+        etag_md5: record.etag_md5.clone(),
+        size: record.size,
+        checksums: record.checksums.clone(),
+        checksum_kind: record.checksum_kind,
+        ..PutAnswer::default()
     }
 }
 

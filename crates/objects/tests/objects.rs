@@ -171,6 +171,18 @@ async fn a_precondition_is_the_commits() {
     assert_eq!(b.get("k").await.unwrap(), b"one");
 }
 
+#[tokio::test]
+async fn a_large_body_is_not_read_for_a_precondition_that_fails_already() {
+    let b = bench().await;
+    b.put("k", b"one").await.unwrap();
+    let mut body = pieces(b"");
+    body.hang = true;
+    let mut put = put_of("k", 5 << 30, body);
+    put.precondition.if_none_match = Some(Match::Any);
+    let refused = b.objects.put(&CALLER, put).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::PreconditionFailed));
+}
+
 /// I11
 #[tokio::test(start_paused = true)]
 async fn lost_answers_are_asked_for_under_the_same_id() {
