@@ -8,6 +8,7 @@ use auth::{AccessKey, AccessKeyId, Keys, SecretKey};
 use http::{Method, Response, Uri};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use s3::{Operator, Secure, Service};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,9 +24,11 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
     let config = Config::settle(flags)?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).context("the log setting")?;
+    let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
