@@ -107,6 +107,16 @@ impl Open {
     }
 }
 
+/// Refuses characters that XML 1.0 has no place for but as references, which S3 takes all the same.
+fn well_formed(text: &str) -> Result<&str, Error> {
+    let stranger = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    if text.contains(stranger) {
+        Err(malformed())
+    } else {
+        Ok(text)
+    }
+}
+
 fn parse(text: &str) -> Result<Element, Error> {
     let mut reader = Reader::from_str(text);
     let mut open = Open {
@@ -121,8 +131,8 @@ fn parse(text: &str) -> Result<Element, Error> {
                 open.end()?;
             }
             Event::End(_) => open.end()?,
-            Event::Text(t) => open.text(&t.xml10_content())?,
-            Event::CData(t) => open.text(&t.xml10_content())?,
+            Event::Text(t) => open.text(well_formed(&t.xml10_content())?)?,
+            Event::CData(t) => open.text(well_formed(&t.xml10_content())?)?,
             Event::GeneralRef(r) => {
                 let resolved = match r.resolve_char_ref().map_err(|_| malformed())? {
                     Some(c) => c.to_string(),
@@ -179,6 +189,8 @@ mod tests {
             "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
             "<!DOCTYPE a><a/>",
             "<a>&unknown;</a>",
+            "<a>\u{1}</a>",
+            "<a><![CDATA[\u{0}]]></a>",
             "<a>&#xd800;</a>",
             "<a>&#x110000;</a>",
             "<a",

@@ -23,7 +23,7 @@ use world::real::{RealClock, RealRng};
 use world::{Clock, Disk, Exec, World};
 
 const NODE: NodeId = NodeId(1);
-pub(crate) const REGION: &str = "us-east-1";
+const REGION: &str = "us-east-1";
 
 /// Health and metrics, for a test.
 struct Healthy;
