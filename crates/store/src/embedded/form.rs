@@ -121,8 +121,7 @@ impl Form {
     /// Opens a file that is there, with the mark of its last whole transaction.
     pub(super) fn open(file: Arc<dyn DiskFile>, place: &Place) -> Result<(Self, Mark), Unusable> {
         let pages = Pages::open(file, place)?;
-        if pages.len() == 0 {
-            // Its first transaction never ended.
+        if !pages.finished() {
             return Err(Unusable::NoHead);
         }
         let broken = |e: StoreError| match e {

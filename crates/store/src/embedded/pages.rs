@@ -220,6 +220,12 @@ impl Pages {
         self.trouble.lock().expect("no panic under this lock").clone()
     }
 
+    /// Whether redb ever finished making its file: it writes its magic number last.
+    pub(super) fn finished(&self) -> bool {
+        let table = self.table.read().expect("no panic under this lock");
+        table.len > 0 && table.image.starts_with(b"redb\x1A\x0A\xA9\x0D\x0A")
+    }
+
     /// redb's file length.
     pub(super) fn len(&self) -> u64 {
         self.table.read().expect("no panic under this lock").len

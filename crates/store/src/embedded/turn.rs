@@ -201,6 +201,9 @@ fn read_padded(file: &dyn DiskFile, place: u64, n: usize) -> Result<Vec<u8>, Unu
         .map_err(Unusable::Io)?
         .saturating_sub(place)
         .min(n as u64) as usize;
+    if there == 0 {
+        return Ok(bytes);
+    }
     file.read_exact_at(&mut bytes[..there], place)
         .map_err(Unusable::Io)?;
     Ok(bytes)
