@@ -1,0 +1,247 @@
+//! The embedded index on a disk that rots, fills up, fails or lies: right rows or an error, never wrong, never absent. // I5
+
+mod store_machine;
+
+use sim::SimDisk;
+use sim::disk::{Fault, FaultKind};
+use std::collections::BTreeMap;
+use store::StoreError;
+use store_machine::{Machine, Model, Progress, Running, every_row, life, with_all};
+use world::Disk;
+
+const COMMITS: u64 = 60;
+
+/// A machine after some commits, all in the files where `settled`, and stopped in order or not.
+fn filled(seed: u64, settled: bool) -> (Machine, Progress) {
+    let machine = Machine::new(seed);
+    let mut progress = Progress::default();
+    life(async {
+        let running = machine.open().unwrap();
+        progress.run(&running.engine, COMMITS, 7).await;
+        if settled {
+            running.engine.checkpoint().await.unwrap();
+        }
+    });
+    machine.disk.crash();
+    (machine, progress)
+}
+
+fn flip(disk: &SimDisk, path: &str, at: u64, bit: u8) -> bool {
+    let file = disk.open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    byte[0] ^= 1 << bit;
+    file.write_all_at(&byte, at).unwrap();
+    file.sync_data().unwrap();
+    true
+}
+
+/// What a reader finds: the right rows, or an error that is not "absent". Wrong rows panic.
+fn judge(machine: &Machine, want: &Model) -> Result<(), String> {
+    life(async {
+        let running = machine.open()?;
+        let found = every_row(&running.engine).await;
+        let verdict = match found {
+            Ok(rows) => {
+                assert_eq!(rows, with_all(want), "wrong rows");
+                Ok(())
+            }
+            Err(StoreError::Corrupt(what)) => {
+                assert!(
+                    what.contains("index/") || what.contains("journal"),
+                    "it names the place: {what}"
+                );
+                Err(what)
+            }
+            Err(e) => panic!("{e} is not how corruption is told"),
+        };
+        // It ends without a panic, too.
+        running.engine.shutdown().await.ok();
+        verdict
+    })
+}
+
+/// Every 4 KiB of a file of the index, in turn: one flipped bit. Pages that are used are seen to be bad.
+fn flips(settled: bool) {
+    let (machine, progress) = filled(3, settled);
+    let path = "index/0000000000000010.redb";
+    let length = machine.disk.open(path).unwrap().len().unwrap();
+    let mut verdicts: BTreeMap<bool, u64> = BTreeMap::new();
+    for page in 0..length / 4096 {
+        let mut bytes = vec![0; 4096];
+        let file = machine.disk.open(path).unwrap();
+        file.read_exact_at(&mut bytes, page * 4096).unwrap();
+        if bytes.iter().all(|b| *b == 0) {
+            continue;
+        }
+        for (n, at) in [0, 40, 4000, 17, 64 + 4 * 9].into_iter().enumerate() {
+            let (machine, _) = filled(3, settled);
+            flip(&machine.disk, path, page * 4096 + at, n as u8);
+            *verdicts
+                .entry(judge(&machine, &progress.done).is_ok())
+                .or_default() += 1;
+        }
+    }
+    assert!(
+        verdicts[&true] > 0 && verdicts[&false] > 0,
+        "both ends were seen: {verdicts:?}"
+    );
+    println!("{verdicts:?} of {} pages", length / 4096);
+}
+
+#[test]
+fn a_flipped_bit_in_any_page_is_right_or_corrupt() {
+    flips(true);
+}
+
+#[test]
+fn a_flipped_bit_under_a_log_is_right_or_corrupt() {
+    flips(false);
+}
+
+/// A file that is gone, or cut, is not an empty index.
+#[test]
+fn a_lost_file_is_not_an_empty_index() {
+    for cut in [None, Some(0), Some(8192), Some(40_000)] {
+        let (machine, progress) = filled(4, false);
+        let path = "index/0000000000000010.redb";
+        match cut {
+            None => machine.disk.remove(path).unwrap(),
+            Some(length) => machine.disk.open(path).unwrap().set_len(length).unwrap(),
+        }
+        assert!(judge(&machine, &progress.done).is_err(), "cut to {cut:?}");
+    }
+}
+
+/// A full disk refuses and loses nothing; with room again it goes on.
+#[test]
+fn a_full_disk_is_a_normal_state() {
+    let (mut refused, mut filled_up) = (0, 0);
+    for seed in 0..12 {
+        let machine = Machine::new(seed);
+        let mut progress = Progress::default();
+        life(async {
+            let running = machine.open().unwrap();
+            progress.run(&running.engine, 4, 9).await;
+            machine.disk.set_capacity(machine.disk.used() + seed * 16_000);
+            progress.run(&running.engine, 40, 3).await;
+            let ended = progress.ended.clone();
+            filled_up += u64::from(ended.is_some());
+            refused += u64::from(ended.is_some_and(|e| e.contains("full")));
+            progress.agree(&running.engine).await.unwrap();
+            // Full or not: what was there can be read, and room makes it whole again.
+            machine.disk.set_capacity(64 << 20);
+            progress.run(&running.engine, 60, 9).await;
+            assert_eq!(progress.ended, None);
+            progress.agree(&running.engine).await.unwrap();
+        });
+        machine.disk.crash();
+        assert_eq!(judge(&machine, &progress.done), Ok(()));
+    }
+    assert!(refused > 3 && refused == filled_up, "{refused} of {filled_up}");
+}
+
+/// One failing operation of each sort, at each place: whatever is answered stands after the next crash.
+fn failing(kind: FaultKind, on: &str) -> u64 {
+    let mut after = 0;
+    let mut ended = 0;
+    loop {
+        let machine = Machine::new(after);
+        let mut progress = Progress::default();
+        let running = |machine: &Machine| -> Result<Running, String> { machine.open() };
+        life(async {
+            let first = running(&machine).unwrap();
+            machine.disk.plan(Fault::new(kind, after).on(on));
+            progress.run(&first.engine, COMMITS, 4).await;
+            ended += u64::from(progress.ended.is_some());
+            // Reads after it are right, or say that they cannot.
+            if let Ok(rows) = every_row(&first.engine).await {
+                assert_eq!(rows, with_all(&progress.done), "{kind:?} at {after}");
+            }
+            first.stop().await.ok();
+        });
+        let met = machine.disk.planned() == 0;
+        machine.disk.clear_plan();
+        machine.disk.crash();
+        life(async {
+            let again = running(&machine).unwrap_or_else(|e| panic!("{kind:?} at {after}: {e}"));
+            progress
+                .agree(&again.engine)
+                .await
+                .unwrap_or_else(|e| panic!("{kind:?} at {after}: {e}"));
+            progress.run(&again.engine, COMMITS + 10, 4).await;
+            assert_eq!(progress.ended, None, "{kind:?} at {after}");
+        });
+        if !met {
+            return ended;
+        }
+        after += 1;
+    }
+}
+
+#[test]
+fn a_failed_write_of_the_index_loses_nothing() {
+    assert!(failing(FaultKind::WriteError, "index/") > 5);
+}
+
+#[test]
+fn a_failed_sync_of_the_index_loses_nothing() {
+    assert!(failing(FaultKind::SyncError, "index/") > 5);
+}
+
+#[test]
+fn a_failed_read_of_the_index_loses_nothing() {
+    failing(FaultKind::ReadError, "index/");
+}
+
+/// Syncs that were promised and not done: what is found is right, or an error, or, whole, a moment since then.
+#[test]
+fn a_lie_is_told_or_costs_only_what_came_after() {
+    let (mut right, mut corrupt, mut older, mut broken) = (0, 0, 0, 0);
+    for seed in 0..120 {
+        let machine = Machine::new(seed);
+        let lied = 20 + seed % 40;
+        let mut moments = Vec::new();
+        let mut progress = Progress::default();
+        life(async {
+            let running = machine.open().unwrap();
+            for n in 0..lied + 1 + seed % 9 {
+                if n == lied {
+                    for _ in 0..1 + seed % 7 {
+                        machine
+                            .disk
+                            .plan(Fault::new(FaultKind::LyingSync, 0).on("index/"));
+                    }
+                }
+                progress.run(&running.engine, n + 1, 3).await;
+                assert_eq!(progress.ended, None);
+                if n >= lied {
+                    moments.push(with_all(&progress.done));
+                }
+            }
+        });
+        machine.disk.clear_plan();
+        broken += u64::from(machine.disk.crash().broke_a_promise());
+        life(async {
+            let running = machine.open().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            match every_row(&running.engine).await {
+                Ok(rows) => {
+                    let at = moments.iter().position(|m| *m == rows);
+                    let at = at.unwrap_or_else(|| panic!("seed {seed}: rows of no moment since the lie"));
+                    *(if at + 1 == moments.len() {
+                        &mut right
+                    } else {
+                        &mut older
+                    }) += 1;
+                }
+                Err(StoreError::Corrupt(_)) => corrupt += 1,
+                Err(e) => panic!("seed {seed}: {e}"),
+            }
+        });
+    }
+    println!("{right} right, {older} older, {corrupt} corrupt; {broken} broken promises");
+    assert!(
+        right > 0 && broken > 0,
+        "{right} right, {corrupt} corrupt, {broken} broken"
+    );
+}
