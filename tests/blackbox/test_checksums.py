@@ -5,15 +5,15 @@ import hashlib
 import random
 import zlib
 
+import crc
 import pytest
 import signed_http
-from awscrt import checksums
 from expecting import refused
 
 COMPUTE = {
     "CRC32": lambda d: zlib.crc32(d).to_bytes(4, "big"),
-    "CRC32C": lambda d: checksums.crc32c(d).to_bytes(4, "big"),
-    "CRC64NVME": lambda d: checksums.crc64nvme(d).to_bytes(8, "big"),
+    "CRC32C": lambda d: crc.crc32c(d).to_bytes(4, "big"),
+    "CRC64NVME": lambda d: crc.crc64nvme(d).to_bytes(8, "big"),
     "SHA1": lambda d: hashlib.sha1(d).digest(),
     "SHA256": lambda d: hashlib.sha256(d).digest(),
 }

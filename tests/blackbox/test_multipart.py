@@ -87,11 +87,11 @@ def test_nothing_is_visible_before_completion(s3, bucket):
 
 
 def test_abort(s3, bucket):
-    upload, _ = upload_parts(s3, bucket, "k", [b"x" * 100_000])
+    upload, parts = upload_parts(s3, bucket, "k", [b"x" * 100_000])
     s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
     with refused("NoSuchUpload", 404):
         s3.complete_multipart_upload(
-            Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": '"x"'}]}
+            Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts}
         )
     with refused("NoSuchKey", 404):
         s3.get_object(Bucket=bucket, Key="k")
@@ -178,5 +178,3 @@ def test_many_parts(s3, bucket):
     at = 18 * 5 * MIB - 3
     piece = s3.get_object(Bucket=bucket, Key="k", Range=f"bytes={at}-{at + 9}")["Body"].read()
     assert piece == b"".join(parts)[at : at + 10]
-    one = s3.get_object(Bucket=bucket, Key="k", PartNumber=2)
-    assert one["Body"].read() == parts[1] and one["PartsCount"] == 21

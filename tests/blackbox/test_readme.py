@@ -37,7 +37,7 @@ def test_the_tour():
             if not line.strip() or line.startswith("#"):
                 continue
             seen += line == REFUSED
-            script += [line, f"echo \"line {len(said)}: $?\""]
+            script += [line, f"printf '\\nline {len(said)}: %d\\n' $?"]
             said.append(1 if line == REFUSED and seen == 2 else 0)
         done = subprocess.run(
             ["bash"], input="\n".join(script), cwd=place, env=environment, capture_output=True, text=True, timeout=300
