@@ -115,11 +115,28 @@ enum Outcome {
     Lost(Fault),
 }
 
-/// A job of a batch, and what it hears once that is durable (a call its answer).
-type Decided = (Job, Option<Answer>);
+/// A job of a batch.
+struct Decided {
+    job: Job,
+    hears: Hears,
+}
+
+/// What a job hears once its batch is durable.
+enum Hears {
+    /// A call its answer.
+    Answer(Answer),
+    /// Just that.
+    Done,
+    /// Nothing: this was one step of it, the next is due.
+    NothingYet,
+}
 
 /// Why a call is not decided.
 enum NotDecided {
+    /// It was decided before.
+    Known(Answer),
+    /// It does not fit this batch any more.
+    Later,
     /// It fails, and nothing of it will be written.
     Failed(Fault),
     /// Another owner has been here: nothing that was decided since is right.
@@ -210,21 +227,32 @@ impl Owner {
                 }
             };
             match self.commit(draft).await {
-                Outcome::Done => {
-                    decided.into_iter().for_each(|(job, answer)| job.succeed(answer));
-                    return;
-                }
+                Outcome::Done => return self.answer(decided),
                 Outcome::NotDone(fault) => {
-                    decided.into_iter().for_each(|(job, _)| job.fail(fault.clone()));
-                    return;
+                    return fail_all(decided.into_iter().map(|d| d.job).collect(), &fault);
                 }
                 Outcome::Lost(fault) => last = fault,
             }
             self.stop_serving();
-            jobs = decided.into_iter().map(|(job, _)| job).collect();
+            jobs = decided.into_iter().map(|d| d.job).collect();
         }
         // After an unknown commit only a reload can tell; without one the callers must ask again.
         fail_all(jobs, &last);
+    }
+
+    /// The batch is durable.
+    fn answer(&mut self, decided: Vec<Decided>) {
+        let mut unfinished = Vec::new();
+        for Decided { job, hears } in decided {
+            match hears {
+                Hears::Answer(answer) => job.succeed(Some(answer)),
+                Hears::Done => job.succeed(None),
+                Hears::NothingYet => unfinished.push(job),
+            }
+        }
+        for job in unfinished.into_iter().rev() {
+            self.backlog.push_front(job);
+        }
     }
 
     /// Commits a draft.
@@ -288,19 +316,24 @@ impl Owner {
             && let Some(job) = rest.next()
         {
             let verdict = match &job {
-                Job::Call(call, _) => self.decide_call(&mut draft, call).await.map(Some),
+                Job::Call(call, _) => self.decide_call(&mut draft, call).await,
                 Job::EndSessions(mark, _) => {
                     self.taken().end_sessions_below(&mut draft, *mark);
-                    Ok(None)
+                    Ok(Hears::Done)
                 }
-                Job::Serve(_) => Ok(None),
+                Job::Serve(_) => Ok(Hears::Done),
             };
             match verdict {
-                Ok(answer) => decided.push((job, answer)),
+                Ok(hears) => decided.push(Decided { job, hears }),
+                Err(NotDecided::Known(answer)) => job.succeed(Some(answer)),
                 Err(NotDecided::Failed(fault)) => job.fail(fault),
                 Err(NotDecided::Stale) => {
-                    let before = decided.into_iter().map(|(job, _)| job);
+                    let before = decided.into_iter().map(|d| d.job);
                     return Err(before.chain([job]).chain(rest).collect());
+                }
+                Err(NotDecided::Later) => {
+                    rest = [job].into_iter().chain(rest).collect::<Vec<_>>().into_iter();
+                    break;
                 }
             }
         }
@@ -312,10 +345,13 @@ impl Owner {
         Ok((draft, decided))
     }
 
-    async fn decide_call(&self, draft: &mut Draft, call: &Call) -> Result<Answer, NotDecided> {
+    async fn decide_call(&self, draft: &mut Draft, call: &Call) -> Result<Hears, NotDecided> {
         for _ in 0..NEEDS_MAX {
             match self.taken().decide(draft, call, self.world.clock.wall_ms()) {
-                Verdict::Decided(answer) => return Ok(answer),
+                Verdict::Decided(answer) => return Ok(Hears::Answer(answer)),
+                Verdict::Step => return Ok(Hears::NothingYet),
+                Verdict::Known(answer) => return Err(NotDecided::Known(answer)),
+                Verdict::Later => return Err(NotDecided::Later),
                 Verdict::Failed(fault) => return Err(NotDecided::Failed(fault)),
                 Verdict::Needs(needs) => self.fetch(draft, needs).await.map_err(|missed| match missed {
                     Missed::Failed(e) => NotDecided::Failed(fault(&e)),

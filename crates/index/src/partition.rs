@@ -62,8 +62,14 @@ pub(crate) struct Draft {
 
 /// What comes of deciding one call.
 pub(crate) enum Verdict {
+    /// The answer it got before, which is durable.
+    Known(Answer),
     /// The answer it gets once the draft is durable.
     Decided(Answer),
+    /// A step is in the draft: to be decided again once that is durable.
+    Step,
+    /// The draft has no room for it: to be decided on the next.
+    Later,
     /// It is not decided, and nothing of it will be.
     Failed(Fault),
     /// These durable rows are missing.
@@ -92,7 +98,7 @@ impl Partition {
         }
         if let Some(bytes) = self.done.get(&call.id).filter(|_| !is_planted(Plant::ForgetDone)) {
             return match decode::<Answer>(&call.id.to_bytes(), bytes) {
-                Ok(answer) => Verdict::Decided(answer),
+                Ok(answer) => Verdict::Known(answer),
                 Err(bad) => Verdict::Failed(Fault::new(ErrorKind::Corrupt, bad.to_string())),
             };
         }
@@ -112,14 +118,22 @@ impl Partition {
             serial: draft.state.serial + 1,
         };
         match commands::decide(&call.command, &View::new(&draft.known, &draft.writes), &now) {
-            Ok(decision) if decision.change.len_bytes() > COMMAND_BYTES_MAX => {
-                let what = format!("{} bytes of rows in one command", decision.change.len_bytes());
-                Verdict::Failed(Fault::new(ErrorKind::Invalid, what))
-            }
             Ok(decision) => {
+                let bytes = decision.change.len_bytes();
+                if bytes > COMMAND_BYTES_MAX {
+                    let what = format!("{bytes} bytes of rows in one command");
+                    return Verdict::Failed(Fault::new(ErrorKind::Invalid, what));
+                }
+                if draft.bytes + bytes > COMMAND_BYTES_MAX {
+                    return Verdict::Later;
+                }
                 draft.state.hlc = now.hlc.0;
                 draft.state.serial = now.serial;
+                let is_step = decision.change.is_step;
                 draft.take(decision.change);
+                if is_step {
+                    return Verdict::Step;
+                }
                 draft.done.insert(call.id, decision.answer.clone());
                 // A command cannot be done below itself.
                 let said = call.done_below.min(call.id.serial());
@@ -161,7 +175,7 @@ impl Partition {
 
     /// The draft as rows to commit; `None` when there is nothing to write.
     pub(crate) fn seal(&self, draft: &mut Draft) -> Option<Batch> {
-        if draft.done.is_empty() && draft.state == self.state {
+        if draft.state == self.state {
             return None;
         }
         draft.state.epoch = self.fence.epoch.0;
@@ -257,5 +271,94 @@ fn session_ended() -> Answer {
     };
     Answer {
         kind: Some(answer::Kind::Refused(refused)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{AccountId, BucketName, Epoch, LogSeq, PartitionId};
+    use wire::index::Command;
+
+    fn partition(done_rows_max: usize) -> Partition {
+        Partition {
+            fence: Fence {
+                partition: PartitionId::DIRECTORY,
+                epoch: Epoch(1),
+                sequence: LogSeq(1),
+            },
+            stamp: StampId::FIRST,
+            state: PartitionState::default(),
+            done: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            done_rows_max,
+            forget_below: SessionId::default(),
+            none_condemned: true,
+        }
+    }
+
+    fn call(serial: u64, done_below: u64) -> Call {
+        Call {
+            id: CommandId::new(SessionId(1), serial),
+            done_below,
+            command: Command::BeginDeleteBucket {
+                name: BucketName::new("none").unwrap(),
+                owner: AccountId::ROOT,
+            },
+        }
+    }
+
+    /// Decides one call in a batch of its own.
+    fn run(p: &mut Partition, call: &Call, wall_ms: u64) -> Verdict {
+        let mut draft = p.begin();
+        let row = RowRef::BucketName("none").key();
+        draft.known.rows.insert(row, None);
+        let verdict = p.decide(&mut draft, call, wall_ms);
+        if p.seal(&mut draft).is_some() {
+            let fence = Fence {
+                sequence: LogSeq(p.fence.sequence.0 + 1),
+                ..p.fence
+            };
+            p.committed(draft, fence);
+        }
+        verdict
+    }
+
+    #[test]
+    fn answers_are_bounded_and_what_was_let_go_is_unknown() {
+        // I11, I9
+        let bound = BATCH_COMMANDS_MAX + 50;
+        let mut p = partition(bound);
+        for serial in 1..=200 {
+            assert!(matches!(run(&mut p, &call(serial, 0), 5), Verdict::Decided(_)));
+            assert!(p.done.len() <= bound);
+        }
+        assert!(matches!(run(&mut p, &call(200, 0), 5), Verdict::Known(_)));
+        assert!(matches!(run(&mut p, &call(1, 0), 5), Verdict::Failed(f) if f.kind == ErrorKind::Unknown));
+    }
+
+    #[test]
+    fn time_only_rises_and_stays_in_the_calendar() {
+        let mut p = partition(usize::MAX);
+        let mut last = 0;
+        for (serial, wall_ms) in [1000, 5, u64::MAX, 0, WALL_MS_MAX].into_iter().enumerate() {
+            run(&mut p, &call(serial as u64 + 1, 0), wall_ms);
+            assert!(p.state.hlc > last && Hlc(p.state.hlc).wall_ms() <= WALL_MS_MAX);
+            last = p.state.hlc;
+        }
+    }
+
+    #[test]
+    fn a_session_says_what_it_has() {
+        let mut p = partition(usize::MAX);
+        for serial in 1..=9 {
+            run(&mut p, &call(serial, serial.saturating_sub(3)), 5);
+        }
+        let kept: Vec<u64> = p.done.keys().map(|id| id.serial()).collect();
+        assert_eq!(kept, [6, 7, 8, 9]);
+        let mut draft = p.begin();
+        p.end_sessions_below(&mut draft, SessionId(2));
+        assert!(matches!(p.decide(&mut draft, &call(9, 0), 5), Verdict::Known(_)));
+        assert!(matches!(p.decide(&mut draft, &call(10, 0), 5), Verdict::Decided(a) if a == session_ended()));
     }
 }

@@ -168,6 +168,9 @@ pub(crate) struct Change {
     pub(crate) writes: Writes,
     /// Needles that must be on stable storage no later than it is.
     pub(crate) behind: Vec<Ordered>,
+    /// It is one step of a command too large for one commit: there is no answer yet, and once this is durable the same
+    /// command is decided again.
+    pub(crate) is_step: bool,
 }
 
 impl Change {

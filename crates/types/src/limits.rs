@@ -62,8 +62,10 @@ pub const MANIFEST_PAGE_ENTRIES: usize = 512;
 pub const BATCH_COMMANDS_MAX: usize = 1024;
 /// Row bytes of one batch, past which the next command waits for the next batch.
 pub const BATCH_FILL_BYTES: usize = 2 << 20;
-/// Row bytes that one command may write; a command past it is refused.
-pub const COMMAND_BYTES_MAX: usize = 5 << 20;
+/// Row bytes that the commands of one batch may write; one command past it is refused.
+pub const COMMAND_BYTES_MAX: usize = 7 << 20;
+/// Row bytes of one step of a command that is done in several commits.
+pub const STEP_BYTES_MAX: usize = 1 << 20;
 /// Answers kept for commands whose session has not yet said that it has them.
 pub const DONE_ROWS_MAX: usize = 1 << 16;
 /// Bytes of rows that one partition keeps in memory.
@@ -122,8 +124,8 @@ const _: () = assert!(
     "a small needle fits one journal record"
 );
 const _: () = assert!(
-    BATCH_FILL_BYTES + COMMAND_BYTES_MAX < BATCH_BYTES_MAX,
-    "a batch and the command that filled it are one batch of the store"
+    COMMAND_BYTES_MAX + (512 << 10) <= BATCH_BYTES_MAX,
+    "commands' rows leave room for the partition's own in one batch of the store"
 );
 const _: () = assert!(
     INLINE_BYTES_MAX < SMALL_APPEND_BYTES_MAX,

@@ -34,7 +34,8 @@ use wire::records::{Answer, Nothing, answer};
 /// Decides a command.
 ///
 /// # Errors
-/// [`Stop::Needs`] and [`Stop::Bad`]; a refusal is a decision that changes nothing.
+/// [`Stop::Needs`] and [`Stop::Bad`]; a refusal is a decision that changes nothing. A decision that is a step has an answer
+/// that means nothing.
 pub(crate) fn decide(command: &Command, view: &View, now: &Now) -> Result<Decision, Stop> {
     let mut change = Change::default();
     let decided = if is_on_object(command) {
