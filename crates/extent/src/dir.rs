@@ -11,11 +11,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use types::limits::OPEN_FILES_MAX;
 use types::{DiskId, Epoch, ExtentId, Generation, JournalSeq};
 use world::{Disk, DiskLock, Rng, Space};
-
-/// Open extent files kept, beside those that are written.
-const OPEN_FILES_MAX: usize = 512;
 
 /// An open data directory. Cheap to clone; the lock is let go with the last clone.
 #[derive(Clone)]

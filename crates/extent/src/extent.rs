@@ -13,6 +13,7 @@ use crate::table::Row;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use types::limits::RECENT_APPENDS_MAX;
 use types::{BlobId, DiskId, Epoch, ExtentId, Generation, JournalSeq, NeedleId};
 use world::{Disk, DiskFile};
 
@@ -21,8 +22,6 @@ pub(crate) const DIR: &str = "extents";
 pub(crate) const BODY_OFFSET: u64 = 4096;
 const MAGIC: [u8; 4] = *b"CEXT";
 const FORMAT: u16 = 1;
-/// Appends that a retry finds again.
-const RECENT_MAX: usize = 256;
 
 /// A needle, appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +181,7 @@ impl State {
     }
 
     pub(crate) fn remember(&mut self, blob: BlobId, ordinal: u32, appended: Appended) {
-        if self.recent.len() == RECENT_MAX {
+        if self.recent.len() == RECENT_APPENDS_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back((blob, ordinal, appended));

@@ -21,7 +21,7 @@ use crate::{ExtentError, ballast};
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
-use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_RECORD_BYTES_MAX};
+use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX};
 use types::{DiskId, JournalSeq, NodeId, StampId};
 use world::{Disk, DiskFile, DiskLock, World};
 
@@ -262,7 +262,8 @@ fn read_journal(file: &dyn DiskFile, superblock: &Superblock, synced: u64) -> Re
     // Past the known sync what is bad was never acked, but what cannot be read may have been. A group that found no room
     // before the end of the file stands at its start.
     let hidden = |at| scanned.unreadable.contains(&at);
-    let may_have_wrapped = bytes - verdict.head < (bytes / 4).max(8 << 20);
+    let group_max = JOURNAL_GROUP_BYTES_MAX.max(record_bytes_max(bytes) + 2 * BLOCK);
+    let may_have_wrapped = bytes - verdict.head < group_max;
     if unread > verdict.known_synced || hidden(verdict.head) || (hidden(0) && may_have_wrapped) {
         return Err(ExtentError::Corrupt(
             "the journal cannot be read where it may go on; nothing was changed".into(),
@@ -314,6 +315,11 @@ fn rewrite_tail(file: &dyn DiskFile, verdict: &Verdict) -> Result<(), ExtentErro
     rewritten.map_err(|e| ExtentError::io(JOURNAL, &e))
 }
 
+/// Largest payload of a record in a journal of `bytes`: wherever the head is, it fits once the rest is released (`ring`).
+fn record_bytes_max(bytes: u64) -> u64 {
+    (bytes / 8 * 3 - 2 * BLOCK).min(JOURNAL_RECORD_BYTES_MAX as u64 + BLOCK)
+}
+
 /// Starts the journal's next incarnation and its loop. `held`: what the extents, and the log's engine, still need.
 fn start_journal(
     world: &World,
@@ -323,11 +329,10 @@ fn start_journal(
     held: (u64, Option<u64>),
 ) -> Result<Journal, ExtentError> {
     let begun = verdict.seen.max(verdict.last) + 1;
-    let record_max = (superblock.journal_bytes / 4 - BLOCK).min(JOURNAL_RECORD_BYTES_MAX as u64 + BLOCK);
     let shared = Arc::new(Shared::new(
         superblock.disk,
         world.clock.clone(),
-        record_max as usize,
+        record_bytes_max(superblock.journal_bytes) as usize,
         begun,
     ));
     shared.hold(EXTENTS_CONSUMER, held.0.max(1));

@@ -1,6 +1,6 @@
 //! How large journal, extents and ballast are on a disk of a given size.
 
-use types::limits::{CHUNK_BYTES_MAX, JOURNAL_BLOCK_BYTES};
+use types::limits::{CHUNK_BYTES_MAX, JOURNAL_BLOCK_BYTES, JOURNAL_BYTES_MIN};
 
 const MIB: u64 = 1 << 20;
 
@@ -18,7 +18,7 @@ impl Sizes {
     pub(crate) fn for_disk(total: u64) -> Self {
         let whole = |n: u64| n / MIB * MIB;
         let sizes = Self {
-            journal: whole(total / 16).clamp(8 * MIB, 256 * MIB),
+            journal: whole(total / 16).clamp(JOURNAL_BYTES_MIN, 256 * MIB),
             extent: whole(total / 64).clamp(2 * CHUNK_BYTES_MAX, 1024 * MIB),
             extent_step: whole(total / 1024).clamp(MIB, 16 * MIB),
             ballast: whole(total / 64).clamp(4 * MIB, 256 * MIB),

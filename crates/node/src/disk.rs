@@ -5,6 +5,7 @@ use extent::{DataDir, ExtentError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::oneshot;
+use types::limits::DISK_LOOP_QUEUE_MAX;
 use types::{ErrorKind, JournalSeq};
 use wire::Fault;
 use world::{JobSender, Loop, World};
@@ -13,8 +14,6 @@ use world::{JobSender, Loop, World};
 const WRITE_LOOPS: usize = 4;
 /// Loops that read from one disk.
 const READ_LOOPS: usize = 4;
-/// Jobs waiting for one loop; a caller waits where there are so many.
-const LOOP_QUEUE_MAX: usize = 64;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -43,7 +42,7 @@ pub(crate) struct DiskService {
 impl DiskService {
     pub(crate) fn new(world: &World, dir: DataDir) -> Arc<Self> {
         let start = |name: &str| {
-            let (jobs, _end) = world.exec.run_loop(name, LOOP_QUEUE_MAX, 1, Hands);
+            let (jobs, _end) = world.exec.run_loop(name, DISK_LOOP_QUEUE_MAX, 1, Hands);
             jobs
         };
         let service = Arc::new(Self {

@@ -106,6 +106,20 @@ pub const SYNC_MARK_MS: u64 = 100;
 pub const JOURNAL_BLOCK_BYTES: usize = 4096;
 /// Largest payload of one journal record.
 pub const JOURNAL_RECORD_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one journal group, unless a single record is longer.
+pub const JOURNAL_GROUP_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of needles waiting in a journal's queue; batches may wait up to twice that, so that names are not starved by bytes.
+pub const JOURNAL_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of ordered appends in a journal's queue that are written without waiting for a record that asks for the sync.
+pub const JOURNAL_LAZY_BYTES_MAX: usize = 4 << 20;
+/// Smallest journal that the size of a disk leads to: the largest record always finds room in it.
+pub const JOURNAL_BYTES_MIN: u64 = 24 << 20;
+/// Appends of an open extent that a retry finds again.
+pub const RECENT_APPENDS_MAX: usize = 256;
+/// Files of sealed extents kept open.
+pub const OPEN_FILES_MAX: usize = 512;
+/// Jobs waiting for one of a disk's I/O loops; a caller waits where there are so many.
+pub const DISK_LOOP_QUEUE_MAX: usize = 64;
 
 const _: () = assert!(
     FRAME_BYTES_MAX.is_multiple_of(BLOCK_BYTES),
@@ -142,4 +156,8 @@ const _: () = assert!(
 const _: () = assert!(
     ROW_KEY_BYTES_MAX >= 2 * OBJECT_KEY_BYTES_MAX + 64,
     "every object key makes a row key"
+);
+const _: () = assert!(
+    JOURNAL_BYTES_MIN / 8 * 3 > JOURNAL_RECORD_BYTES_MAX as u64 + (64 << 10),
+    "the smallest journal takes the largest record"
 );

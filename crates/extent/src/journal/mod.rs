@@ -20,17 +20,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
-use types::limits::{DISK_QUEUE_MAX, SYNC_MARK_MS};
+use types::limits::{DISK_QUEUE_MAX, JOURNAL_LAZY_BYTES_MAX, JOURNAL_QUEUE_BYTES_MAX, SYNC_MARK_MS};
 use types::{DiskId, JournalSeq};
 use world::{Clock, JobSender};
 
 /// Called on the journal's loop once a record is on stable storage, or has failed.
 pub type Done = Box<dyn FnOnce(Result<(), ExtentError>) + Send>;
-
-/// Bytes of needle records waiting, at most; batches may wait up to twice that, so that names are not starved by bytes.
-const QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Bytes of lazy records that are written without waiting for one that wants the sync.
-const LAZY_BYTES_MAX: usize = 4 << 20;
 
 /// What has happened since the journal was opened.
 #[derive(Debug, Default)]
@@ -211,7 +206,7 @@ impl Journal {
             }
             let factor = if kind == RecordType::Needle { 1 } else { 2 };
             if q.waiting.len() >= factor * DISK_QUEUE_MAX
-                || (q.bytes > 0 && q.bytes + bytes > factor * QUEUE_BYTES_MAX)
+                || (q.bytes > 0 && q.bytes + bytes > factor * JOURNAL_QUEUE_BYTES_MAX)
             {
                 return Err(ExtentError::Busy("the journal's queue is full"));
             }
@@ -220,7 +215,7 @@ impl Journal {
             q.bytes += bytes;
             q.lazy_bytes += bytes;
             wake = urgency == Urgency::Now
-                || q.lazy_bytes > LAZY_BYTES_MAX
+                || q.lazy_bytes > JOURNAL_LAZY_BYTES_MAX
                 || q.waiting.len() >= DISK_QUEUE_MAX / 2;
             q.waiting.push_back(Pending {
                 sequence,

@@ -158,6 +158,16 @@ mod tests {
         assert!(ring.lap() > 100);
     }
 
+    /// Three eighths always fit when only the newest block is held.
+    #[test]
+    fn the_largest_record_never_waits_for_ever() {
+        for head in 1..=64 {
+            let mut ring = Ring::new(64 * BLOCK, (head - 1) * BLOCK, 0);
+            ring.take((head - 1) * BLOCK, BLOCK, 1);
+            assert!(ring.room(24 * BLOCK - 1, false).is_some(), "head {head}");
+        }
+    }
+
     #[test]
     fn the_last_eighth_is_kept() {
         let mut ring = Ring::new(64 * BLOCK, 0, 0);

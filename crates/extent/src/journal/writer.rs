@@ -9,12 +9,10 @@ use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use types::limits::JOURNAL_BLOCK_BYTES;
+use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX};
 use world::plant::{Plant, is_planted};
 use world::{DiskFile, Loop};
 
-/// Bytes of one group, unless a single record is longer.
-const GROUP_BYTES_MAX: u64 = 4 << 20;
 /// Bytes zeroed at once ahead of the head in the first lap.
 const ZERO_BYTES: u64 = 1 << 20;
 const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
@@ -113,7 +111,7 @@ impl Writer {
             return None;
         };
         self.stalled = false;
-        let max = room.min(GROUP_BYTES_MAX.max(least));
+        let max = room.min(JOURNAL_GROUP_BYTES_MAX.max(least));
         let mut total = 0;
         while let Some(next) = q.waiting.front() {
             total += record_bytes(next.payload_bytes()) as u64;
