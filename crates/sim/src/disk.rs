@@ -47,6 +47,9 @@ struct State {
     /// Operations so far, and a hash over them: two runs of a seed agree on both.
     operations: u64,
     trace: u64,
+    /// The caller's own time, and when the first sync lied that is not made good yet.
+    moment: u64,
+    lied_since: Option<u64>,
 }
 
 /// A bit that was turned over.
@@ -67,6 +70,8 @@ pub struct Crash {
     pub names: u64,
     /// Those that a sync had promised.
     pub promised_names: Vec<String>,
+    /// The moment of the first lie whose promise was still open.
+    pub lied_since: Option<u64>,
 }
 
 impl Crash {
@@ -96,6 +101,8 @@ impl SimDisk {
                 locks: BTreeSet::new(),
                 operations: 0,
                 trace: 0xcbf2_9ce4_8422_2325,
+                moment: 0,
+                lied_since: None,
             }),
             power_off: Notify::new(),
         }))
@@ -177,6 +184,13 @@ impl SimDisk {
         }
     }
 
+    /// The process that used the disk is gone, the machine is not: nothing is lost, but every handle and lock is dead.
+    pub fn kill(&self) {
+        let state = &mut *self.state();
+        state.boot += 1;
+        state.locks.clear();
+    }
+
     /// The machine loses power, if it has not yet, and comes back: what was not synced is lost in part; every handle and
     /// lock is dead.
     pub fn crash(&self) -> Crash {
@@ -184,7 +198,10 @@ impl SimDisk {
         state.off = false;
         state.boot += 1;
         state.locks.clear();
-        let mut crash = Crash::default();
+        let mut crash = Crash {
+            lied_since: state.lied_since.take(),
+            ..Crash::default()
+        };
         let before = state.names.now.clone();
         for (path, entry) in &before {
             let Entry::File(id) = entry else { continue };
@@ -232,7 +249,12 @@ impl SimDisk {
 
     /// Whether a sync that was answered has not been done yet.
     pub fn is_lied_to(&self) -> bool {
-        self.state().files.values().any(File::is_lied_to)
+        self.state().is_lied_to()
+    }
+
+    /// Tells the disk the caller's own time: [`Crash::lied_since`] is in it.
+    pub fn set_moment(&self, moment: u64) {
+        self.state().moment = moment;
     }
 
     /// How often each kind of thing happened.
@@ -292,6 +314,19 @@ fn eio(what: &str) -> io::Error {
 }
 
 impl State {
+    fn is_lied_to(&self) -> bool {
+        self.names.is_lied_to() || self.files.values().any(File::is_lied_to)
+    }
+
+    /// After a sync: when the oldest open promise was made.
+    fn settle_lies(&mut self, lied: bool) {
+        if lied {
+            self.lied_since = self.lied_since.or(Some(self.moment));
+        } else if self.lied_since.is_some() && !self.is_lied_to() {
+            self.lied_since = None;
+        }
+    }
+
     fn used(&self) -> u64 {
         let pages: u64 = self
             .names
@@ -414,6 +449,7 @@ impl Disk for SimDisk {
             Some(FaultKind::LyingSync) => state.names.lie(dir),
             Some(_) => return Err(eio(dir)),
         }
+        state.settle_lies(met.is_some());
         Ok(())
     }
 
@@ -536,6 +572,7 @@ impl DiskFile for SimFile {
             }
         }
         state.plan.counts.add("disk.syncs", 1);
+        state.settle_lies(met.is_some());
         Ok(())
     }
 

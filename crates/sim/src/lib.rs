@@ -3,12 +3,21 @@
 //! `disk`, `clock` and `rng` are the simulated world behind the seams of the `world` room. `op` is what clients do, `value`
 //! what they store, `model` what the store is meant to be, `oracle` the judge of histories against it.
 
+pub mod client;
 pub mod clock;
+pub mod coverage;
 pub mod disk;
+pub mod flaky;
+pub mod life;
+pub mod look;
+pub mod machine;
 pub mod model;
 pub mod op;
 pub mod oracle;
+pub mod record;
 pub mod rng;
+pub mod run;
+pub mod scenario;
 pub mod value;
 
 pub use clock::SimClock;

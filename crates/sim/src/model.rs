@@ -7,7 +7,7 @@ use types::limits::PART_BYTES_MIN;
 use wire::index::Reason;
 
 /// Everything that can be seen from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct State {
     /// Which buckets are there, by bit.
     pub buckets: u32,
@@ -23,6 +23,8 @@ pub struct State {
 #[derive(Default)]
 pub struct Book {
     ops: Vec<Op>,
+    /// What each one's object is known by: of two completions of an upload with the same parts, the first.
+    stores: Vec<OpId>,
     /// Bucket and key of each upload.
     homes: [Option<(usize, usize)>; UPLOADS],
 }
@@ -36,6 +38,17 @@ impl Book {
         if let Op::StartUpload { bucket, key, upload } = op {
             self.homes[upload] = Some((bucket, key));
         }
+        let same = |earlier: &Op| match (earlier, &op) {
+            (
+                Op::CompleteUpload {
+                    upload: u, parts: p, ..
+                },
+                Op::CompleteUpload { upload, parts, .. },
+            ) => u == upload && p == parts,
+            _ => false,
+        };
+        let stores = self.ops.iter().position(same).unwrap_or(self.ops.len());
+        self.stores.push(stores as OpId + 1);
         self.ops.push(op);
         OpId::try_from(self.ops.len()).expect("a run has fewer than 65,536 operations")
     }
@@ -46,8 +59,18 @@ impl Book {
     }
 
     /// Ids of all of them.
-    pub fn ids(&self) -> impl Iterator<Item = OpId> {
+    pub fn ids(&self) -> std::ops::RangeInclusive<OpId> {
         1..=self.ops.len() as OpId
+    }
+
+    /// Bucket and key of an upload.
+    pub fn home(&self, upload: usize) -> Option<(usize, usize)> {
+        self.homes[upload]
+    }
+
+    /// What the object that an operation stores is known by.
+    pub fn stores(&self, id: OpId) -> OpId {
+        self.stores[usize::from(id) - 1]
     }
 
     /// Bytes that an operation stores: of an object or a part.
@@ -82,9 +105,16 @@ impl Book {
         match (self.act(state, id), outcome) {
             (Ok((next, answer)), Outcome::Answered(given)) => (answer == *given).then_some(next),
             (Ok((next, _)), Outcome::Unknown) => (next != *state).then_some(next),
+            // Of two gateways that remove a bucket the overtaken one finds it gone.
+            (Ok((next, _)), Outcome::Refused(Reason::NoSuchBucket)) if self.removes_bucket(id) => Some(next),
             (Err(reasons), Outcome::Refused(given)) => reasons.contains(given).then_some(*state),
             _ => None,
         }
+    }
+
+    /// Whether an operation is the removal of a bucket.
+    pub fn removes_bucket(&self, id: OpId) -> bool {
+        matches!(self.op(id), Op::DeleteBucket { .. })
     }
 
     fn act(&self, state: &State, id: OpId) -> Effect {
@@ -189,6 +219,10 @@ impl Book {
                 parts,
                 condition,
             } => {
+                // Asked for again, what was done is answered again.
+                if open(*upload).is_err() && state.objects[*bucket][*key] == self.stores(id) {
+                    return Ok((*state, Answer::Done));
+                }
                 open(*upload)?;
                 self.check_parts(
                     &state.parts[*upload],
@@ -197,7 +231,7 @@ impl Book {
                     *condition,
                 )?;
                 next.end_upload(*upload);
-                next.objects[*bucket][*key] = id;
+                next.objects[*bucket][*key] = self.stores(id);
                 Answer::Done
             }
             other => unreachable!("{other:?} is not on an upload"),
@@ -258,6 +292,22 @@ impl Book {
     }
 }
 
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for bucket in 0..BUCKETS {
+            let there = if self.buckets >> bucket & 1 == 1 {
+                ""
+            } else {
+                "no "
+            };
+            write!(f, "{there}bucket {bucket} {:?}; ", self.objects[bucket])?;
+        }
+        let open = (0..UPLOADS).filter(|u| self.uploads >> u & 1 == 1);
+        let open: Vec<_> = open.map(|u| (u, self.parts[u])).collect();
+        write!(f, "uploads {open:?}")
+    }
+}
+
 impl State {
     /// Whether both say the same of `things`.
     pub fn agrees(&self, other: &Self, things: Things) -> bool {
@@ -293,7 +343,8 @@ fn page(objects: &[OpId; KEYS.len()], query: &Query) -> (Vec<Line>, bool) {
             .then(|| rest.find(query.delimiter))
             .flatten()
             .map(|at| &name[..query.prefix.len() + at + query.delimiter.len()]);
-        if group.unwrap_or(name).as_bytes() <= query.after.as_bytes() && !query.after.is_empty() {
+        // After a common prefix means after all its keys; after a key, a common prefix with later keys is still told.
+        if name.as_bytes() <= query.after.as_bytes() || group == Some(query.after.as_str()) {
             continue;
         }
         match group {

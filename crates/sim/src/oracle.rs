@@ -15,6 +15,7 @@
 use crate::model::{Book, State};
 use crate::op::{Answer, Op, OpId, Outcome, Things};
 use std::collections::{BTreeMap, BTreeSet};
+use wire::index::Reason;
 
 /// Pending operations at once, at most.
 const PENDING_MAX: usize = 128;
@@ -223,6 +224,7 @@ impl Oracle {
                 _ => !existed,
             },
             Outcome::Answered(_) => book.op(op).is_write(),
+            Outcome::Refused(Reason::NoSuchBucket) => book.removes_bucket(op),
             _ => false,
         };
         self.pending[slot] = Some(Pending { op, outcome, needs });
@@ -456,7 +458,7 @@ mod tests {
         for (seen, right) in [(0, false), (1, true)] {
             let mut h = History::new();
             let puts = [h.done(put(0), DONE), h.done(put(0), DONE)];
-            h.done(get(1), Outcome::Refused(wire::index::Reason::NoSuchKey));
+            h.done(get(1), Outcome::Refused(Reason::NoSuchKey));
             h.done(get(0), value(puts[seen]));
             assert_eq!(h.is_right(), right, "I2");
         }
@@ -551,7 +553,7 @@ mod tests {
             Outcome::Answered(Answer::Existed(true)),
         );
         h.done(put(0), DONE);
-        h.done(get(0), Outcome::Refused(wire::index::Reason::NoSuchKey));
+        h.done(get(0), Outcome::Refused(Reason::NoSuchKey));
         assert!(!h.is_right(), "I11");
     }
 }

@@ -80,19 +80,29 @@ impl FaultKind {
 
 /// How often each kind of thing happened, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(pub BTreeMap<&'static str, u64>);
+pub struct Counts(pub BTreeMap<String, u64>);
 
 impl Counts {
-    /// One more of `name`.
-    pub fn add(&mut self, name: &'static str, n: u64) {
-        if n > 0 {
-            *self.0.entry(name).or_default() += n;
+    /// `n` more of `name`.
+    pub fn add(&mut self, name: &str, n: u64) {
+        match self.0.get_mut(name) {
+            Some(count) => *count += n,
+            None if n > 0 => {
+                self.0.insert(name.to_owned(), n);
+            }
+            None => {}
         }
     }
 
     /// How many of `name`.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// How many of all whose names begin so.
+    pub fn sum(&self, prefix: &str) -> u64 {
+        let all = self.0.iter().filter(|(name, _)| name.starts_with(prefix));
+        all.map(|(_, n)| n).sum()
     }
 
     /// All of `other` too.

@@ -66,6 +66,11 @@ impl Names {
         });
     }
 
+    /// Whether some sync that was answered has not been done.
+    pub(super) fn is_lied_to(&self) -> bool {
+        self.pending.iter().any(|change| change.promised)
+    }
+
     /// Answers a sync of `dir` without doing it.
     pub(super) fn lie(&mut self, dir: &str) {
         for change in &mut self.pending {

@@ -1,0 +1,179 @@
+//! Roles that answer badly: an index whose answers get lost, a store whose commits end unknown.
+
+use crate::SimRng;
+use crate::record::Recorder;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use store::{Batch, Committed, Fence, Snapshot, Store, StoreError};
+use types::{
+    AccountId, BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId, VersionId,
+};
+use wire::Fault;
+use wire::index::{
+    Answered, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer, UploadsPage,
+    UploadsQuery,
+};
+use wire::records::{Answer, BucketRecord, UsageRecord};
+
+/// An index at the far end of a bad line.
+pub struct FlakyIndex {
+    far: Arc<dyn Index>,
+    rng: SimRng,
+    recorder: Recorder,
+    /// Calls in a hundred whose answer is lost.
+    percent: u64,
+    /// What each command was answered: it must not be answered otherwise (I11).
+    answered: Mutex<BTreeMap<CommandId, Answer>>,
+}
+
+impl FlakyIndex {
+    /// A line to `far` that loses `percent` of the answers.
+    pub fn new(far: Arc<dyn Index>, rng: SimRng, recorder: Recorder, percent: u64) -> Self {
+        Self {
+            far,
+            rng,
+            recorder,
+            percent,
+            answered: Mutex::default(),
+        }
+    }
+
+    fn compare(&self, id: CommandId, answer: &Answer) {
+        let mut answered = self.answered.lock().expect("no panic under this lock");
+        match answered.get(&id) {
+            Some(before) if before == answer => self.recorder.count("retry.answered_from_done"),
+            Some(before) => {
+                let what = format!("command {id} was answered {before:?} and then {answer:?}");
+                self.recorder.violation(what);
+            }
+            None => {
+                answered.insert(id, answer.clone());
+            }
+        }
+    }
+}
+
+fn unknown(what: &str) -> Fault {
+    Fault::new(ErrorKind::Unknown, format!("simulated: {what}"))
+}
+
+#[async_trait::async_trait]
+impl Index for FlakyIndex {
+    async fn call(&self, call: Call) -> Answered {
+        let dice = self.rng.below(200);
+        if dice < self.percent {
+            self.recorder.count("fault.call_lost");
+            return Err(unknown("the call was lost"));
+        }
+        let id = call.id;
+        let answer = self.far.call(call).await;
+        if let Ok(answer) = &answer {
+            self.compare(id, answer);
+        }
+        if dice < 2 * self.percent {
+            self.recorder.count("fault.answer_lost");
+            return Err(unknown("the answer was lost"));
+        }
+        answer
+    }
+
+    async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord> {
+        self.far.bucket(name).await
+    }
+
+    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
+        self.far.buckets(owner).await
+    }
+
+    async fn get(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+        with_manifest: bool,
+    ) -> ReadAnswer<Found> {
+        self.far.get(bucket, key, version, with_manifest).await
+    }
+
+    async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage> {
+        self.far.list(query).await
+    }
+
+    async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage> {
+        self.far.uploads(query).await
+    }
+
+    async fn parts(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        upload: UploadId,
+        after: u32,
+        max: u32,
+    ) -> ReadAnswer<PartsPage> {
+        self.far.parts(bucket, key, upload, after, max).await
+    }
+
+    async fn usage(&self, bucket: BucketId) -> Result<Vec<(u32, UsageRecord)>, Fault> {
+        self.far.usage(bucket).await
+    }
+
+    async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
+        self.far.walk(cursor).await
+    }
+}
+
+/// A store whose commits end unknown now and then, done or not.
+pub struct FlakyStore {
+    far: Arc<dyn Store>,
+    rng: SimRng,
+    recorder: Recorder,
+    /// Commits in a hundred.
+    percent: u64,
+}
+
+impl FlakyStore {
+    /// `far`, with `percent` of the commits ending unknown.
+    pub fn new(far: Arc<dyn Store>, rng: SimRng, recorder: Recorder, percent: u64) -> Self {
+        Self {
+            far,
+            rng,
+            recorder,
+            percent,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for FlakyStore {
+    async fn take(&self, partition: PartitionId) -> Result<Fence, StoreError> {
+        self.recorder.count("partition.taken");
+        self.far.take(partition).await
+    }
+
+    async fn snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Snapshot>, StoreError> {
+        self.far.snapshot(partition).await
+    }
+
+    async fn commit(&self, fence: Fence, batch: Batch) -> Committed {
+        let dice = self.rng.below(200);
+        let unknown = || Committed::Unknown(StoreError::Failed("simulated: nobody knows".into()));
+        if dice < self.percent {
+            self.recorder.count("fault.commit_unknown_not_done");
+            return unknown();
+        }
+        let committed = self.far.commit(fence, batch).await;
+        self.recorder.count(match committed {
+            Committed::Done(_) => "commit.done",
+            Committed::Refused => "commit.refused",
+            Committed::NotDone(_) => "commit.not_done",
+            Committed::Unknown(_) => "commit.unknown",
+        });
+        if dice < 2 * self.percent && matches!(committed, Committed::Done(_)) {
+            self.recorder.count("fault.commit_unknown_done");
+            return unknown();
+        }
+        committed
+    }
+}

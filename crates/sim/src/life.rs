@@ -1,0 +1,315 @@
+//! One life of the machine: it opens, is looked at, serves clients while troubles come, and ends.
+
+use crate::client::{Client, Pace};
+use crate::disk::Flip;
+use crate::look::{self, Blind};
+use crate::machine::Machine;
+use crate::op::{Answer, Line, Op, OpId, Outcome, Query};
+use crate::oracle::Look;
+use crate::record::Recorder;
+use crate::run::{Run, gateway};
+use crate::scenario::{Ending, Life, Shape, Step, Trouble, next_step};
+use crate::{SimClock, SimDisk, SimRng};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use world::Clock as _;
+
+/// Simulated time after which a life that has not ended hangs.
+const HANG_S: u64 = 6 * 3600;
+
+/// How a life ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The power is off.
+    Cut,
+    /// As planned.
+    Left,
+    /// The store refuses to serve what the disk damaged.
+    Refused(String),
+}
+
+/// What is to be known of a life when it is over.
+#[derive(Debug, Default, Clone)]
+pub struct Notes {
+    /// What was there at its beginning, once it was looked at.
+    pub look: Option<Look>,
+    /// Bits that turned over.
+    pub flips: Vec<Flip>,
+    /// Whether there was little room for a while.
+    pub was_full: bool,
+}
+
+/// What the clients of a life share.
+#[derive(Clone)]
+struct Stage {
+    shape: Shape,
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    recorder: Recorder,
+    notes: Arc<Mutex<Notes>>,
+    /// Operations begun, and the troubles still to come.
+    script: Arc<Mutex<(u64, Vec<(u64, Trouble)>)>>,
+    ops: u64,
+}
+
+/// A life under way.
+pub struct Play<'a> {
+    run: &'a Run,
+    life: &'a Life,
+    stage: Stage,
+}
+
+impl<'a> Play<'a> {
+    /// A life of `run`.
+    pub fn new(run: &'a Run, life: &'a Life) -> Self {
+        let stage = Stage {
+            shape: run.shape.clone(),
+            disk: run.disk.clone(),
+            clock: run.clock.clone(),
+            recorder: run.recorder.clone(),
+            notes: Arc::default(),
+            script: Arc::new(Mutex::new((0, life.troubles.clone()))),
+            ops: life.ops,
+        };
+        Self { run, life, stage }
+    }
+
+    /// What is to be known of it.
+    pub fn notes(&self) -> Notes {
+        self.stage.notes.lock().expect("no panic under this lock").clone()
+    }
+
+    /// From start to end.
+    ///
+    /// # Errors
+    /// What is wrong whatever the order of things.
+    pub async fn whole(&mut self, last: bool) -> Result<Ended, String> {
+        let disk = self.run.disk.clone();
+        let hang = self.run.clock.sleep(Duration::from_secs(HANG_S));
+        tokio::select! {
+            biased;
+            () = disk.until_off() => {
+                self.run.recorder.count("life.cut");
+                Ok(Ended::Cut)
+            }
+            ended = self.scenes(last) => ended,
+            () = hang => Err("it hangs".into()),
+        }
+    }
+
+    async fn scenes(&self, last: bool) -> Result<Ended, String> {
+        let run = self.run;
+        if let Some(after) = self.life.cut_recovery.filter(|_| !last) {
+            run.disk
+                .plan(crate::disk::Fault::new(crate::disk::FaultKind::PowerOff, after));
+        }
+        let opened = Machine::open(&run.world, &run.disk, &run.shape, &run.rng, &run.recorder).await;
+        if run.disk.is_off() {
+            return self.cut_in_recovery().await;
+        }
+        let machine = match opened {
+            Ok(machine) => machine,
+            Err(fault) if run.damage.elsewhere => return Ok(Ended::Refused(fault.to_string())),
+            Err(fault) => return Err(format!("it does not open: {fault}")),
+        };
+        let looked = look::look(&machine.gateways[0], &run.damage).await;
+        if run.disk.is_off() {
+            return self.cut_in_recovery().await;
+        }
+        run.disk.clear_plan();
+        match looked {
+            Ok(look) => self.stage.notes.lock().expect("no panic under this lock").look = Some(look),
+            Err(Blind::Refused(what)) => return Ok(Ended::Refused(what)),
+            Err(Blind::Wrong(what)) => return Err(what),
+        }
+        let chunks = look::walk(&machine, &run.damage).await?;
+        look::count(&machine, &run.disk, &machine.gateways[0]).await;
+        run.recorder.get().counts.add("walk.chunks", chunks);
+        run.recorder.count("life.opened");
+        if !last {
+            self.serve(&machine).await?;
+        }
+        self.end(machine, last).await
+    }
+
+    async fn cut_in_recovery(&self) -> Result<Ended, String> {
+        self.run.recorder.count("life.cut_in_recovery");
+        // The power is off: the other branch of `whole` ends this.
+        std::future::pending().await
+    }
+
+    async fn serve(&self, machine: &Machine) -> Result<(), String> {
+        let mut clients = Vec::new();
+        for n in 0..self.run.shape.clients {
+            let client = gateway(&machine.gateways, n);
+            clients.push(tokio::spawn(serve(
+                self.stage.clone(),
+                client,
+                self.run.rng.fork(),
+            )));
+        }
+        for client in clients {
+            client.await.map_err(|e| format!("a client broke: {e}"))?;
+        }
+        Ok(())
+    }
+
+    async fn end(&self, machine: Machine, last: bool) -> Result<Ended, String> {
+        let recorder = &self.run.recorder;
+        match self.life.ending {
+            _ if last => machine.shutdown().await,
+            Ending::Cut => recorder.count("life.cut_at_rest"),
+            Ending::Kill => recorder.count("life.killed"),
+            Ending::Stop | Ending::StopThenCut => {
+                machine.shutdown().await;
+                recorder.count("life.stopped");
+            }
+        }
+        Ok(Ended::Left)
+    }
+}
+
+/// A client: one step after the other until the life's operations have begun.
+async fn serve(stage: Stage, client: Client, rng: SimRng) {
+    // Without buckets there is little to do.
+    let bucket = usize::from(rng.percent(25));
+    let pace = Pace {
+        piece_bytes: usize::MAX,
+        pause_ms: 0,
+    };
+    stage.one(&client, Op::CreateBucket { bucket }, pace, None).await;
+    while stage.next() {
+        stage.clock.sleep(Duration::from_millis(rng.below(4))).await;
+        let (step, pace, polls) = next_step(&mut stage.recorder.get(), &stage.shape, &rng);
+        match step {
+            Step::One(op) => {
+                stage.one(&client, op, pace, polls).await;
+            }
+            Step::DeleteMany(bucket, keys) => stage.delete_many(&client, bucket, &keys).await,
+            Step::ListAll(bucket, max) => stage.list_all(&client, bucket, max).await,
+        }
+    }
+}
+
+impl Stage {
+    /// Whether there is another operation to begin; lets the troubles come that are due.
+    fn next(&self) -> bool {
+        let mut script = self.script.lock().expect("no panic under this lock");
+        script.0 += 1;
+        while let Some((at, _)) = script.1.first()
+            && *at < script.0
+        {
+            let (_, trouble) = script.1.remove(0);
+            self.befall(trouble);
+        }
+        self.recorder.count("ops");
+        script.0 <= self.ops
+    }
+
+    fn befall(&self, trouble: Trouble) {
+        self.recorder.note(format_args!("trouble {trouble:?}"));
+        let mut notes = self.notes.lock().expect("no panic under this lock");
+        match trouble {
+            Trouble::Disk(fault) => self.disk.plan(fault),
+            Trouble::Flip(on) => {
+                if let Some(flip) = self.disk.flip(on) {
+                    self.recorder.note(format_args!("{flip:?}"));
+                    notes.flips.push(flip);
+                }
+            }
+            Trouble::Full(left) => {
+                notes.was_full = true;
+                self.disk.set_capacity(self.disk.used() + left);
+                self.recorder.count("fault.little_room");
+            }
+            Trouble::Room => self.disk.set_capacity(self.shape.disk_bytes),
+            Trouble::Jump(by) => {
+                self.clock.jump_ms(by);
+                self.recorder.count("fault.clock_jump");
+            }
+        }
+    }
+
+    async fn one(&self, client: &Client, op: Op, pace: Pace, polls: Option<u64>) -> Outcome {
+        let id = self.recorder.begin(op.clone());
+        let call = GivesUp {
+            call: Box::pin(client.perform(id, &op, pace)),
+            polls,
+        };
+        let outcome = call.await.unwrap_or_else(|| {
+            self.recorder.count("fault.client_gave_up");
+            Outcome::Unknown
+        });
+        self.end(id, outcome.clone());
+        outcome
+    }
+
+    /// What a machine says without power nobody hears.
+    fn end(&self, id: OpId, outcome: Outcome) {
+        if self.disk.is_off() {
+            self.recorder
+                .get()
+                .unreadable
+                .retain(|(reader, _, _)| *reader != id);
+            return;
+        }
+        self.recorder.end(id, outcome);
+    }
+
+    async fn delete_many(&self, client: &Client, bucket: usize, keys: &[usize]) {
+        let begin = |key: &usize| self.recorder.begin(Op::Delete { bucket, key: *key });
+        let ids: Vec<OpId> = keys.iter().map(begin).collect();
+        self.recorder.count("delete_many");
+        for (id, outcome) in ids.into_iter().zip(client.delete_many(bucket, keys).await) {
+            self.end(id, outcome);
+        }
+    }
+
+    async fn list_all(&self, client: &Client, bucket: usize, max: u32) {
+        let mut after = String::new();
+        loop {
+            let query = Query {
+                prefix: "",
+                delimiter: "",
+                after: after.clone(),
+                max,
+            };
+            let pace = Pace {
+                piece_bytes: usize::MAX,
+                pause_ms: 0,
+            };
+            match self.one(client, Op::List { bucket, query }, pace, None).await {
+                Outcome::Answered(Answer::Page(lines, true)) => {
+                    let Some(Line::Key(key, _)) = lines.last() else {
+                        return;
+                    };
+                    crate::op::KEYS[*key].clone_into(&mut after);
+                    self.recorder.count("list.next_page");
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// A call that is dropped after so many polls: the client went away.
+struct GivesUp<F> {
+    call: Pin<Box<F>>,
+    polls: Option<u64>,
+}
+
+impl<F: Future> Future for GivesUp<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.polls {
+            Some(0) => return Poll::Ready(None),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.call.as_mut().poll(context).map(Some)
+    }
+}

@@ -1,0 +1,271 @@
+//! What is there after a restart, with nobody else about: everything a client can see, and every chunk that the index names.
+
+use crate::SimDisk;
+use crate::client::{Client, Pace};
+use crate::disk::{Crash, Flip, SECTOR_BYTES};
+use crate::machine::Machine;
+use crate::op::{Answer, BUCKETS, KEYS, Line, Op, Outcome, Query, Things, UPLOADS};
+use crate::oracle::Look;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use types::ExtentId;
+use wire::Fault;
+use wire::index::{Index as _, Named};
+use wire::node::{Node as _, Walked};
+use wire::records::Chunk;
+use wire::records::object_record::Data;
+
+const PACE: Pace = Pace {
+    piece_bytes: usize::MAX,
+    pause_ms: 0,
+};
+/// Needles asked for at once.
+const NEEDLES: usize = 64;
+
+/// What the disk did that no store can make good.
+#[derive(Debug, Default)]
+pub struct Damage {
+    /// Bytes of files under `extents/` that are not what was written.
+    ranges: BTreeMap<String, Vec<(u64, u64)>>,
+    /// Something else was hit: journal, index, superblock. Any error is excused then; wrong answers never are.
+    pub elsewhere: bool,
+}
+
+impl Damage {
+    /// A bit turned over.
+    pub fn add_flip(&mut self, flip: &Flip) {
+        self.add(&flip.path, flip.offset, flip.offset + 1);
+    }
+
+    /// Promises that were broken.
+    pub fn add_crash(&mut self, crash: &Crash) {
+        self.elsewhere |= !crash.promised_names.is_empty();
+        for (path, lost) in &crash.files {
+            for sector in &lost.promised {
+                self.add(path, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES);
+            }
+            if lost.promised_len {
+                self.add(path, 0, u64::MAX);
+            }
+        }
+    }
+
+    fn add(&mut self, path: &str, start: u64, end: u64) {
+        if path.starts_with("extents/") {
+            self.ranges.entry(path.to_owned()).or_default().push((start, end));
+        } else {
+            self.elsewhere = true;
+        }
+    }
+
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        self.elsewhere || !self.ranges.is_empty()
+    }
+
+    /// Whether it explains that `chunk` cannot be read.
+    pub fn hits(&self, chunk: &Chunk) -> bool {
+        let (start, end) = (chunk.hint_offset, chunk.hint_offset + chunk.stored_length);
+        let ranges = self.ranges.get(&format!("extents/{}", ExtentId(chunk.place)));
+        self.elsewhere || ranges.is_some_and(|r| r.iter().any(|(from, to)| *from < end && start < *to))
+    }
+}
+
+/// Why a look did not end well.
+#[derive(Debug)]
+pub enum Blind {
+    /// An error that the damage does not excuse, or a wrong answer.
+    Wrong(String),
+    /// The store refuses because of damage: the run ends here.
+    Refused(String),
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// What is wrong whatever came before.
+pub async fn look(client: &Client, damage: &Damage) -> Result<Look, Blind> {
+    let mut look = Look::default();
+    let see = async |op: Op| {
+        let id = client.recorder.aside(op.clone());
+        (id, client.perform(id, &op, PACE).await)
+    };
+    // A removal that was cut off half-way is finished by whoever finds it: that is to be over before the look.
+    for bucket in 0..BUCKETS {
+        match see(Op::HeadBucket { bucket }).await.1 {
+            Outcome::Refused(wire::index::Reason::NoSuchBucket) => {}
+            other => drop(answered(other, damage)?),
+        }
+    }
+    let Answer::Set(buckets) = answered(see(Op::ListBuckets).await.1, damage)? else {
+        return Err(Blind::Wrong("ListBuckets answered something else".into()));
+    };
+    look.state.buckets = buckets;
+    for bucket in 0..BUCKETS {
+        if buckets >> bucket & 1 == 1 {
+            look_at_bucket((client, &see), bucket, damage, &mut look).await?;
+        }
+    }
+    look.known = Things(u64::MAX);
+    Ok(look)
+}
+
+fn answered(outcome: Outcome, damage: &Damage) -> Result<Answer, Blind> {
+    match outcome {
+        Outcome::Answered(answer) => Ok(answer),
+        Outcome::Failed(kind) if damage.elsewhere => Err(Blind::Refused(format!("{kind:?}"))),
+        other => Err(Blind::Wrong(format!("a look was answered {other:?}"))),
+    }
+}
+
+async fn look_at_bucket(
+    (client, see): (&Client, &impl AsyncFn(Op) -> (u16, Outcome)),
+    bucket: usize,
+    damage: &Damage,
+    look: &mut Look,
+) -> Result<(), Blind> {
+    let home = |upload: usize| client.recorder.get().book.home(upload);
+    let query = Query {
+        prefix: "",
+        delimiter: "",
+        after: String::new(),
+        max: 1000,
+    };
+    let Answer::Page(lines, false) = answered(see(Op::List { bucket, query }).await.1, damage)? else {
+        return Err(Blind::Wrong("a listing of a few keys is truncated".into()));
+    };
+    for line in lines {
+        if let Line::Key(key, value) = line {
+            look.state.objects[bucket][key] = value;
+        }
+    }
+    for (key, name) in KEYS.iter().enumerate() {
+        let listed = look.state.objects[bucket][key];
+        let got = match see(Op::Get {
+            bucket,
+            key,
+            range: None,
+        })
+        .await
+        .1
+        {
+            Outcome::Refused(wire::index::Reason::NoSuchKey) => 0,
+            other => match answered(other, damage)? {
+                Answer::Value(value) => value,
+                other => return Err(Blind::Wrong(format!("a get was answered {other:?}"))),
+            },
+        };
+        if got != listed {
+            return Err(Blind::Wrong(format!(
+                "I2: {name:?} is {listed} in the listing and {got} when it is got"
+            )));
+        }
+    }
+    let Answer::Set(uploads) = answered(see(Op::ListUploads { bucket }).await.1, damage)? else {
+        return Err(Blind::Wrong("ListUploads answered something else".into()));
+    };
+    look.state.uploads |= uploads;
+    for upload in (0..UPLOADS).filter(|u| uploads >> u & 1 == 1) {
+        let (bucket, key) = home(upload).expect("a listed upload was begun");
+        if let Answer::Parts(parts) = answered(see(Op::ListParts { bucket, key, upload }).await.1, damage)? {
+            look.state.parts[upload] = parts;
+        }
+    }
+    Ok(())
+}
+
+/// Walks the index against the extents: every named chunk is there and whole, or damaged by the disk. Answers how many.
+///
+/// # Errors
+/// The first that is not.
+pub async fn walk(machine: &Machine, damage: &Damage) -> Result<u64, String> {
+    let mut extents: BTreeMap<ExtentId, BTreeMap<u64, Walked>> = BTreeMap::new();
+    let (mut cursor, mut seen) = (Bytes::new(), 0);
+    loop {
+        let page = machine.index.walk(cursor).await;
+        let (named, next) = match page {
+            Ok(page) => page,
+            Err(fault) if damage.elsewhere => return Ok(fault_count(&fault, seen)),
+            Err(fault) => return Err(format!("the index cannot be walked: {fault}")),
+        };
+        for chunk in named.iter().flat_map(chunks_of) {
+            seen += 1;
+            let extent = ExtentId(chunk.place);
+            if let std::collections::btree_map::Entry::Vacant(vacant) = extents.entry(extent) {
+                vacant.insert(needles(machine, extent).await.unwrap_or_default());
+            }
+            let found = extents[&extent].get(&chunk.needle);
+            let wrong = match found {
+                None => Some("is not there".to_owned()),
+                Some(walked) if walked.damage.is_some() => walked.damage.clone(),
+                Some(walked)
+                    if walked.stored_length != chunk.stored_length || walked.offset != chunk.hint_offset =>
+                {
+                    Some(format!("is elsewhere: {walked:?}"))
+                }
+                Some(_) => None,
+            };
+            match wrong {
+                Some(what) if !damage.hits(&chunk) => {
+                    return Err(format!(
+                        "I3: needle {} of extent {extent} {what}: {chunk:?}",
+                        chunk.needle
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if next.is_empty() {
+            return Ok(seen);
+        }
+        cursor = next;
+    }
+}
+
+fn fault_count(fault: &Fault, seen: u64) -> u64 {
+    tracing::debug!(%fault, "a damaged index was walked as far as it goes");
+    seen
+}
+
+fn chunks_of(named: &Named) -> Vec<Chunk> {
+    match named {
+        Named::Object { found, .. } => match &found.record.data {
+            Some(Data::Chunks(chunks)) => chunks.chunks.clone(),
+            Some(Data::Manifest(_)) => found
+                .manifest
+                .iter()
+                .flat_map(|page| page.chunks.clone())
+                .collect(),
+            _ => Vec::new(),
+        },
+        Named::Part { part, .. } => part.chunks.clone(),
+        Named::Garbage { .. } => Vec::new(),
+    }
+}
+
+async fn needles(machine: &Machine, extent: ExtentId) -> Result<BTreeMap<u64, Walked>, Fault> {
+    let mut all = BTreeMap::new();
+    let mut offset = 0;
+    loop {
+        let page = machine.node.walk(extent, offset, NEEDLES).await?;
+        let Some(last) = page.last() else {
+            return Ok(all);
+        };
+        offset = last.offset + last.stored_length;
+        all.extend(page.into_iter().map(|walked| (walked.needle.0, walked)));
+    }
+}
+
+/// Counts what the node says of its extents and disk.
+pub async fn count(machine: &Machine, disk: &SimDisk, client: &Client) {
+    let extents = machine.node.extents().await.unwrap_or_default();
+    let record = &mut *client.recorder.get();
+    record.counts.add(
+        "extent.sealed",
+        extents.iter().filter(|e| e.sealed).count() as u64,
+    );
+    record
+        .counts
+        .add("extent.open", extents.iter().filter(|e| !e.sealed).count() as u64);
+    record.note(format_args!("disk {:?}", disk.trace()));
+}

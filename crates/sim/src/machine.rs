@@ -1,0 +1,136 @@
+//! One machine: every role of the store on one simulated disk, in the caller's runtime.
+
+use crate::client::Client;
+use crate::flaky::{FlakyIndex, FlakyStore};
+use crate::record::Recorder;
+use crate::scenario::Shape;
+use crate::{SimDisk, SimRng};
+use blob::Blob;
+use control::ControlPlane;
+use extent::{DataDir, DataDirConfig};
+use index::IndexRole;
+use node::LocalNode;
+use objects::Objects;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::{Embedded, Store};
+use types::{ErrorKind, Kind, NodeId, StampId};
+use wire::Fault;
+use wire::control::Control;
+use wire::index::Index;
+use wire::node::Node;
+use world::World;
+
+const NODE: NodeId = NodeId(1);
+
+/// Gateways: each a session of its own, so that two work on one bucket at once.
+const GATEWAYS: usize = 2;
+
+/// An open machine.
+pub struct Machine {
+    /// A client a gateway.
+    pub gateways: Vec<Client>,
+    /// Serves extents.
+    pub node: Arc<LocalNode>,
+    /// Decides commands.
+    pub index: Arc<IndexRole>,
+    store: Arc<Embedded>,
+}
+
+impl Machine {
+    /// Opens what is on `disk`, recovering what a crash left.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    pub async fn open(
+        world: &World,
+        disk: &SimDisk,
+        shape: &Shape,
+        rng: &SimRng,
+        recorder: &Recorder,
+    ) -> Result<Self, Fault> {
+        let config = DataDirConfig {
+            journal_bytes: Some(shape.journal_bytes),
+            extent_bytes: Some(shape.extent_bytes),
+            extent_step_bytes: Some(shape.extent_step_bytes),
+            ballast_bytes: Some(shape.ballast_bytes),
+            ..DataDirConfig::default()
+        };
+        let disk: Arc<dyn world::Disk> = Arc::new(disk.clone());
+        let failed = |what: &str, kind: ErrorKind, e: String| Fault::new(kind, format!("{what}: {e}"));
+        let opened = DataDir::open(world, disk.clone(), config)
+            .map_err(|e| failed("data directory", e.kind(), e.to_string()))?;
+        note_recovery(recorder, &opened.report);
+        let journal = opened.dir.journal().clone();
+        let store = Embedded::open(world, disk, journal, opened.batches, &opened.report.lost)
+            .map_err(|e| failed("index", e.kind(), e.to_string()))?;
+        let store = Arc::new(store);
+        let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
+        let engine: Arc<dyn Store> = Arc::new(FlakyStore::new(
+            store.clone(),
+            rng.fork(),
+            recorder.clone(),
+            shape.flaky_percent,
+        ));
+        let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];
+        let control = Arc::new(ControlPlane::open(world.clone(), engine.clone(), nodes).await?);
+        let index = Arc::new(IndexRole::open(world.clone(), engine, StampId::FIRST).await?);
+        let mut sessions = Vec::new();
+        for n in 0..GATEWAYS {
+            sessions.push(control.begin_session(&format!("gateway-{n}")).await?);
+        }
+        index.end_sessions_below(sessions[0]).await?;
+        let line: Arc<dyn Index> = index.clone();
+        let gateways = sessions
+            .into_iter()
+            .map(|session| {
+                let far: Arc<dyn Node> = node.clone();
+                let blob = Arc::new(Blob::with_config(
+                    world.clone(),
+                    control.clone(),
+                    BTreeMap::from([(NODE, far)]),
+                    session,
+                    shape.blob_config(),
+                ));
+                let line = FlakyIndex::new(line.clone(), rng.fork(), recorder.clone(), shape.flaky_percent);
+                Client {
+                    objects: Arc::new(Objects::new(world.clone(), blob, Arc::new(line), session)),
+                    recorder: recorder.clone(),
+                    clock: world.clock.clone(),
+                }
+            })
+            .collect();
+        Ok(Self {
+            gateways,
+            node,
+            index,
+            store,
+        })
+    }
+
+    /// Stops in order: everything is written behind.
+    pub async fn shutdown(self) {
+        for gateway in &self.gateways {
+            gateway.objects.shutdown().await;
+        }
+        self.index.shutdown().await;
+        if let Err(e) = self.store.shutdown().await {
+            tracing::debug!(error = %e, "the index could not write everything behind");
+        }
+        self.node.shutdown().await;
+    }
+}
+
+fn note_recovery(recorder: &Recorder, report: &extent::RecoveryReport) {
+    recorder.note(format_args!("recovered {report:?}"));
+    let record = &mut *recorder.get();
+    record.counts.add("recovery.created", u64::from(report.created));
+    record
+        .counts
+        .add("recovery.torn_tail", u64::from(report.torn > 0));
+    record.counts.add("recovery.needles_replayed", report.replayed);
+    record
+        .counts
+        .add("recovery.lost_records", report.lost.len() as u64);
+    record.counts.add("recovery.damage", report.damage.len() as u64);
+}

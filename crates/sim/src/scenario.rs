@@ -1,0 +1,315 @@
+//! What a seed makes happen: sizes, what clients do, and what befalls the machine.
+
+use crate::SimRng;
+use crate::client::Pace;
+use crate::disk::{Fault, FaultKind};
+use crate::op::{BUCKETS, Condition, KEYS, Op, OpId, PARTS, Query, Spoil, UPLOADS};
+use crate::record::Record;
+use types::limits::{BLOCK_BYTES, PART_BYTES_MIN};
+
+/// Sizes of a run: small, so that the journal goes round and extents fill up within a few hundred operations.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The journal's length.
+    pub journal_bytes: u64,
+    /// Where an extent is full.
+    pub extent_bytes: u64,
+    /// Step that extents grow in.
+    pub extent_step_bytes: u64,
+    /// Kept back.
+    pub ballast_bytes: u64,
+    /// The disk.
+    pub disk_bytes: u64,
+    /// Clients at once.
+    pub clients: u64,
+    /// Calls and commits in a hundred that go wrong on the way.
+    pub flaky_percent: u64,
+    /// Whether parts of 5 MiB are sent: slow, so in few runs.
+    pub large_parts: bool,
+    /// Whether bits turn over in it, and whether syncs lie: at most one of both.
+    pub rot: Rot,
+}
+
+/// What a run's disk does that no store can make good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rot {
+    /// Nothing.
+    None,
+    /// Bits turn over.
+    Flips,
+    /// Syncs lie.
+    Lies,
+}
+
+impl Shape {
+    /// Of a seed.
+    pub fn new(rng: &SimRng) -> Self {
+        let kib = |n: u64| n << 10;
+        Self {
+            journal_bytes: kib(*rng.pick(&[512, 1024, 2048])),
+            extent_bytes: kib(*rng.pick(&[768, 1024, 4096])),
+            extent_step_bytes: kib(*rng.pick(&[64, 256])),
+            ballast_bytes: kib(256),
+            disk_bytes: kib(256 << 10),
+            clients: rng.between(2, 5),
+            flaky_percent: *rng.pick(&[0, 3, 8]),
+            large_parts: rng.percent(4),
+            rot: *rng.pick(&[Rot::None, Rot::None, Rot::None, Rot::Flips, Rot::Lies]),
+        }
+    }
+
+    /// The byte path's sizes.
+    pub fn blob_config(&self) -> blob::Config {
+        blob::Config {
+            chunk_bytes_max: if self.large_parts { 1 << 20 } else { 256 << 10 },
+            frame_bytes_max: BLOCK_BYTES,
+            small_bytes_max: BLOCK_BYTES,
+            extents_max: 4,
+            ..blob::Config::default()
+        }
+    }
+}
+
+/// How the machine's life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The power goes in the middle of something.
+    Cut,
+    /// The process is killed; the machine goes on.
+    Kill,
+    /// It is stopped in order.
+    Stop,
+    /// It is stopped in order, and then the power goes.
+    StopThenCut,
+}
+
+/// What befalls the machine once so many operations have begun.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// The disk gets a fault to come.
+    Disk(Fault),
+    /// A bit turns over in a file of that sort.
+    Flip(&'static str),
+    /// So many bytes are left.
+    Full(u64),
+    /// There is room again.
+    Room,
+    /// The wall clock jumps.
+    Jump(i64),
+}
+
+/// One life of the machine.
+#[derive(Debug)]
+pub struct Life {
+    /// Operations that clients begin.
+    pub ops: u64,
+    /// By how many of them have begun.
+    pub troubles: Vec<(u64, Trouble)>,
+    /// How it ends, unless trouble ends it.
+    pub ending: Ending,
+    /// The power goes during recovery, after so many operations of the disk.
+    pub cut_recovery: Option<u64>,
+}
+
+impl Life {
+    /// The next life of a run.
+    pub fn new(rng: &SimRng, shape: &Shape, first: bool, rot: bool) -> Self {
+        let ops = rng.between(25, 90);
+        let ending = match rng.below(10) {
+            0..5 => Ending::Cut,
+            5..7 => Ending::Kill,
+            7..9 => Ending::Stop,
+            _ => Ending::StopThenCut,
+        };
+        let mut troubles = Vec::new();
+        let mut add = |trouble| troubles.push((rng.below(ops), trouble));
+        for kind in [FaultKind::ReadError, FaultKind::WriteError, FaultKind::SyncError] {
+            let percent = if kind == FaultKind::ReadError { 25 } else { 12 };
+            if rng.percent(percent) {
+                add(Trouble::Disk(
+                    Fault::new(kind, rng.below(30)).on(*rng.pick(&["", "", "journal", "extents/", "index/"])),
+                ));
+            }
+        }
+        if rng.percent(15) {
+            add(Trouble::Full(rng.below(600 << 10)));
+            add(Trouble::Room);
+        }
+        if rng.percent(20) {
+            add(Trouble::Jump(rng.between(0, 7_200_000) as i64 - 3_600_000));
+        }
+        let on = *rng.pick(&["extents/", "extents/", "journal", "index/", ""]);
+        if shape.rot == Rot::Flips && rot {
+            add(Trouble::Flip(on));
+        }
+        if shape.rot == Rot::Lies && rot {
+            add(Trouble::Disk(
+                Fault::new(FaultKind::LyingSync, rng.below(20)).on(on),
+            ));
+        }
+        if ending == Ending::Cut {
+            add(Trouble::Disk(Fault::new(FaultKind::PowerOff, rng.below(60))));
+        }
+        troubles.sort_by_key(|(at, _)| *at);
+        Self {
+            ops,
+            troubles,
+            ending,
+            cut_recovery: (!first && rng.percent(20)).then(|| rng.below(40)),
+        }
+    }
+}
+
+/// What a client does next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// One operation.
+    One(Op),
+    /// A batch delete: of a bucket's keys, by number.
+    DeleteMany(usize, Vec<usize>),
+    /// A listing in pages to its end.
+    ListAll(usize, u32),
+}
+
+/// What a client of a run does next, how fast, and after how many polls it goes away.
+pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pace, Option<u64>) {
+    let pace = Pace {
+        piece_bytes: *rng.pick(&[900, 7_000, 65_536, usize::MAX]),
+        pause_ms: *rng.pick(&[0, 0, 0, 0, 0, 0, 1, 40, 3_000]),
+    };
+    let gives_up = rng.percent(4).then(|| rng.between(1, 12));
+    let bucket = usize::from(rng.percent(25)) % BUCKETS;
+    let key = rng.below(KEYS.len() as u64) as usize;
+    let step = match rng.weighted(&[26, 18, 5, 9, 3, 9, 3, 4, 2, 2, 24]) {
+        0 => Step::One(put(record, shape, rng, (bucket, key))),
+        1 => Step::One(Op::Get {
+            bucket,
+            key,
+            range: rng.percent(40).then(|| (rng.below(70_000), rng.below(70_000))),
+        }),
+        2 => Step::One(Op::Head { bucket, key }),
+        3 => Step::One(Op::Delete { bucket, key }),
+        4 => Step::DeleteMany(bucket, (0..KEYS.len()).filter(|_| rng.percent(60)).collect()),
+        5 => list(rng, bucket),
+        6 => Step::One(Op::CreateBucket { bucket }),
+        7 => Step::One(Op::DeleteBucket {
+            bucket: if rng.percent(80) { 1 } else { 0 },
+        }),
+        8 => Step::One(Op::HeadBucket { bucket }),
+        9 => Step::One(Op::ListBuckets),
+        _ => Step::One(on_upload(record, shape, rng, (bucket, key))),
+    };
+    (step, pace, gives_up)
+}
+
+fn size(shape: &Shape, rng: &SimRng) -> u64 {
+    let large = if shape.large_parts {
+        (1 << 20, 3 << 20)
+    } else {
+        (150_000, 700_000)
+    };
+    match rng.weighted(&[8, 34, 34, 16, 6, 2]) {
+        0 => 0,
+        1 => rng.between(8, 512),
+        2 => rng.between(513, 5_000),
+        3 => rng.between(5_000, 65_536),
+        4 => rng.between(65_537, 200_000),
+        _ => rng.between(large.0, large.1),
+    }
+}
+
+fn spoil(rng: &SimRng) -> Spoil {
+    match rng.below(20) {
+        0 => Spoil::Vanishes,
+        1 => Spoil::WrongMd5,
+        _ => Spoil::Whole,
+    }
+}
+
+fn condition(record: &Record, rng: &SimRng, at: (usize, usize)) -> Condition {
+    let stored = record.stored.get(&at).map(Vec::as_slice).unwrap_or_default();
+    match rng.below(10) {
+        0 | 1 => Condition::Absent,
+        2 if !stored.is_empty() => {
+            let newest = &stored[stored.len().saturating_sub(3)..];
+            Condition::Is(*rng.pick(newest))
+        }
+        _ => Condition::Always,
+    }
+}
+
+fn put(record: &Record, shape: &Shape, rng: &SimRng, (bucket, key): (usize, usize)) -> Op {
+    let size = size(shape, rng);
+    Op::Put {
+        bucket,
+        key,
+        size,
+        condition: condition(record, rng, (bucket, key)),
+        spoil: if size == 0 { Spoil::Whole } else { spoil(rng) },
+    }
+}
+
+fn list(rng: &SimRng, bucket: usize) -> Step {
+    if rng.percent(30) {
+        return Step::ListAll(bucket, rng.between(1, 3) as u32);
+    }
+    Step::One(Op::List {
+        bucket,
+        query: Query {
+            prefix: *rng.pick(&["", "", "a", "a/", "b"]),
+            delimiter: *rng.pick(&["", "/"]),
+            after: (*rng.pick(&["", "", "a", "a/b"])).to_owned(),
+            max: *rng.pick(&[1, 2, 1000]),
+        },
+    })
+}
+
+/// Something on an upload that was begun, or a new one.
+fn on_upload(record: &mut Record, shape: &Shape, rng: &SimRng, at: (usize, usize)) -> Op {
+    let begun = record.uploads_begun;
+    if begun == 0 || (begun < UPLOADS && rng.percent(20)) {
+        record.uploads_begun += 1;
+        // Uploads keep a bucket from being removed: most are in the first.
+        let bucket = if rng.percent(90) { 0 } else { at.0 };
+        return Op::StartUpload {
+            bucket,
+            key: at.1,
+            upload: begun,
+        };
+    }
+    let recent = begun.min(4) as u64;
+    let upload = begun - 1 - rng.below(recent) as usize;
+    let (bucket, key) = record.book.home(upload).expect("it was begun");
+    let parts: [OpId; PARTS.len()] = record.parts[upload];
+    match rng.weighted(&[45, 25, 8, 10, 12]) {
+        0 => Op::PutPart {
+            bucket,
+            key,
+            upload,
+            part: rng.below(PARTS.len() as u64) as usize,
+            size: if shape.large_parts && rng.percent(50) {
+                PART_BYTES_MIN + rng.below(10_000)
+            } else {
+                size(shape, rng).max(8)
+            },
+            spoil: spoil(rng),
+        },
+        1 if parts.iter().any(|p| *p > 0) => {
+            let mut named = parts;
+            // Of two parts but the last must be large: mostly one is named.
+            if !shape.large_parts && named.iter().all(|p| *p > 0) && rng.percent(80) {
+                named[rng.below(PARTS.len() as u64) as usize] = 0;
+            }
+            Op::CompleteUpload {
+                bucket,
+                key,
+                upload,
+                parts: named,
+                condition: condition(record, rng, (bucket, key)),
+            }
+        }
+        2 => Op::AbortUpload { bucket, key, upload },
+        3 => Op::ListUploads { bucket },
+        _ => Op::ListParts { bucket, key, upload },
+    }
+}
