@@ -79,7 +79,11 @@ impl Objects {
                         return Ok((record, existed));
                     }
                     if record.state == OPENING {
-                        return Ok((self.finish_opening(name, record).await?, existed));
+                        return match self.finish_opening(name, record.clone()).await {
+                            // Made, and by now removed or being removed by another gateway: what it is told is what was.
+                            Err(e) if overtaken(&e) => Ok((record, existed)),
+                            opened => Ok((opened?, existed)),
+                        };
                     }
                     Reason::BucketBusy.into()
                 }
@@ -244,6 +248,11 @@ impl Objects {
         };
         self.commands.send(open).await.map(|_| ())
     }
+}
+
+/// Whether another gateway has taken a higher turn since.
+fn overtaken(error: &ObjectsError) -> bool {
+    matches!(error.reason(), Some(Reason::NoSuchBucket | Reason::BucketBusy))
 }
 
 fn bucket_of(bucket: Option<BucketRecord>) -> Result<BucketRecord, ObjectsError> {
