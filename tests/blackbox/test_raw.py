@@ -140,6 +140,20 @@ def test_continue_is_said_only_to_whom_may(server, raw, bucket):
         assert (answer.status, answer.code) == (403, "SignatureDoesNotMatch"), answer
 
 
+@pytest.mark.parametrize("size", [0, 5])
+def test_an_answer_without_continue_ends_the_connection(server, bucket, size):
+    """botocore keeps the status of an answer that came before `100 Continue` and takes it for the next answer's on the same connection."""
+    path = f"/{bucket}/early"
+    with signed_http.Raw(server.port) as bare:
+        refused = {"x-amz-server-side-encryption": "AES256"} if size else {}
+        _, head = put_head(server, path, {"content-length": size, "expect": "100-continue"} | refused)
+        bare.send(head)
+        answer = bare.answer()
+        assert answer.status == (501 if size else 200), answer
+        assert answer.headers.get("connection") == "close"
+        assert bare.socket.recv(1) == b""
+
+
 def test_keep_alive_serves_many_requests(server, bucket):
     with signed_http.Raw(server.port) as bare:
         for n in range(50):

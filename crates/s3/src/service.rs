@@ -153,6 +153,8 @@ impl Answer for Service {
 impl Service {
     async fn answer_as(&self, id: &str, request: http::Request<Incoming>) -> Reply {
         let (parts, incoming) = request.into_parts();
+        // An empty body is never asked for, so `100 Continue` is never said.
+        let unsaid = parts.headers.contains_key(header::EXPECT) && http_body::Body::is_end_stream(&incoming);
         if self.for_operator(&parts) {
             return self
                 .operator
@@ -171,8 +173,9 @@ impl Service {
         let ended = body.ended();
         let (operation, outcome) = self.attempt(&mut asked, parts, body).await;
         let mut reply = outcome.unwrap_or_else(|e| self.refuse(&asked, e));
-        if !ended.load(Ordering::Relaxed) {
-            // What is left of the body would be read as the next request.
+        if unsaid || !ended.load(Ordering::Relaxed) {
+            // What is left of the body would be read as the next request. And a client that was answered without
+            // `100 Continue` may take this answer's status for the next one's on the same connection: botocore does.
             reply
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
