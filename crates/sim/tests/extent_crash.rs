@@ -694,14 +694,21 @@ fn flips(step: usize) -> Result<(), String> {
         assert!(acked(outcome).await);
     });
     disk.crash();
-    let used = life(async {
+    let bytes = life(async {
         let file = Disk::open(&disk, "journal").unwrap();
         let mut bytes = vec![0; JOURNAL_BYTES as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();
-        bytes.iter().rposition(|b| *b != 0).unwrap() + 1
+        bytes
     });
+    let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
     let mut reported = 0;
-    for at in (0..used).step_by(step) {
+    // Of the padding, a byte here and there is enough.
+    let padding = |at: usize| {
+        bytes[at.saturating_sub(8)..used.min(at + 8)]
+            .iter()
+            .all(|b| *b == 0)
+    };
+    for at in (0..used).step_by(step).filter(|at| !padding(*at) || at % 97 == 0) {
         let glass = Arc::new(Overlay::new(Arc::new(disk.clone())));
         let file = glass.open("journal").unwrap();
         let mut byte = [0];
