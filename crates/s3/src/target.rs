@@ -17,6 +17,8 @@ pub(crate) struct Target {
     pub(crate) bucket: Option<String>,
     /// The key as named; only with a bucket.
     pub(crate) key: Option<String>,
+    /// Whether the Host header named the bucket.
+    pub(crate) virtual_host: bool,
 }
 
 /// Which of the three is addressed.
@@ -67,6 +69,7 @@ impl Target {
             return Ok(Self {
                 bucket: Some(bucket),
                 key: named(rest)?,
+                virtual_host: true,
             });
         }
         if rest.is_empty() {
@@ -76,7 +79,13 @@ impl Target {
         Ok(Self {
             bucket: Some(decode(bucket)?),
             key: named(key)?,
+            virtual_host: false,
         })
+    }
+
+    /// The bucket that the Host header names.
+    pub(crate) fn host_bucket(&self) -> Option<&str> {
+        self.bucket.as_deref().filter(|_| self.virtual_host)
     }
 
     /// Which of the three it is.
