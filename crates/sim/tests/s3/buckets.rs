@@ -85,6 +85,16 @@ async fn who_asks() {
         (200, "operator /-/health/live".into())
     );
     assert!(!operator.header("x-amz-request-id").is_empty());
+    let key = face
+        .ask("PUT", "/-/health/live")
+        .header("host", "bucket.s3.test")
+        .body("mine")
+        .send()
+        .await;
+    assert_eq!(
+        (key.status, face.get("/bucket/-/health/live").await.text()),
+        (200, "mine".into())
+    );
     // Who may not ask is not told what there is.
     let unknown = face.ask("PUT", "/bucket?frobnicate").send_as_it_is().await;
     assert_eq!(code(&unknown), is(403, "AccessDenied"));
