@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use types::{BlobId, ByteRange, ErrorKind, ExtentId, NodeId, SessionId, limits};
 use wire::Fault;
 use wire::control::{Control, Location};
@@ -24,6 +25,8 @@ pub struct Blob {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) session: SessionId,
     pub(crate) pool: Arc<Pool>,
+    /// Frames that gets may read ahead: memory is bounded over all of them, however slowly their clients take it.
+    pub(crate) read_ahead: Arc<Semaphore>,
     nodes: BTreeMap<NodeId, Arc<dyn Node>>,
     serial: AtomicU64,
     locations: RwLock<BTreeMap<ExtentId, Arc<Location>>>,
@@ -54,6 +57,7 @@ impl Blob {
         config.assert_sound();
         Self {
             pool: Arc::new(Pool::new(Arc::clone(&control), session, config.extents_max)),
+            read_ahead: Arc::new(Semaphore::new(config.read_ahead_frames_total)),
             world,
             config,
             control,

@@ -8,6 +8,7 @@ use futures_util::stream::FuturesOrdered;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 use types::limits::{BLOCK_BYTES, RETRIES_MAX};
 use types::{ByteRange, ErrorKind, ExtentId, Generation, NeedleId};
 use wire::Fault;
@@ -28,7 +29,9 @@ struct Piece {
     at_end: bool,
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<(Piece, Checked), Fault>> + Send>>;
+/// A piece, and its share of what all gets may read ahead.
+type Read = (Piece, Checked, Option<OwnedSemaphorePermit>);
+type Reading = Pin<Box<dyn Future<Output = Result<Read, Fault>> + Send>>;
 
 /// Reads a range of a blob in order.
 pub struct Reader {
@@ -70,14 +73,10 @@ impl Reader {
     /// `Corrupt` when a checksum failed on every replica; otherwise why no replica answered.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         assert!(!self.failed, "a failed reader is not asked again");
-        while self.reading.len() < self.blob.config.read_ahead_frames {
-            let Some(piece) = self.plan() else { break };
-            let read = read_piece(Arc::clone(&self.blob), Arc::clone(&self.chunks), piece);
-            self.reading.push_back(Box::pin(read));
-        }
+        self.read_ahead();
         let answer = match self.reading.next().await {
             None => return Ok(None),
-            Some(Ok((piece, checked))) => self.take(piece, checked).map(Some),
+            Some(Ok((piece, checked, _share))) => self.take(piece, checked).map(Some),
             Some(Err(fault)) => Err(fault),
         };
         self.failed = answer.is_err();
@@ -87,6 +86,25 @@ impl Reader {
             tracing::error!(%fault, "stored bytes are damaged");
         }
         answer
+    }
+
+    /// Asks for the frame that is needed next, and for more while there is room for them.
+    fn read_ahead(&mut self) {
+        while self.reading.len() < self.blob.config.read_ahead_frames {
+            let share = match self.reading.is_empty() {
+                true => None,
+                false => match Arc::clone(&self.blob.read_ahead).try_acquire_owned() {
+                    Ok(share) => Some(share),
+                    Err(_none_left) => return,
+                },
+            };
+            let Some(piece) = self.plan() else { return };
+            let (blob, chunks) = (Arc::clone(&self.blob), Arc::clone(&self.chunks));
+            self.reading.push_back(Box::pin(async move {
+                let checked = read_piece(&blob, &chunks[piece.chunk], piece).await?;
+                Ok((piece, checked, share))
+            }));
+        }
     }
 
     /// The next run of blocks, at most a frame.
@@ -141,12 +159,11 @@ impl Reader {
 }
 
 /// Reads and checks a piece from the first replica that has it whole.
-async fn read_piece(blob: Arc<Blob>, chunks: Arc<[Chunk]>, piece: Piece) -> Result<(Piece, Checked), Fault> {
-    let chunk = &chunks[piece.chunk];
+async fn read_piece(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Checked, Fault> {
     let mut attempt = 0;
     loop {
-        let fault = match read_replicas(&blob, chunk, piece).await {
-            Ok(checked) => return Ok((piece, checked)),
+        let fault = match read_replicas(blob, chunk, piece).await {
+            Ok(checked) => return Ok(checked),
             Err(fault) => fault,
         };
         let passing = matches!(

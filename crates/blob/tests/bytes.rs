@@ -347,6 +347,31 @@ async fn a_range_reads_only_its_blocks() {
     assert!(bad.what.contains("block 5"), "{bad}");
 }
 
+/// I9: slow readers hold a frame each, and a bounded number together.
+#[tokio::test]
+async fn frames_read_ahead_are_bounded_over_all_gets() {
+    let config = Config {
+        read_ahead_frames_total: 3,
+        ..small()
+    };
+    let b = bench_with(config, 64 << 20);
+    let all = bytes(8 * BLOCK_BYTES);
+    let stored = put(&b, &all, 100_000).await.unwrap();
+    let range = ByteRange {
+        start: 0,
+        end: all.len() as u64,
+    };
+    let mut readers: Vec<_> = (0..5).map(|_| b.blob.get(stored.chunks.clone(), range)).collect();
+    for reader in &mut readers {
+        reader.next().await.unwrap();
+    }
+    let asked = b.node.calls(On::Read);
+    assert_eq!(asked, 5 + 3, "frames read for 5 readers that took one each");
+    drop(readers);
+    assert_eq!(get_all(&b, &stored).await.unwrap(), all);
+    assert_eq!(b.node.calls(On::Read), asked + 4);
+}
+
 /// I5
 #[tokio::test]
 async fn no_damaged_byte_is_handed_out() {

@@ -267,6 +267,16 @@ impl Commands {
     }
 }
 
+impl Drop for Commands {
+    /// Without [`Commands::shutdown`], as when a process dies: nothing more is asked.
+    fn drop(&mut self) {
+        let resolver = self.resolver.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resolver) = resolver.take() {
+            resolver.abort();
+        }
+    }
+}
+
 /// An answer of another kind than the command's: a bug of the index, told as a fault.
 pub(crate) fn unexpected(answer: &AnswerKind) -> ObjectsError {
     Fault::new(ErrorKind::Fault, format!("an answer of another kind: {answer:?}")).into()

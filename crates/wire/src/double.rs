@@ -81,6 +81,20 @@ pub struct MemoryNode {
     state: Arc<Mutex<State>>,
 }
 
+/// Lets others run, as a disk does.
+async fn yield_once() {
+    let mut yielded = false;
+    let yielding = std::future::poll_fn(|context| {
+        if yielded {
+            return std::task::Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    });
+    yielding.await;
+}
+
 fn conflict(what: &str) -> Fault {
     Fault::new(ErrorKind::Conflict, what)
 }
@@ -374,6 +388,7 @@ impl Node for MemoryNode {
 
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault> {
         self.enter(On::Read)?;
+        yield_once().await;
         let state = self.state();
         let needle = state
             .extents
