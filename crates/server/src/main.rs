@@ -32,7 +32,19 @@ enum Command {
     },
 }
 
+/// Plants the bug that `CAIRN_PLANT` names, for the tests that must catch it.
+#[cfg(feature = "plant")]
+fn plant() {
+    let Ok(name) = std::env::var("CAIRN_PLANT") else {
+        return;
+    };
+    let bug = world::plant::Plant::parse(&name).expect("CAIRN_PLANT names a bug of world::plant");
+    world::plant::plant_process(bug);
+}
+
 fn main() -> ExitCode {
+    #[cfg(feature = "plant")]
+    plant();
     let ended = match Line::parse().command {
         Command::Server(flags) => serve::main(flags).map(|()| ExitCode::SUCCESS),
         Command::Check { dir } => check::main(&dir),
