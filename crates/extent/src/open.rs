@@ -358,5 +358,7 @@ fn start_journal(
     let mut writer = Writer::new(shared.clone(), file, superblock.journal_salt, position);
     writer.start(world.clock.wall_ms())?;
     let (wake, _end) = world.exec.run_loop("journal", 1, 1, writer);
+    // Once, so that the first put does not wait for zeroing.
+    let _awake = wake.try_send(());
     Ok(Journal::new(shared, wake))
 }
