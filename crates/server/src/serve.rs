@@ -30,12 +30,28 @@ pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .init();
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
         .enable_all()
         .build()
         .context("the runtime")?;
     runtime.block_on(serve(config))
+}
+
+/// A connection is a descriptor, and the usual soft limit is far below what the faces admit.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: now.maximum,
+            ..now
+        },
+    ) {
+        tracing::warn!(%error, limit = now.current, "the limit of open descriptors stays as it is");
+    }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
