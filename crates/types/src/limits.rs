@@ -81,7 +81,11 @@ pub const ROW_KEY_BYTES_MAX: usize = 4096;
 /// Rows of one store scan.
 pub const SCAN_ROWS_MAX: usize = 1024;
 /// Rows of one partition in memory that wait to be written behind; as much again may collect while they are written.
-pub const WRITE_BEHIND_BYTES: usize = 16 << 20;
+pub const WRITE_BEHIND_BYTES: usize = 32 << 20;
+/// Rows written behind in one transaction.
+pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
+/// Longest that a commit is held back while rows come faster than they are written behind.
+pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 /// Pages of one partition's index file in memory.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Least room that an index file grows by.

@@ -4,9 +4,11 @@ use super::form::{Form, Reader};
 use super::log::Log;
 use super::pages::{Owner, Place, Retired, Unusable};
 use super::partition::{Partition, Work};
-use crate::StoreError;
+use crate::{Batch, StoreError};
+use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::iter::Peekable;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use types::{JournalSeq, PartitionId};
@@ -26,6 +28,8 @@ pub(super) struct Core {
     pub(super) log: Box<dyn Log>,
     pub(super) partitions: Mutex<BTreeMap<PartitionId, Arc<Partition>>>,
     pub(super) retired: Retired,
+    /// Rows written behind in one transaction; tests make it small.
+    pub(super) step_bytes: AtomicUsize,
     /// The journal wanted room since it was last given some.
     pub(super) pressed: AtomicBool,
     /// The write-behind loop's queue; `None` once the engine is closing.
@@ -165,8 +169,17 @@ impl WriteBehind {
             let mut form = partition.form.lock().expect("no panic under this lock");
             self.form_of(partition, &mut form).and_then(|form| {
                 let rows = rows.rows.read().expect("no panic under this lock");
-                form.write(rows.all(mark.sequence), mark)?;
-                form.reader()
+                let mut rows = rows.all(mark.sequence).peekable();
+                loop {
+                    let step = step_of(&mut rows, self.0.step_bytes.load(Ordering::Relaxed));
+                    let last = rows.peek().is_none();
+                    form.write(step.into_iter(), last.then_some(mark))?;
+                    let reader = form.reader()?;
+                    if last {
+                        return Ok(reader);
+                    }
+                    partition.stepped(Arc::new(reader));
+                }
             })
         };
         match written {
@@ -208,4 +221,20 @@ impl WriteBehind {
             Err(e) => partition.not_written(Some(why.unwrap_or(e)), None),
         }
     }
+}
+
+/// The next rows to write in one transaction.
+fn step_of<'a>(
+    rows: &mut Peekable<impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>>,
+    bytes_max: usize,
+) -> Vec<(&'a Bytes, Option<&'a Bytes>)> {
+    let mut step = Vec::new();
+    let mut bytes = 0;
+    while bytes < bytes_max
+        && let Some((key, value)) = rows.next()
+    {
+        bytes += Batch::row_bytes(key, value);
+        step.push((key, value));
+    }
+    step
 }

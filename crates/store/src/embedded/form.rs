@@ -1,7 +1,8 @@
 //! The materialised form of one partition's log: a redb file whose pages and rows are checked.
 //!
-//! It holds the state up to one batch, its [`Mark`], and only ever moves to a later one, in one redb transaction: two-phase (pages are synced
-//! before the header names them) with quick-repair, so that opening after a crash walks nothing. Every row's value ends with a crc32c of
+//! It holds the state up to one batch, its [`Mark`], and perhaps rows of later batches, all of which the log still has and lays over it again.
+//! It moves in steps of some MiB in key order, the mark with the last: one large transaction would keep several copies of the tree in the file.
+//! Each is two-phase (pages are synced before the header names them) with quick-repair, so that opening after a crash walks nothing. Every row's value ends with a crc32c of
 //! key and value. After any failure the file is opened anew: redb answers nothing more once its storage has failed.
 
 use super::pages::{Backend, Pages, Place, Trouble, Unusable};
@@ -9,7 +10,7 @@ use crate::StoreError;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use types::limits::INDEX_CACHE_BYTES_MAX;
 use types::{Epoch, JournalSeq, LogSeq};
 use world::{Disk, DiskFile};
@@ -38,6 +39,7 @@ pub(super) struct Form {
     db: Database,
     pages: Arc<Pages>,
     name: String,
+    mark: Mutex<Mark>,
 }
 
 fn row_crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
@@ -134,6 +136,7 @@ impl Form {
         let form = Self::start(pages, &place.path).map_err(broken)?;
         let mark = form.mark().map_err(broken)?;
         let mark = mark.ok_or(Unusable::NoHead)?;
+        *form.mark.lock().expect("no panic under this lock") = mark;
         Ok((form, mark))
     }
 
@@ -148,6 +151,7 @@ impl Form {
             db,
             pages,
             name: path.to_owned(),
+            mark: Mutex::default(),
         })
     }
 
@@ -169,12 +173,14 @@ impl Form {
         mark.map(Some).ok_or_else(bad)
     }
 
-    /// Writes `rows` (`None`: removed) and moves the mark, durably and at once.
+    /// Writes `rows` (`None`: removed), durably and at once, and moves the mark with them where they are the last up to it.
     pub(super) fn write<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>,
-        mark: Mark,
+        moved: Option<Mark>,
     ) -> Result<(), StoreError> {
+        let mut known = self.mark.lock().expect("no panic under this lock");
+        let mark = moved.unwrap_or(*known);
         let mut tx = self.db.begin_write().map_err(|e| self.failed(e))?;
         tx.set_two_phase_commit(true);
         tx.set_quick_repair(true);
@@ -194,7 +200,9 @@ impl Form {
         tx.commit().map_err(|e| self.failed(e))?;
         self.pages
             .settle()
-            .map_err(|e| self.failed(redb::StorageError::Io(e)))
+            .map_err(|e| self.failed(redb::StorageError::Io(e)))?;
+        *known = mark;
+        Ok(())
     }
 
     /// Reads what is durable now, whatever is written later.

@@ -26,11 +26,11 @@ use self::snapshot::EmbeddedSnapshot;
 use crate::{Batch, Committed, Fence, Snapshot, Store, StoreError};
 use extent::{Journal, LogBatch, Lost};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use types::limits::WRITE_BEHIND_QUEUE_MAX;
+use types::limits::{WRITE_BEHIND_QUEUE_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{JournalSeq, PartitionId};
-use world::{Disk, LoopEnd, World};
+use world::{Clock, Disk, LoopEnd, World};
 
 pub use self::log::{Done, Log};
 
@@ -40,6 +40,7 @@ const JOBS_AT_ONCE: usize = 1;
 /// The engine of one disk.
 pub struct Embedded {
     core: Arc<Core>,
+    clock: Arc<dyn Clock>,
     end: Mutex<Option<LoopEnd>>,
 }
 
@@ -104,6 +105,7 @@ impl Embedded {
             log,
             partitions: Mutex::default(),
             retired: Arc::default(),
+            step_bytes: AtomicUsize::new(WRITE_BEHIND_STEP_BYTES),
             pressed: AtomicBool::new(false),
             jobs: Mutex::new(None),
         });
@@ -120,6 +122,7 @@ impl Embedded {
         core.release();
         Ok(Self {
             core,
+            clock: world.clock.clone(),
             end: Mutex::new(Some(end)),
         })
     }
@@ -139,6 +142,11 @@ impl Embedded {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// Writes behind in transactions of about so many bytes, instead of `limits::WRITE_BEHIND_STEP_BYTES`: tests have few rows.
+    pub fn set_step_bytes(&self, bytes: usize) {
+        self.core.step_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Asks for everything to be written behind, and does not wait: what the journal wants under pressure.
@@ -198,6 +206,10 @@ impl Embedded {
     }
 
     async fn step(&self, partition: &Arc<Partition>, mut step: Step) -> Committed {
+        let pause = partition.pause();
+        if step.fence.is_some() && !pause.is_zero() {
+            self.clock.sleep(pause).await;
+        }
         loop {
             match partition.submit(&self.core, step) {
                 Submitted::No(committed) => return committed,

@@ -19,8 +19,9 @@ use extent::LogBatch;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use types::limits::WRITE_BEHIND_BYTES;
+use types::limits::{WRITE_BEHIND_BYTES, WRITE_BEHIND_PAUSE_MS_MAX};
 use types::{JournalSeq, LogSeq, PartitionId};
 
 thread_local! {
@@ -317,6 +318,24 @@ impl Partition {
         Submitted::Queued(fence, receiver)
     }
 
+    /// How long a commit is to be held back: nothing until the active generation is half full while another is written behind, then
+    /// more and more, so that writers slow down to the pace of the file instead of standing still when there is no room.
+    pub(super) fn pause(&self) -> Duration {
+        let state = self.state();
+        if state.frozen.is_none() || state.behind.is_some() {
+            return Duration::ZERO;
+        }
+        let bytes = state
+            .view
+            .active
+            .bytes
+            .load(Ordering::Relaxed)
+            .min(WRITE_BEHIND_BYTES);
+        let half = WRITE_BEHIND_BYTES as u64 / 2;
+        let over = (bytes as u64).saturating_sub(half);
+        Duration::from_micros(1000 * WRITE_BEHIND_PAUSE_MS_MAX * over / half * over / half)
+    }
+
     /// Notes a step of a flight, and lands those at the front that have made both.
     fn moved(&self, core: &Core, sequence: LogSeq, step: impl FnOnce(&mut Flight)) {
         let mut state = self.state();
@@ -396,6 +415,16 @@ impl Partition {
             .clone()
             .expect("a frozen span has its generation");
         Work::Write(rows, span.last)
+    }
+
+    /// Some of the frozen generation is in the form, too. It stays over it until all is.
+    pub(super) fn stepped(&self, reader: Arc<Reader>) {
+        let mut state = self.state();
+        state.view = Arc::new(View {
+            active: state.view.active.clone(),
+            frozen: state.view.frozen.clone(),
+            form: Some(reader),
+        });
     }
 
     /// The frozen generation is in the form.

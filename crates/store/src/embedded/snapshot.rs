@@ -9,8 +9,8 @@ use std::sync::Arc;
 use types::LogSeq;
 use types::limits::SCAN_ROWS_MAX;
 
-/// Rows taken from a generation at once beyond what is asked for: removals use some up.
-const ROWS_BEYOND: usize = 64;
+/// Rows taken from each generation at first; twice as many each time the page is not full yet. Most pages find few rows there.
+const COVER_ROWS: usize = 32;
 
 /// A partition at one sequence.
 pub(super) struct EmbeddedSnapshot {
@@ -41,14 +41,14 @@ impl EmbeddedSnapshot {
         }
     }
 
-    fn cover(&self, start: &Bytes, end: &Bytes, wanted: usize) -> Cover {
+    fn cover(&self, start: &Bytes, end: &Bytes, rows: usize) -> Cover {
         let mut cover = Cover {
             rows: BTreeMap::new(),
             end: end.clone(),
         };
         // Older first: newer rows replace them.
         for generation in self.view.frozen.iter().chain(std::iter::once(&self.view.active)) {
-            cover.add(generation, self.at, start, wanted + ROWS_BEYOND);
+            cover.add(generation, self.at, start, rows);
         }
         cover.rows.split_off(&cover.end);
         cover
@@ -90,8 +90,10 @@ impl EmbeddedSnapshot {
     fn page(&self, scan: &Scan) -> Result<Rows, StoreError> {
         let mut out = Rows::new();
         let mut start = scan.start.clone();
+        let mut rows = COVER_ROWS;
         while out.len() < scan.max && start < scan.end {
-            let cover = self.cover(&start, &scan.end, scan.max - out.len());
+            let cover = self.cover(&start, &scan.end, rows);
+            rows = (2 * rows).min(SCAN_ROWS_MAX);
             let next = cover.end.clone();
             self.merge(&start, cover, scan.max, &mut out)?;
             start = next;
