@@ -13,7 +13,7 @@ mod error;
 mod keys;
 mod moment;
 mod payload;
-mod presigned_v2;
+mod presigned_sigv2;
 pub mod signer;
 mod signing;
 
@@ -24,7 +24,7 @@ pub use chunk::ChunkSigning;
 pub use error::{AuthError, Denial, Mismatch};
 pub use keys::{AccessKey, AccessKeyId, KeyStore, Keys, SecretKey};
 pub use payload::{ContentSha256, PayloadMode};
-pub use presigned_v2::{is_presigned_v2, verify_presigned_v2};
+pub use presigned_sigv2::{is_presigned_sigv2, verify_presigned_sigv2};
 pub use signing::{Signature, SigningKey};
 pub use verify::{Verified, verify};
 

@@ -229,8 +229,8 @@ impl Service {
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let bucket = target.bucket_name()?;
         let now_ms = self.world.clock.wall_ms();
-        let verified = if auth::is_presigned_v2(&parts) {
-            auth::verify_presigned_v2(&parts, self.keys.as_ref(), target.host_bucket(), now_ms)?
+        let verified = if auth::is_presigned_sigv2(&parts) {
+            auth::verify_presigned_sigv2(&parts, self.keys.as_ref(), target.host_bucket(), now_ms)?
         } else {
             auth::verify(&parts, self.keys.as_ref(), &self.config.region, now_ms)?
         };

@@ -48,7 +48,7 @@ const COVERED: &[&str] = &[
 ];
 
 /// Whether a request comes with a signature of this kind.
-pub fn is_presigned_v2(parts: &Parts) -> bool {
+pub fn is_presigned_sigv2(parts: &Parts) -> bool {
     let query = parts.uri.query().unwrap_or_default();
     let v2 = query
         .split('&')
@@ -60,7 +60,7 @@ pub fn is_presigned_v2(parts: &Parts) -> bool {
 ///
 /// # Errors
 /// What S3 would refuse it for; a parameter that the signature does not cover; a life of more than 7 days.
-pub fn verify_presigned_v2(
+pub fn verify_presigned_sigv2(
     parts: &Parts,
     keys: &dyn KeyStore,
     host_bucket: Option<&str>,
@@ -236,8 +236,8 @@ mod tests {
             .body(())
             .unwrap()
             .into_parts();
-        assert!(is_presigned_v2(&parts));
-        verify_presigned_v2(&parts, &keys(), host, now_ms)
+        assert!(is_presigned_sigv2(&parts));
+        verify_presigned_sigv2(&parts, &keys(), host, now_ms)
     }
 
     /// The documented example: bucket `johnsmith` in the host.
