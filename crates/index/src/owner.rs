@@ -290,13 +290,13 @@ impl Owner {
     fn stop_serving(&mut self) {
         self.partition = None;
         self.shared.serving.send_replace(false);
-        self.shared.cache().clear();
     }
 
     /// Takes and loads the partition unless it is already.
     async fn serve(&mut self) -> Result<(), StoreError> {
         if self.partition.is_none() {
             self.partition = Some(self.load().await?);
+            // Only now: until the store has settled what was unknown, readers under way could fill in what no longer is.
             self.shared.cache().clear();
             self.shared.serving.send_replace(true);
         }
