@@ -115,9 +115,10 @@ pub(crate) fn replay_fixture(repo: &Repo) -> Result<Counts> {
 }
 
 /// Writes what later builds must open.
-pub(crate) fn write_fixture(repo: &Repo) -> Result<Counts> {
+pub(crate) fn write_fixture(repo: &Repo, again: bool) -> Result<Counts> {
     build(repo)?;
     let mut c = python(repo, binary(repo))?;
-    c.args(["tests/fixtures/write.py"]);
+    c.args(["tests/fixtures/write.py"])
+        .args(again.then_some("--again"));
     stage::run(c)
 }

@@ -48,7 +48,11 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Writes a data directory of this version into tests/fixtures, to be replayed by every later one
-    Fixture,
+    Fixture {
+        /// Over one that is there already: only before its format version is released
+        #[arg(long)]
+        again: bool,
+    },
     /// The first table: put, get, head, list beside SeaweedFS, into docs/BENCHMARKS.md
     BenchFirst {
         #[arg(long, default_value_t = 3)]
@@ -78,7 +82,7 @@ fn run(command: Command) -> Result<bool> {
             };
             stage::alone("bench", || bench::first(&repo, &plan))
         }
-        Command::Fixture => stage::alone("fixture", || blackbox::write_fixture(&repo)),
+        Command::Fixture { again } => stage::alone("fixture", || blackbox::write_fixture(&repo, again)),
     })
 }
 

@@ -13,8 +13,8 @@ const ACCESS_KEY: &str = "bench";
 const SECRET_KEY: &str = "a-secret-for-measuring";
 /// Linux' unit of process times.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Counters of syncs on Cairn's metrics page.
-const FLUSHES: &str = "cairn_syncs_total";
+/// Cairn's counter of the journal's syncs.
+const FLUSHES: &str = "cairn_journal_flushes_total";
 
 /// A running store; killed when dropped.
 pub(crate) struct Store {
