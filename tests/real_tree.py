@@ -78,7 +78,7 @@ def digest(root):
     out = {}
     for path in files_below(root):
         with open(os.path.join(root, path), "rb") as f:
-            out[path] = hashlib.file_digest(f, "blake2b").hexdigest()
+            out[path] = hashlib.blake2b(f.read()).hexdigest()
     return out
 
 

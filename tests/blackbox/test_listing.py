@@ -1,4 +1,4 @@
-"""Listing, version 2: order, pages, prefixes, delimiters, url encoding."""
+"""Listing: order, pages, prefixes, delimiters, url encoding."""
 
 import concurrent.futures
 
@@ -52,6 +52,20 @@ def test_more_than_a_thousand_keys(s3, many):
     first = listed[0]["Contents"][0]
     assert first["Size"] == len(first["Key"]) and first["StorageClass"] == "STANDARD"
     assert s3.head_object(Bucket=bucket, Key=first["Key"])["ETag"] == first["ETag"]
+
+
+def test_version_one_pages_by_marker(s3, many):
+    bucket, keys = many
+    found, marker = [], ""
+    while True:
+        page = s3.list_objects(Bucket=bucket, Marker=marker, MaxKeys=700)
+        found += [o["Key"] for o in page["Contents"]]
+        if not page["IsTruncated"]:
+            break
+        marker = page.get("NextMarker") or page["Contents"][-1]["Key"]
+    assert found == keys
+    below = s3.list_objects(Bucket=bucket, Delimiter="/", MaxKeys=2)
+    assert [p["Prefix"] for p in below["CommonPrefixes"]] == ["dir0/", "dir1/"] and below["NextMarker"] == "dir1/"
 
 
 @pytest.mark.parametrize("size", [1, 7, 999])
