@@ -88,10 +88,6 @@ pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
 pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 /// Pages of one partition's index file in memory.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
-/// Least room that an index file grows by.
-pub const INDEX_GROW_BYTES_MIN: u64 = 64 << 10;
-/// Most room that an index file grows by.
-pub const INDEX_GROW_BYTES_MAX: u64 = 32 << 20;
 /// Partitions waiting to be written behind.
 pub const WRITE_BEHIND_QUEUE_MAX: usize = 1024;
 /// Jobs waiting for one disk.

@@ -17,6 +17,8 @@
 //! [`Pages::settle`] then copies head and crc pages over the older ones: from there on one bad copy of either hurts nobody, and two bad
 //! ones are corruption, not a step back in time. The journal is released only after that.
 //!
+//! The file has holes where redb has never written: redb doubles its file's length when it grows and uses what it needs of it.
+//!
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
 use super::turn::{
@@ -25,7 +27,6 @@ use super::turn::{
 };
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
-use types::limits::{INDEX_GROW_BYTES_MAX, INDEX_GROW_BYTES_MIN};
 use types::{DiskId, PartitionId};
 use world::DiskFile;
 
@@ -109,8 +110,6 @@ struct Turn {
     groups: Vec<Group>,
     /// Whether every copy is of the last synced turn.
     settled: bool,
-    /// Bytes of the disk's file that have room reserved.
-    reserved: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +157,6 @@ impl Pages {
             head: 1,
             groups: Vec::new(),
             settled: true,
-            reserved: 0,
         };
         Self::assemble(file, place, (table, turn))
     }
@@ -195,7 +193,6 @@ impl Pages {
             });
             crcs.extend(found.crcs);
         }
-        let reserved = file.len().map_err(Unusable::Io)?;
         let table = Table {
             len: head.len,
             image,
@@ -208,7 +205,6 @@ impl Pages {
             head: which,
             groups: kept,
             settled,
-            reserved,
         };
         let pages = Self::assemble(file, place, (table, turn));
         pages.settle().map_err(Unusable::Io)?;
@@ -323,7 +319,6 @@ impl Pages {
         while !data.is_empty() {
             let n = run(page, data.len());
             let (now, rest) = data.split_at(n * PAGE_BYTES);
-            self.reserve(page_place(page) + now.len() as u64)?;
             self.file.write_all_at(now, page_place(page))?;
             let mut table = self.table.write().expect("no panic under this lock");
             for (i, bytes) in now.chunks_exact(PAGE_BYTES).enumerate() {
@@ -340,26 +335,6 @@ impl Pages {
             page += n as u64;
             data = rest;
         }
-        Ok(())
-    }
-
-    /// Reserves room up to `end` in steps: a small file stays small, a large one is not in crumbs.
-    fn reserve(&self, end: u64) -> io::Result<()> {
-        let mut turn = self.turn();
-        if end <= turn.reserved {
-            return Ok(());
-        }
-        let step = (turn.reserved / 8).clamp(INDEX_GROW_BYTES_MIN, INDEX_GROW_BYTES_MAX);
-        let least = end - turn.reserved;
-        let grown = match self.file.allocate(turn.reserved, least.max(step)) {
-            Ok(()) => least.max(step),
-            Err(e) if e.kind() == io::ErrorKind::StorageFull && least < step => {
-                self.file.allocate(turn.reserved, least)?;
-                least
-            }
-            Err(e) => return Err(e),
-        };
-        turn.reserved += grown;
         Ok(())
     }
 
@@ -453,7 +428,6 @@ impl Pages {
         turn.number = number;
         turn.head = other;
         turn.settled = false;
-        turn.reserved = turn.reserved.max(self.file.len()?);
         Ok(())
     }
 
@@ -502,9 +476,8 @@ impl Pages {
         }
         turn.settled = true;
         // Only now does nothing durable name what lies beyond.
-        if end < turn.reserved {
+        if self.file.len()? > end {
             self.file.set_len(end)?;
-            turn.reserved = end;
         }
         Ok(())
     }
