@@ -13,13 +13,39 @@ use std::process::Command;
 /// Cycles of each kind within which a skipped sync must show.
 const PLANTED_CYCLES: &str = "12";
 
-/// Builds the binary as tests run it: the dev profile, which everything else here compiled already.
+/// Builds the binary as tests run it: for itself alone, so that no other package's features are in it.
 pub(crate) fn build(repo: &Repo) -> Result<Counts> {
     stage::run(repo.cargo(&["build", "--package", "cairn-server", "--bin", "cairn"]))
 }
 
+/// Builds the simulation and the binary that bugs can be planted in, beside the whole workspace, so that what the tests
+/// compiled is used again; then the real binary, which takes its place back.
+pub(crate) fn build_all(repo: &Repo) -> Result<Counts> {
+    let with_plants = [
+        "build",
+        "--workspace",
+        "--bins",
+        "--features",
+        "cairn-server/plant",
+    ];
+    let mut counts = stage::run(repo.cargo(&with_plants))?;
+    if counts.failed == 0 {
+        let planted = planted(repo);
+        if let Some(dir) = planted.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        std::fs::copy(binary(repo), planted)?;
+    }
+    counts += build(repo)?;
+    Ok(counts)
+}
+
 fn binary(repo: &Repo) -> PathBuf {
     repo.target("debug/cairn")
+}
+
+fn planted(repo: &Repo) -> PathBuf {
+    repo.target("planted/cairn")
 }
 
 /// A Python of the tests' own, with what every test script needs to know in its environment.
@@ -79,22 +105,7 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
 
 /// The same with one sync left out of the binary: it must be found out.
 pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
-    let planted = repo.target("planted");
-    let mut build = repo.cargo(&[
-        "build",
-        "--package",
-        "cairn-server",
-        "--bin",
-        "cairn",
-        "--features",
-        "plant",
-    ]);
-    build.arg("--target-dir").arg(&planted);
-    let built = stage::run(build)?;
-    if built.failed > 0 {
-        return Ok(built);
-    }
-    let mut c = python(repo, planted.join("debug/cairn"))?;
+    let mut c = python(repo, planted(repo))?;
     c.args([
         "tests/crash/run.py",
         "--kills",

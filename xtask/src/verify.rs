@@ -8,6 +8,15 @@ use anyhow::Result;
 /// Seeds that `cargo xtask test` drives through the simulation.
 const SIM_SEEDS: &str = "0..2000";
 
+/// What cannot be run without the binaries.
+const AFTER_BUILD: [&str; 5] = [
+    "simulation",
+    "fixture replay",
+    "black box",
+    "kills and power cuts",
+    "a skipped sync is caught",
+];
+
 /// Formatting, lints and tidy. Whether all hold.
 pub(crate) fn check(repo: &Repo) -> bool {
     let mut stages = Stages::default();
@@ -23,20 +32,19 @@ pub(crate) fn test(repo: &Repo) -> bool {
     stages.stage("unit and conformance", || {
         stage::run(repo.cargo(&["test", "--workspace", "--no-fail-fast"]))
     });
-    stages.stage("simulation", || sim(repo, &["--seeds".into(), SIM_SEEDS.into()]));
-    if stages.stage("the binary", || blackbox::build(repo)) {
+    if stages.stage("the binaries", || blackbox::build_all(repo)) {
+        stages.stage("simulation", || {
+            let mut c = repo.command(repo.target("debug/cairn-sim"));
+            c.args(["--seeds", SIM_SEEDS]);
+            stage::run(c)
+        });
         stages.stage("fixture replay", || blackbox::replay_fixture(repo));
         stages.stage("black box", || blackbox::clients(repo, &[]));
         stages.stage("kills and power cuts", || blackbox::crash(repo, &[]));
         stages.stage("a skipped sync is caught", || blackbox::crash_planted(repo));
     } else {
-        for name in [
-            "fixture replay",
-            "black box",
-            "kills and power cuts",
-            "a skipped sync is caught",
-        ] {
-            stages.impossible(name, "the binary does not build");
+        for name in AFTER_BUILD {
+            stages.impossible(name, "the binaries do not build");
         }
     }
     stages.finish()
