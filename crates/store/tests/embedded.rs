@@ -81,3 +81,58 @@ impl suite::Rig for EmbeddedRig {
 async fn it_conforms() {
     suite::all(rig).await;
 }
+
+/// A batch missing from the log, or lost after its end, stops the partition; it is never cut short.
+#[tokio::test]
+async fn a_gap_in_the_log_is_corruption() {
+    let rig = rig().await;
+    let id = types::PartitionId::FIRST_DATA;
+    let mut fence = rig.engine.take(id).await.unwrap();
+    for n in 0..4_u8 {
+        let rows = vec![(vec![b'k', n].into(), Some(vec![n].into()))];
+        suite::commit(
+            rig.engine.as_ref(),
+            &mut fence,
+            store::Batch {
+                rows,
+                behind: Vec::new(),
+            },
+        )
+        .await;
+    }
+    rig.engine.abandon().await;
+    let whole = rig.journal.kept();
+    let last = whole.last().unwrap().0;
+    let lost = extent::Lost {
+        from: last,
+        to: types::JournalSeq(last.0 + 1),
+        kind: None,
+    };
+    for gone in 0..whole.len() {
+        let mut batches = whole.clone();
+        batches.remove(gone);
+        // The last one's absence shows only in what the journal says of it.
+        let lost = if gone + 1 == whole.len() {
+            vec![lost]
+        } else {
+            Vec::new()
+        };
+        let engine = Embedded::open_on(
+            &rig.world,
+            rig.disk.clone(),
+            TestJournal::new(DiskId(7), &rig.world).log(),
+            batches,
+            &lost,
+        )
+        .unwrap();
+        let got = engine.snapshot(id).await.err();
+        assert!(
+            matches!(got, Some(store::StoreError::Corrupt(_))),
+            "without batch {gone}: {got:?}"
+        );
+        assert!(matches!(
+            engine.take(id).await,
+            Err(store::StoreError::Corrupt(_))
+        ));
+    }
+}
