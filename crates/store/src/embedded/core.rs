@@ -93,10 +93,14 @@ impl Core {
         self.pressed.load(Ordering::Relaxed)
     }
 
-    /// Tells the journal what is no longer needed of it.
+    /// Tells the journal what is no longer needed of it, once something was written behind.
     pub(super) fn release(&self) {
-        // Read first: what is queued after this is not below it, and what was queued before is seen by `oldest`.
         self.pressed.store(false, Ordering::Relaxed);
+        self.release_unheld();
+    }
+
+    fn release_unheld(&self) {
+        // Read first: what is queued after this is not below it, and what was queued before is seen by `oldest`.
         let next = self.log.next();
         let oldest: Option<JournalSeq> = self.all().iter().filter_map(|p| p.oldest()).min();
         self.log.release(oldest.map_or(next, |oldest| oldest.min(next)));
@@ -148,7 +152,11 @@ impl Loop<Job> for WriteBehind {
                         self.look(&partition);
                     }
                 }
-                Job::Press => self.0.all().iter().for_each(|partition| partition.press(&self.0)),
+                Job::Press => {
+                    self.0.all().iter().for_each(|partition| partition.press(&self.0));
+                    // Where nothing is to be written behind, what others have put into the journal since is not held.
+                    self.0.release_unheld();
+                }
             }
         }
     }
