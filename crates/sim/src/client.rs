@@ -109,8 +109,8 @@ impl Client {
             Err(error) => {
                 self.recorder.note(format_args!("{id} error {error}"));
                 match (op, outcome_of(&error)) {
-                    // Its first step may have been taken: another gateway finishes it.
-                    (Op::CreateBucket { .. } | Op::DeleteBucket { .. }, Outcome::Failed(ErrorKind::Busy)) => {
+                    // Its first step may have been taken: whoever finds it finishes it.
+                    (Op::CreateBucket { .. } | Op::DeleteBucket { .. }, Outcome::Failed(_)) => {
                         Outcome::Unknown
                     }
                     (_, outcome) => outcome,
