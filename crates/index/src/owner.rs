@@ -26,6 +26,7 @@ use wire::Fault;
 use wire::index::{Answered, Call};
 use wire::records::Answer;
 use world::World;
+use world::plant::{Plant, is_planted};
 
 /// Times a command may ask for rows. Each asks for what the last could not name; none needs more than four.
 const NEEDS_MAX: usize = 16;
@@ -217,7 +218,7 @@ impl Owner {
                 };
                 return fail_all(jobs, &told);
             }
-            let (draft, decided) = match self.decide(jobs).await {
+            let (draft, mut decided) = match self.decide(jobs).await {
                 Ok(decided) => decided,
                 Err(all) => {
                     // Nothing was sent to the store: what was known of the fate of these stays so.
@@ -226,6 +227,9 @@ impl Owner {
                     continue;
                 }
             };
+            if is_planted(Plant::AckBeforeIndex) {
+                self.answer(std::mem::take(&mut decided));
+            }
             match self.commit(draft).await {
                 Outcome::Done => return self.answer(decided),
                 Outcome::NotDone(fault) => {
