@@ -1,0 +1,37 @@
+//! Bugs planted on purpose: the simulation must catch each within so many seeds. Without the bug the same seeds are clean.
+
+use sim::run::run;
+use world::plant::{Plant, plant_thread};
+
+/// Runs seeds from 0 with `plant` until one fails.
+fn caught_within(plant: Plant, seeds: u64) {
+    plant_thread(Some(plant));
+    let found = (0..seeds).find_map(|seed| run(seed, false).failure.map(|failure| (seed, failure)));
+    plant_thread(None);
+    let (seed, failure) = found.unwrap_or_else(|| panic!("{} is not caught in {seeds} seeds", plant.name()));
+    assert_eq!(
+        run(seed, false).failure,
+        None,
+        "seed {seed} is clean without it, and says with it: {failure}"
+    );
+}
+
+#[test]
+fn a_skipped_sync_is_caught() {
+    caught_within(Plant::SkipSync, 40);
+}
+
+#[test]
+fn an_answer_before_the_index_is_caught() {
+    caught_within(Plant::AckBeforeIndex, 40);
+}
+
+#[test]
+fn a_replayed_lap_is_caught() {
+    caught_within(Plant::ReplayPreviousLap, 400);
+}
+
+#[test]
+fn a_forgotten_answer_is_caught() {
+    caught_within(Plant::ForgetDone, 40);
+}
