@@ -161,7 +161,9 @@ fn prepare(store: &Store) -> Result<()> {
 
 fn measure(store: &Store, row: &Row, round: usize, seconds: f64) -> Result<Measured> {
     let target: &Target = &store.target;
-    let before = (store.cpu()?, store.flushes());
+    let is_put = matches!(row.act, Act::Put { .. });
+    let flushes = || is_put.then(|| store.flushes()).flatten();
+    let before = (flushes(), store.cpu()?);
     let ran = load::run(
         target,
         row.act,
@@ -169,7 +171,7 @@ fn measure(store: &Store, row: &Row, round: usize, seconds: f64) -> Result<Measu
         round,
         Duration::from_secs_f64(seconds),
     )?;
-    let after = (store.cpu()?, store.flushes());
+    let after = (store.cpu()?, flushes());
     let ops = ran.latencies_us.len() as f64;
     let at = |share: f64| {
         let last = ran.latencies_us.len().saturating_sub(1);
@@ -181,7 +183,7 @@ fn measure(store: &Store, row: &Row, round: usize, seconds: f64) -> Result<Measu
         ops_per_second: ops / ran.took.as_secs_f64(),
         p50_ms: at(0.5),
         p99_ms: at(0.99),
-        cpu_us_per_op: (after.0 - before.0).as_secs_f64() * 1e6 / ops.max(1.0),
-        flushes_per_op: Option::zip(before.1, after.1).map(|(b, a)| (a - b) / ops.max(1.0)),
+        cpu_us_per_op: (after.0 - before.1).as_secs_f64() * 1e6 / ops.max(1.0),
+        flushes_per_op: Option::zip(before.0, after.1).map(|(b, a)| (a - b) / ops.max(1.0)),
     })
 }

@@ -13,6 +13,8 @@ const ACCESS_KEY: &str = "bench";
 const SECRET_KEY: &str = "a-secret-for-measuring";
 /// Linux' unit of process times.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Longer than Cairn takes to bring its counters up to date.
+const TICK: Duration = Duration::from_millis(1500);
 /// Cairn's counter of the journal's syncs.
 const FLUSHES: &str = "cairn_journal_flushes_total";
 
@@ -49,6 +51,7 @@ impl Store {
         if !self.tells_flushes {
             return None;
         }
+        std::thread::sleep(TICK);
         let page = fetch(self.target.port, "/-/metrics").ok()?;
         let lines = page.lines().filter(|l| l.starts_with(FLUSHES));
         let values: Vec<f64> = lines.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
@@ -145,11 +148,17 @@ pub(crate) fn seaweedfs(python: &Path, dir: &Path) -> Result<Store> {
     let mut c = Command::new(&weed);
     c.arg("server")
         .arg(format!("-dir={}", data.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"])
+        .args([
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-s3",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+        ])
         .arg(format!("-s3.port={}", target.port))
         .arg(format!("-s3.config={}", identities.display()));
-    for role in ["master", "volume", "filer"] {
-        let port = free_low_port()?;
+    for (role, from) in [("master", 20_000), ("volume", 22_000), ("filer", 24_000)] {
+        let port = free_low_port(from)?;
         c.arg(format!("-{role}.port={port}"))
             .arg(format!("-{role}.port.grpc={}", port + 10_000));
     }
@@ -173,8 +182,8 @@ pub(crate) fn seaweedfs(python: &Path, dir: &Path) -> Result<Store> {
 }
 
 /// A free port whose gRPC companion ten thousand above is a port, too.
-fn free_low_port() -> Result<u16> {
-    (20_000..30_000)
+fn free_low_port(from: u16) -> Result<u16> {
+    (from..from + 2000)
         .step_by(37)
         .map(|base| base + u16::try_from(std::process::id() % 37).unwrap_or(0))
         .find(|p| {
