@@ -225,7 +225,7 @@ impl Client {
         let md5 = match spoil {
             Spoil::WrongMd5 => Some([0; 16]),
             // Half of the clients say what they send.
-            _ if id % 2 == 0 => Some(self.recorder.get().md5(id)),
+            _ if id.is_multiple_of(2) => Some(self.recorder.get().md5(id)),
             _ => None,
         };
         let until = if spoil == Spoil::Vanishes {

@@ -42,6 +42,9 @@ pub struct Notes {
     pub was_full: bool,
 }
 
+/// Operations begun, and the troubles still to come, each with the operation it waits for.
+type Script = Arc<Mutex<(u64, Vec<(u64, Trouble)>)>>;
+
 /// What the clients of a life share.
 #[derive(Clone)]
 struct Stage {
@@ -50,8 +53,7 @@ struct Stage {
     clock: Arc<SimClock>,
     recorder: Recorder,
     notes: Arc<Mutex<Notes>>,
-    /// Operations begun, and the troubles still to come.
-    script: Arc<Mutex<(u64, Vec<(u64, Trouble)>)>>,
+    script: Script,
     ops: u64,
 }
 

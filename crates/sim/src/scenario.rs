@@ -127,7 +127,8 @@ impl Life {
             let percent = if kind == FaultKind::ReadError { 25 } else { 12 };
             if rng.percent(percent) {
                 add(Trouble::Disk(
-                    Fault::new(kind, rng.below(30)).on(*rng.pick(&["", "", "journal", "extents/", "index/"])),
+                    Fault::new(kind, rng.below(30))
+                        .on(rng.pick::<&str>(&["", "", "journal", "extents/", "index/"])),
                 ));
             }
         }
@@ -256,8 +257,8 @@ fn list(rng: &SimRng, bucket: usize) -> Step {
     Step::One(Op::List {
         bucket,
         query: Query {
-            prefix: *rng.pick(&["", "", "a", "a/", "b"]),
-            delimiter: *rng.pick(&["", "/"]),
+            prefix: rng.pick::<&str>(&["", "", "a", "a/", "b"]),
+            delimiter: rng.pick::<&str>(&["", "/"]),
             after: (*rng.pick(&["", "", "a", "a/b"])).to_owned(),
             max: *rng.pick(&[1, 2, 1000]),
         },

@@ -86,7 +86,6 @@ fn flips(settled: bool) {
         verdicts[&true] > 0 && verdicts[&false] > 0,
         "both ends were seen: {verdicts:?}"
     );
-    println!("{verdicts:?} of {} pages", length / 4096);
 }
 
 #[test]
@@ -239,9 +238,8 @@ fn a_lie_is_told_or_costs_only_what_came_after() {
             }
         });
     }
-    println!("{right} right, {older} older, {corrupt} corrupt; {broken} broken promises");
     assert!(
         right > 0 && broken > 0,
-        "{right} right, {corrupt} corrupt, {broken} broken"
+        "{right} right, {older} older, {corrupt} corrupt, {broken} broken"
     );
 }
