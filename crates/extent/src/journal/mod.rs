@@ -378,7 +378,11 @@ impl Consumer {
             .iter_mut()
             .find(|h| h.name == self.name)
             .expect("a consumer's hold is never dropped");
-        hold.below = hold.below.max(below.0);
+        if below.0 <= hold.below {
+            // Nothing new is free: waking a journal that waits for room would only have it ask again, for ever.
+            return;
+        }
+        hold.below = below.0;
         drop(holds);
         self.journal.wake();
     }
