@@ -129,7 +129,7 @@ impl Oracle {
                     match slot {
                         Some(slot) if n < trusted => self.end(book, slot, outcome)?,
                         // What was promised falsely survives only with all that was promised before it.
-                        Some(slot) if matches!(outcome, Outcome::Answered(_)) => ended |= 1 << slot,
+                        Some(slot) if is_effective(book, *op, outcome) => ended |= 1 << slot,
                         _ => {}
                     }
                 }
@@ -217,16 +217,7 @@ impl Oracle {
         if slot >= PENDING_MAX {
             return Err(Verdict::GivenUp);
         }
-        let effective = match &outcome {
-            Outcome::Unknown => true,
-            Outcome::Answered(Answer::Existed(existed)) => match book.op(op) {
-                Op::Delete { .. } => *existed,
-                _ => !existed,
-            },
-            Outcome::Answered(_) => book.op(op).is_write(),
-            Outcome::Refused(Reason::NoSuchBucket) => book.removes_bucket(op),
-            _ => false,
-        };
+        let effective = is_effective(book, op, &outcome);
         self.pending[slot] = Some(Pending { op, outcome, needs });
         self.live |= 1 << slot;
         if !effective {
@@ -351,6 +342,20 @@ impl Oracle {
         }
         self.configurations = configurations.into_iter().collect();
         Ok(())
+    }
+}
+
+/// Whether an operation that ended so may have changed something.
+fn is_effective(book: &Book, op: OpId, outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Unknown => true,
+        Outcome::Answered(Answer::Existed(existed)) => match book.op(op) {
+            Op::Delete { .. } => *existed,
+            _ => !existed,
+        },
+        Outcome::Answered(_) => book.op(op).is_write(),
+        Outcome::Refused(Reason::NoSuchBucket) => book.removes_bucket(op),
+        _ => false,
     }
 }
 

@@ -108,12 +108,16 @@ impl Run {
             rotten |= rot;
             let last = enough && !rot;
             self.recorder.note(format_args!("life {n}: {life:?}"));
-            match self.live(&life, last)? {
+            let failed_before = self.disk.counts().get("disk.sync_error");
+            let ended = self.live(&life, last)?;
+            // A process that starts anew cannot know what a failed sync left in the page cache only: the disk is out of
+            // service until the power has been off.
+            let cache_is_true =
+                self.disk.counts().get("disk.sync_error") == failed_before && !self.disk.is_lied_to();
+            match ended {
                 Ended::Cut => self.cut()?,
                 Ended::Left if last => return Ok(()),
-                Ended::Left
-                    if matches!(life.ending, Ending::Kill | Ending::Stop) && !self.disk.is_lied_to() =>
-                {
+                Ended::Left if matches!(life.ending, Ending::Kill | Ending::Stop) && cache_is_true => {
                     self.disk.kill();
                     self.judge(usize::MAX)?;
                 }
