@@ -334,7 +334,7 @@ impl Journal {
     }
 
     /// Takes the disk out of service, for ever: after a failed write or sync of any of its files.
-    pub(crate) fn fail(&self, why: &str) {
+    pub fn fail(&self, why: &str) {
         self.shared.fail(why);
         self.wake();
     }

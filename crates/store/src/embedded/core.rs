@@ -81,6 +81,14 @@ impl Core {
         self.retired.get().map(|why| StoreError::Failed(why.clone()))
     }
 
+    /// Why the disk's index is written no more, if so; then its log is not released any more either, and what would
+    /// wait for room in the journal must hear that none comes.
+    fn out_of_service(&self) -> Option<StoreError> {
+        let why = self.retired.get()?;
+        self.log.out_of_service(why);
+        self.retired()
+    }
+
     /// Asks for everything to be written behind, and does not wait: the journal wants room.
     pub(super) fn press(&self) {
         self.pressed.store(true, Ordering::Relaxed);
@@ -164,7 +172,7 @@ impl Loop<Job> for WriteBehind {
 
 impl WriteBehind {
     fn look(&self, partition: &Partition) {
-        if let Some(e) = self.0.retired() {
+        if let Some(e) = self.0.out_of_service() {
             partition.work();
             return partition.not_written(Some(e), None);
         }
@@ -217,7 +225,7 @@ impl WriteBehind {
     fn reopen(&self, partition: &Partition, why: Option<StoreError>) {
         let mut form = partition.form.lock().expect("no panic under this lock");
         *form = None;
-        if let Some(e) = self.0.retired() {
+        if let Some(e) = self.0.out_of_service() {
             return partition.not_written(Some(e), None);
         }
         match self.0.open_form(partition.id) {

@@ -20,6 +20,8 @@ pub trait Log: Send + Sync {
     fn next(&self) -> JournalSeq;
     /// Everything below is in synced files of the engine's own.
     fn release(&self, below: JournalSeq);
+    /// A sync of one of the engine's files failed, so nothing is released any more: the disk takes nothing either.
+    fn out_of_service(&self, why: &str);
 }
 
 /// The real journal and the engine's hold on it.
@@ -60,5 +62,8 @@ impl Log for JournalLog {
     }
     fn release(&self, below: JournalSeq) {
         self.consumer.release(below);
+    }
+    fn out_of_service(&self, why: &str) {
+        self.journal.fail(why);
     }
 }

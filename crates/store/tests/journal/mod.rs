@@ -69,6 +69,7 @@ impl Log for Handle {
     fn next(&self) -> JournalSeq {
         JournalSeq(self.kept.lock().unwrap().next + 1)
     }
+    fn out_of_service(&self, _why: &str) {}
     fn release(&self, below: JournalSeq) {
         let mut kept = self.kept.lock().unwrap();
         assert!(
