@@ -277,7 +277,7 @@ fn session_ended() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{AccountId, BucketName, Epoch, LogSeq, PartitionId};
+    use types::{BucketId, BucketName, Epoch, LogSeq, PartitionId};
     use wire::index::Command;
 
     fn partition(done_rows_max: usize) -> Partition {
@@ -301,9 +301,10 @@ mod tests {
         Call {
             id: CommandId::new(SessionId(1), serial),
             done_below,
-            command: Command::BeginDeleteBucket {
+            command: Command::CancelDeleteBucket {
                 name: BucketName::new("none").unwrap(),
-                owner: AccountId::ROOT,
+                bucket: BucketId(1),
+                turn: 1,
             },
         }
     }

@@ -7,15 +7,26 @@ use types::{AccountId, BucketId};
 use wire::index::{Command, Index, Reason, StoredData};
 use wire::records::{BucketAnswer, BucketRecord, answer::Kind};
 
-async fn begin(g: &Gateway) -> BucketRecord {
+async fn row(g: &Gateway) -> BucketRecord {
+    g.index.bucket(&bucket_name("bucket")).await.unwrap().unwrap()
+}
+
+/// Begins the deletion of what was seen.
+async fn begin_of(g: &Gateway, seen: &BucketRecord) -> Result<BucketRecord, Reason> {
     let command = Command::BeginDeleteBucket {
         name: bucket_name("bucket"),
-        owner: AccountId::ROOT,
+        bucket: BucketId(seen.bucket),
+        turn: seen.turn,
+        stale: seen.state == 3,
     };
-    match g.call(command).await.unwrap() {
-        Kind::Bucket(BucketAnswer { bucket: Some(b), .. }) => b,
+    match g.call(command).await? {
+        Kind::Bucket(BucketAnswer { bucket: Some(b), .. }) => Ok(b),
         other => panic!("{other:?}"),
     }
+}
+
+async fn begin(g: &Gateway) -> BucketRecord {
+    begin_of(g, &row(g).await).await.unwrap()
 }
 
 async fn close(g: &Gateway, b: &BucketRecord) -> Result<bool, Reason> {
@@ -97,18 +108,54 @@ async fn a_name_is_free_again_and_its_number_never() {
     assert_eq!(put, Err(Reason::BucketBusy));
 }
 
+// I2
+#[tokio::test]
+async fn who_saw_a_stale_deletion_does_not_touch_what_came_after_it() {
+    let g = Gateway::new().await;
+    let open = g.bucket("bucket").await;
+    let first = begin(&g).await;
+    // Two find it half done; one finishes it: reopened, because something was in it.
+    let found = row(&g).await;
+    assert_eq!((found.state, found.turn), (3, 2));
+    let other = begin_of(&g, &found).await.unwrap();
+    assert_eq!(begin_of(&g, &found).await, Err(Reason::BucketBusy), "taken over");
+    assert_eq!(
+        begin_of(&g, &open).await,
+        Err(Reason::BucketBusy),
+        "begun by another"
+    );
+    g.open_bucket(BucketId(other.bucket), other.turn).await;
+    cancel(&g, &other).await.unwrap();
+    for seen in [&found, &first, &other, &open] {
+        assert_eq!(begin_of(&g, seen).await, Err(Reason::BucketBusy), "{seen:?}");
+    }
+    assert_eq!(row(&g).await.state, 2, "nobody asked for it to go again");
+    // It goes, and another of that name is made: its turns begin anew, so they alone would not tell the two apart.
+    let last = begin(&g).await;
+    assert_eq!(close(&g, &last).await, Ok(true));
+    finish(&g, &last).await.unwrap();
+    let new = g.bucket("bucket").await;
+    assert_eq!((new.turn, open.turn), (1, 1));
+    for seen in [&found, &first, &other, &open, &last] {
+        assert_eq!(begin_of(&g, seen).await, Err(Reason::NoSuchBucket), "{seen:?}");
+    }
+    assert_eq!(row(&g).await, new);
+}
+
 #[tokio::test]
 async fn another_accounts_bucket_is_not_touched() {
     let g = Gateway::new().await;
     g.bucket("bucket").await;
-    let command = Command::BeginDeleteBucket {
+    let create = Command::CreateBucket {
         name: bucket_name("bucket"),
         owner: AccountId(9),
+        region: String::new(),
     };
-    assert_eq!(g.call(command).await, Err(Reason::BucketExists));
-    let missing = Command::BeginDeleteBucket {
-        name: bucket_name("missing"),
-        owner: AccountId(9),
+    assert_eq!(g.call(create).await, Err(Reason::BucketExists));
+    let unknown = BucketRecord {
+        bucket: 9,
+        turn: 1,
+        ..BucketRecord::default()
     };
-    assert_eq!(g.call(missing).await, Err(Reason::NoSuchBucket));
+    assert_eq!(begin_of(&g, &unknown).await, Err(Reason::NoSuchBucket));
 }

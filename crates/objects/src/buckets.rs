@@ -11,15 +11,31 @@
 //! ```
 //! Partitions ignore a lower turn than theirs and the row moves only if it still says `n`, so of two that work on a
 //! bucket only the one with the newest turn gets anywhere. A row that says `opening` or `deleting` while nobody here
-//! works on it was left by a caller that vanished or a process that died: whoever finds it finishes it, a deletion at a
-//! turn of its own. Partitions are reopened before the row says `open`, so `open` needs no second look.
+//! works on it was left by a caller that vanished or a process that died, or is another gateway's: whoever finds it
+//! finishes it, a deletion at a turn of its own. Partitions are reopened before the row says `open`, so `open` needs no
+//! second look.
+//!
+//! Every step names the bucket (its number, which is never given out again) and the turn that was seen, never just the
+//! name: between a look at the row and the step that follows it another gateway may have removed the bucket, and made
+//! another of that name. What the steps of an overtaken gateway come to:
+//!
+//! | seen, then sent | meanwhile | answer | so it |
+//! |---|---|---|---|
+//! | `deleting(n)`, begin(n, stale) | taken over, reopened | busy | looks again |
+//! | `deleting(n)`, begin(n, stale) | removed; maybe made anew | no such bucket | looks again: what it settled is settled |
+//! | `open(n)`, begin(n) | begun by another | busy | looks again, takes that deletion over |
+//! | `open(n)`, begin(n) | removed; maybe made anew | no such bucket | is done: the new one is not what it was to remove |
+//! | close, open, finish, cancel(n) | taken over | busy, ignored | looks again |
+//!
+//! A step whose answer is lost is sent again under its own id and gets its old answer; where tries end without one, the
+//! operation ends unknown, and the row waits for who finds it.
 
 use crate::commands::unexpected;
 use crate::service::Objects;
 use crate::{Caller, ObjectsError};
 use tokio::sync::{Mutex, MutexGuard};
 use types::limits::RETRIES_MAX;
-use types::{AccountId, BucketId, BucketName};
+use types::{BucketId, BucketName};
 use wire::index::{Command, Reason};
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{BucketCopy, BucketRecord};
@@ -133,12 +149,23 @@ impl Objects {
     /// `BucketNotEmpty`, `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
     pub async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<(), ObjectsError> {
         let _turn = self.turns.take(name).await;
-        let record = self.settled(caller, name).await?;
-        if self.delete_at_next_turn(name, AccountId(record.owner)).await? {
-            Ok(())
-        } else {
-            Err(Reason::BucketNotEmpty.into())
+        let mut seen = self.bucket_row(caller, name).await?;
+        let bucket = seen.bucket;
+        for attempt in 0..=RETRIES_MAX {
+            match self.delete_once(name, seen).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(Reason::BucketNotEmpty.into()),
+                Err(e) if overtaken(&e) => {}
+                Err(e) => return Err(e),
+            }
+            self.pause(attempt).await;
+            seen = self.bucket_row(caller, name).await?;
+            // A deletion that this one began may be what another gateway finished: it removes one bucket, not two.
+            if seen.bucket != bucket {
+                return Err(Reason::NoSuchBucket.into());
+            }
         }
+        Err(Reason::BucketBusy.into())
     }
 
     /// The bucket's row, whatever its state, when it is the caller's.
@@ -168,15 +195,22 @@ impl Objects {
     async fn settled(&self, caller: &Caller, name: &BucketName) -> Result<BucketRecord, ObjectsError> {
         for attempt in 0..=RETRIES_MAX {
             let record = self.bucket_row(caller, name).await?;
-            match record.state {
-                OPENING => return self.finish_opening(name, record).await,
+            let ended = match record.state {
+                OPENING => self.finish_opening(name, record).await.map(Some),
                 DELETING => {
                     tracing::info!(bucket = %name, turn = record.turn, "finishing a deletion that was left half done");
-                    if self.delete_at_next_turn(name, AccountId(record.owner)).await? {
-                        return Err(Reason::NoSuchBucket.into());
+                    match self.delete_once(name, record).await {
+                        Ok(true) => return Err(Reason::NoSuchBucket.into()),
+                        other => other.map(|_| None),
                     }
                 }
                 _ => return Ok(record),
+            };
+            match ended {
+                Ok(Some(record)) => return Ok(record),
+                Ok(None) => {}
+                Err(e) if overtaken(&e) => {}
+                Err(e) => return Err(e),
             }
             self.pause(attempt).await;
         }
@@ -205,11 +239,18 @@ impl Objects {
         }
     }
 
-    /// One pass of the deletion at a turn of its own: whether the bucket is gone; else it is open again.
-    async fn delete_at_next_turn(&self, name: &BucketName, owner: AccountId) -> Result<bool, ObjectsError> {
+    /// One pass of the deletion of the bucket that was `seen`, at a turn of its own: whether it is gone; else it is open
+    /// again. Refused ([`overtaken`]) when the row no longer says what was seen.
+    async fn delete_once(&self, name: &BucketName, seen: BucketRecord) -> Result<bool, ObjectsError> {
+        let seen = match seen.state {
+            OPENING => self.finish_opening(name, seen).await?,
+            _ => seen,
+        };
         let begin = Command::BeginDeleteBucket {
             name: name.clone(),
-            owner,
+            bucket: BucketId(seen.bucket),
+            turn: seen.turn,
+            stale: seen.state == DELETING,
         };
         let record = match self.commands.send(begin).await? {
             AnswerKind::Bucket(answer) => bucket_of(answer.bucket)?,
@@ -250,7 +291,7 @@ impl Objects {
     }
 }
 
-/// Whether another gateway has taken a higher turn since.
+/// Whether another gateway has taken a higher turn since, or removed the bucket.
 fn overtaken(error: &ObjectsError) -> bool {
     matches!(error.reason(), Some(Reason::NoSuchBucket | Reason::BucketBusy))
 }

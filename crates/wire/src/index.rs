@@ -147,8 +147,14 @@ pub enum Command {
         bucket: BucketId,
         turn: u64,
     },
-    /// Directory: `deleting(turn + 1)`; whoever finds a stale one takes the next turn.
-    BeginDeleteBucket { name: BucketName, owner: AccountId },
+    /// Directory: `deleting(turn + 1)`, if the row is still of this bucket and says what the sender saw: `open(turn)`, or,
+    /// when `stale`, the `deleting(turn)` that it takes over. Whose bucket it is was seen with it, and never changes.
+    BeginDeleteBucket {
+        name: BucketName,
+        bucket: BucketId,
+        turn: u64,
+        stale: bool,
+    },
     /// Directory: removes the row only if it still says `deleting(turn)`.
     FinishDeleteBucket {
         name: BucketName,

@@ -1,15 +1,17 @@
 //! The directory's side of a bucket's life.
 //!
 //! ```text
-//!            create            opened(n)               begin                  finish(n)
-//!   (none) ─────────▶ opening(n) ──────▶ open(n) ─────────────▶ deleting(n+1) ─────────▶ (none)
-//!                        │                  ▲   ▲                 │      │  ▲
-//!                        │                  │   └── cancel(n+1) ──┘      └──┘ begin: whoever finds a stale
-//!                        └───────────── begin: deleting(n+1)                 deletion takes the next turn
+//!            create            opened(n)            begin(n)                  finish(n+1)
+//!   (none) ─────────▶ opening(n) ──────▶ open(n) ─────────────▶ deleting(n+1) ───────────▶ (none)
+//!                                           ▲                     │      │  ▲
+//!                                           └──── cancel(n+1) ────┘      └──┘ begin(n+1), stale: whoever finds a
+//!                                                                            deletion left takes the next turn
 //! ```
-//! Every step but `create` and `begin` names its turn and does nothing unless the row still says it: a second deleter
-//! can not finish what another has taken over or given up. The row goes only after every partition has committed
-//! `closing` of the same turn and answered empty (`copy.rs`).
+//! Every step but `create` names the bucket and the turn that its sender saw or took, and does nothing unless the row
+//! still says so: a second deleter can not finish what another has taken over or given up, and who set out to finish a
+//! stale deletion touches neither the bucket once it is open again nor the next one of that name. A step sent again gets
+//! its old answer (`done`), so a lost answer never becomes a second step. The row goes only after every partition has
+//! committed `closing` of the same turn and answered empty (`copy.rs`).
 
 use super::nothing;
 use crate::rows::RowRef;
@@ -121,15 +123,15 @@ fn end_step(
 
 /// Decides a BeginDeleteBucket.
 pub(super) fn begin_delete(
-    (name, owner): (&BucketName, AccountId),
+    name: &BucketName,
+    (bucket, turn): Step,
+    stale: bool,
     view: &View,
     change: &mut Change,
 ) -> Result<answer::Kind, Stop> {
-    let Some(mut record) = find(name, view)? else {
-        return refuse(Reason::NoSuchBucket, name.as_str());
-    };
-    if record.owner != owner.0 {
-        return refuse(Reason::BucketExists, name.as_str());
+    let mut record = find_step(name, bucket, view)?;
+    if (record.turn, record.state) != (turn, if stale { DELETING } else { OPEN }) {
+        return refuse(Reason::BucketBusy, format!("turn {} is under way", record.turn));
     }
     record.turn += 1;
     record.state = DELETING;

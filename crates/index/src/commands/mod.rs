@@ -118,7 +118,12 @@ fn run_on_bucket(
             bucket::create((name, *owner), region, view, now, change)
         }
         Command::BucketOpened { name, bucket, turn } => bucket::opened(name, (*bucket, *turn), view, change),
-        Command::BeginDeleteBucket { name, owner } => bucket::begin_delete((name, *owner), view, change),
+        Command::BeginDeleteBucket {
+            name,
+            bucket,
+            turn,
+            stale,
+        } => bucket::begin_delete(name, (*bucket, *turn), *stale, view, change),
         Command::FinishDeleteBucket { name, bucket, turn } => {
             bucket::finish_delete(name, (*bucket, *turn), view, change)
         }

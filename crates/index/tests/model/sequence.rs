@@ -449,7 +449,12 @@ impl Run {
                 region: String::new(),
             },
             1 => Command::BucketOpened { name, bucket, turn },
-            2 => Command::BeginDeleteBucket { name, owner },
+            2 => Command::BeginDeleteBucket {
+                name,
+                bucket,
+                turn,
+                stale: self.dice.percent(if row.state == 3 { 80 } else { 20 }),
+            },
             3 => Command::FinishDeleteBucket { name, bucket, turn },
             4 => Command::CancelDeleteBucket { name, bucket, turn },
             5 => Command::OpenBucket {
@@ -473,9 +478,10 @@ impl Run {
                 version: None,
                 precondition: touch,
             };
-            let begin = Command::BeginDeleteBucket {
+            let begin = Command::CancelDeleteBucket {
                 name: bucket_name("touch"),
-                owner: AccountId::ROOT,
+                bucket: BucketId(98),
+                turn: 1,
             };
             let calls = vec![self.call(delete), self.call(begin)];
             self.send(calls).await;

@@ -383,10 +383,18 @@ impl Model {
             Command::FinishDeleteBucket { name, bucket, turn } => {
                 self.step(name.as_str(), (bucket.0, *turn), &[3], None)
             }
-            Command::BeginDeleteBucket { name, owner } => {
+            Command::BeginDeleteBucket {
+                name,
+                bucket,
+                turn,
+                stale,
+            } => {
                 let row = self.names.get_mut(name.as_str()).ok_or(Reason::NoSuchBucket)?;
-                if row.owner != owner.0 {
-                    return Err(Reason::BucketExists);
+                if row.bucket != bucket.0 {
+                    return Err(Reason::NoSuchBucket);
+                }
+                if row.turn != *turn || row.state != if *stale { 3 } else { 2 } {
+                    return Err(Reason::BucketBusy);
                 }
                 (row.turn, row.state) = (row.turn + 1, 3);
                 assert_eq!(told(heard), Some(&*row));

@@ -1,5 +1,5 @@
 //! Deleters, creators and writers of one bucket at once, by the protocol that objects follows; some stop half way.
-//! No write that was answered may be in a bucket that is gone.
+//! No write that was answered may be in a bucket that is gone, and no bucket may go that no deleter asked for.
 
 use crate::gateway::{Gateway, bucket_name, key, record};
 use crate::runtime;
@@ -18,9 +18,12 @@ struct Known {
     /// Keys that were put and not deleted since, by bucket.
     there: BTreeMap<u64, BTreeSet<String>>,
     gone: BTreeSet<u64>,
+    /// Deletions of each bucket that a deleter asked for and that were not given up with its knowledge.
+    asked: BTreeMap<u64, u64>,
     puts: u64,
     reopened: u64,
     taken_over: u64,
+    settled: u64,
 }
 
 struct Actor {
@@ -32,7 +35,10 @@ struct Actor {
 impl Actor {
     /// A step's answer; `None` when this actor stops half way instead.
     async fn step(&self, command: Command) -> Option<Result<Kind, Reason>> {
-        self.slow.pause().await;
+        // Now and then a step takes so long that others come by and think that it will never come.
+        for _ in 0..if self.slow.roll(4) == 0 { 12 } else { 1 } {
+            self.slow.pause().await;
+        }
         if self.slow.roll(20) == 0 {
             return None;
         }
@@ -70,13 +76,31 @@ impl Actor {
         Some(())
     }
 
-    async fn delete(&self) -> Option<()> {
-        let (name, owner) = (bucket_name(NAME), AccountId::ROOT);
+    /// Removes the bucket, or, as who `settles`, only finishes a removal that is under way.
+    async fn delete(&self, settles: bool) -> Option<()> {
+        let name = bucket_name(NAME);
+        let seen = self.g.index.bucket(&name).await.unwrap().ok()?;
+        if settles && seen.state != 3 {
+            return None;
+        }
+        let ask = |by: i64| {
+            let asked = &mut self.known.lock().unwrap().asked;
+            let asked = asked.entry(seen.bucket).or_default();
+            *asked = asked.saturating_add_signed(if settles { 0 } else { by });
+        };
+        ask(1);
         let begin = Command::BeginDeleteBucket {
             name: name.clone(),
-            owner,
+            bucket: BucketId(seen.bucket),
+            turn: seen.turn,
+            stale: seen.state == 3,
         };
-        let b = bucket_of(self.step(begin).await?.ok()?)?;
+        let begun = self.step(begin).await;
+        let Some(Ok(begun)) = begun else {
+            ask(-1);
+            return begun.map(drop);
+        };
+        let b = bucket_of(begun)?;
         let (bucket, turn) = (BucketId(b.bucket), b.turn);
         let closed = match self.step(Command::CloseBucket { bucket, turn }).await? {
             Ok(Kind::Close(c)) => c.empty,
@@ -91,6 +115,7 @@ impl Actor {
             self.step(Command::CancelDeleteBucket { name, bucket, turn })
                 .await?
                 .ok()?;
+            ask(-1);
             self.known.lock().unwrap().reopened += 1;
             return Some(());
         }
@@ -100,6 +125,9 @@ impl Actor {
         let mut known = self.known.lock().unwrap();
         let left = known.there.get(&b.bucket).cloned().unwrap_or_default();
         assert!(left.is_empty(), "bucket {} went with {left:?}", b.bucket);
+        let asked = known.asked.get(&b.bucket).copied().unwrap_or(0);
+        assert!(asked > 0, "bucket {} went unasked", b.bucket);
+        known.settled += u64::from(settles);
         known.gone.insert(b.bucket);
         Some(())
     }
@@ -157,7 +185,7 @@ async fn race(seed: u64) -> Known {
     let slow = Slow::new(seed);
     let g = Arc::new(Gateway::over(slow.clone(), 1).await);
     let known = Arc::new(Mutex::new(Known::default()));
-    let tasks: Vec<_> = (0..6)
+    let tasks: Vec<_> = (0..8)
         .map(|which| {
             let actor = Actor {
                 g: g.clone(),
@@ -165,10 +193,11 @@ async fn race(seed: u64) -> Known {
                 known: known.clone(),
             };
             tokio::spawn(async move {
-                for _ in 0..12 {
+                for _ in 0..16 {
                     let _stopped_half_way = match which {
-                        0 | 1 => actor.delete().await,
-                        2 => actor.create().await,
+                        0 | 1 => actor.delete(false).await,
+                        2 | 3 => actor.create().await,
+                        4 => actor.delete(true).await,
                         _ => actor.write(&format!("k{which}")).await,
                     };
                     actor.slow.pause().await;
@@ -188,17 +217,18 @@ async fn race(seed: u64) -> Known {
 
 #[test]
 fn no_answered_write_goes_with_its_bucket() {
-    let (mut gone, mut puts, mut reopened, mut taken_over) = (0, 0, 0, 0);
+    let (mut gone, mut puts, mut reopened, mut taken_over, mut settled) = (0, 0, 0, 0, 0);
     for seed in 0..400 {
         let known = runtime().block_on(race(seed));
         gone += known.gone.len();
         puts += known.puts;
         reopened += known.reopened;
         taken_over += known.taken_over;
+        settled += known.settled;
     }
     assert!(
-        gone > 50 && puts > 500 && reopened > 20 && taken_over > 20,
-        "{gone} {puts} {reopened} {taken_over}"
+        gone > 50 && puts > 500 && reopened > 20 && taken_over > 20 && settled > 20,
+        "{gone} {puts} {reopened} {taken_over} {settled}"
     );
 }
 

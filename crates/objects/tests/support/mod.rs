@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// What happens to the next calls, one each.
     pub(crate) planned: VecDeque<Option<Failure>>,
     pub(crate) calls: Vec<Call>,
+    /// What the next look at a bucket's row is answered: the row as it was before another gateway went on.
+    pub(crate) seen: Option<BucketRecord>,
     last_id: u64,
 }
 
@@ -79,11 +81,17 @@ impl State {
                     None => refused(Reason::NoSuchBucket),
                 }
             }
-            Command::BeginDeleteBucket { name, owner } => match self.buckets.get_mut(name.as_str()) {
-                Some(r) if r.owner == owner.0 => {
+            Command::BeginDeleteBucket {
+                name,
+                bucket: id,
+                turn,
+                stale,
+            } => match self.buckets.get_mut(name.as_str()) {
+                Some(r) if (r.bucket, r.turn, r.state) == (id.0, turn, if stale { 3 } else { 2 }) => {
                     (r.turn, r.state) = (r.turn + 1, 3);
                     bucket(r, true)
                 }
+                Some(r) if r.bucket == id.0 => refused(Reason::BucketBusy),
                 _ => refused(Reason::NoSuchBucket),
             },
             Command::FinishDeleteBucket { name, turn, .. } => match self.buckets.get(name.as_str()) {
@@ -271,12 +279,10 @@ impl Index for MemoryIndex {
     }
 
     async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord> {
-        Ok(self
-            .state()
-            .buckets
-            .get(name.as_str())
-            .cloned()
-            .ok_or(Reason::NoSuchBucket))
+        let mut state = self.state();
+        let seen = state.seen.take();
+        let row = seen.or_else(|| state.buckets.get(name.as_str()).cloned());
+        Ok(row.ok_or(Reason::NoSuchBucket))
     }
     async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
         Ok(self
