@@ -7,7 +7,7 @@ use types::{
 };
 use wire::Fault;
 use wire::index::{Expected, NamedPart, Precondition, Reason};
-use wire::records::{ContentHeaders, ObjectRecord, Pair};
+use wire::records::{ContentHeaders, ObjectRecord, Pair, Part};
 
 /// Who asks, already authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,9 @@ pub enum BodyError {
     /// The dialect has its own error for it; it keeps the details.
     #[error("{0}")]
     Refused(String),
+    /// The bytes come from elsewhere in the store, and could not be read there.
+    #[error(transparent)]
+    Unreadable(#[from] Fault),
 }
 
 /// What a body must turn out to be.
@@ -67,6 +70,10 @@ pub struct PutObject {
     pub headers: ContentHeaders,
     /// User metadata, names in lower case.
     pub metadata: Vec<Pair>,
+    /// Tags.
+    pub tags: Vec<Pair>,
+    /// The one checksum to keep; those that came with the body unless given.
+    pub checksum: Option<ChecksumAlgorithm>,
     /// Decided in the commit.
     pub precondition: Precondition,
 }
@@ -99,6 +106,8 @@ pub struct StartUpload {
     pub headers: ContentHeaders,
     /// User metadata, names in lower case.
     pub metadata: Vec<Pair>,
+    /// The object's tags.
+    pub tags: Vec<Pair>,
     /// Checksum that every part will have.
     pub checksum: Option<ChecksumAlgorithm>,
     /// How the object's is made of the parts'.
@@ -109,6 +118,8 @@ pub struct StartUpload {
 pub struct Opened {
     /// Its record.
     pub record: ObjectRecord,
+    /// The parts it was made of, in order; none when it was one body.
+    pub parts: Vec<Part>,
     /// For its bytes.
     pub reader: GetReader,
 }
@@ -195,7 +206,7 @@ pub enum ObjectsError {
     Denied,
     /// The body did not arrive whole.
     #[error(transparent)]
-    Body(#[from] BodyError),
+    Body(BodyError),
     /// `Content-MD5` does not fit the bytes.
     #[error("Content-MD5 does not fit the bytes")]
     BadDigest,
@@ -228,6 +239,15 @@ impl From<Reason> for ObjectsError {
             detail: String::new(),
             part_number: 0,
             size: 0,
+        }
+    }
+}
+
+impl From<BodyError> for ObjectsError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Unreadable(fault) => Self::Fault(fault),
+            error => Self::Body(error),
         }
     }
 }

@@ -9,7 +9,7 @@ use types::{BucketId, BucketName, ByteRange, ErrorKind, ObjectKey, VersionId};
 use wire::Fault;
 use wire::index::Found;
 use wire::records::object_record::Data;
-use wire::records::{Chunk, ObjectRecord};
+use wire::records::{Chunk, ObjectRecord, Part};
 
 /// Where an object's bytes are.
 enum Place {
@@ -107,6 +107,7 @@ impl Objects {
         })?;
         let size = found.record.size;
         Ok(Opened {
+            parts: parts(&found),
             record: found.record,
             reader: GetReader {
                 blob: Arc::clone(&self.blob),
@@ -132,6 +133,18 @@ impl Objects {
     ) -> Result<ObjectRecord, ObjectsError> {
         let bucket = BucketId(self.bucket(caller, name).await?.bucket);
         Ok(self.index.get(bucket, key, version, false).await??.record)
+    }
+}
+
+/// The part table, wherever it stands.
+fn parts(found: &Found) -> Vec<Part> {
+    match &found.record.data {
+        Some(Data::Manifest(_)) => found
+            .manifest
+            .iter()
+            .flat_map(|p| p.parts.iter().cloned())
+            .collect(),
+        _ => found.record.parts.clone(),
     }
 }
 

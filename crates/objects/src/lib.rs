@@ -6,6 +6,7 @@
 mod api;
 mod buckets;
 mod commands;
+mod copy;
 mod digests;
 mod get;
 mod intake;
@@ -19,5 +20,6 @@ pub use api::{
     Opened, PutObject, PutPart, StartUpload,
 };
 pub use blob::Blob;
+pub use copy::{CopyObject, CopyPart};
 pub use get::GetReader;
 pub use service::Objects;

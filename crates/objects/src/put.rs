@@ -38,7 +38,7 @@ impl Objects {
         if put.length > CHECKED_FIRST_BYTES_MIN {
             self.check_first(bucket, &put.key, &put.precondition).await?;
         }
-        let mut intake = Intake::new(put.body, put.length, put.expect, None);
+        let mut intake = Intake::new(put.body, put.length, put.expect, put.checksum);
         let data = if put.length <= INLINE_BYTES_MAX as u64 {
             let bytes = intake.whole().await?;
             if bytes.is_empty() {
@@ -55,7 +55,8 @@ impl Objects {
             let stored = self.blob.put(&owner, put.length, &mut intake).await;
             StoredData::Chunks(stored.map_err(from_blob)?)
         };
-        let Digested { md5, checksums } = intake.finish()?;
+        let Digested { md5, mut checksums } = intake.finish()?;
+        checksums.retain(|c| put.checksum.is_none_or(|kept| kept == c.algorithm));
         let record = ObjectRecord {
             size: put.length,
             etag_md5: md5.to_vec(),
@@ -64,6 +65,7 @@ impl Objects {
             checksums: recorded(checksums),
             headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
             metadata: put.metadata,
+            tags: put.tags,
             ..ObjectRecord::default()
         };
         let name = || Command::Put {

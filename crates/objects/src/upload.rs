@@ -25,6 +25,7 @@ impl Objects {
             owner: caller.account.0,
             headers: Some(start.headers).filter(|h| *h != records::ContentHeaders::default()),
             metadata: start.metadata,
+            tags: start.tags,
             checksum_algorithm: start.checksum.map_or(0, |a| a as u32),
             checksum_kind: start.checksum_kind.map_or(0, |k| k as u32),
             ..UploadRecord::default()

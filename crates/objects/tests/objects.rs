@@ -480,6 +480,7 @@ async fn parts_carry_the_uploads_checksum() {
         key: key("k"),
         headers: ContentHeaders::default(),
         metadata: Vec::new(),
+        tags: Vec::new(),
         checksum: None,
         checksum_kind: None,
     };

@@ -59,6 +59,15 @@ pub(crate) fn algorithm(name: &str) -> Option<ChecksumAlgorithm> {
         .find(|a| a.name().eq_ignore_ascii_case(name))
 }
 
+/// An algorithm that is none of S3's.
+pub(crate) fn unsupported() -> Error {
+    Error::with(
+        Code::InvalidRequest,
+        "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, \
+         CRC64NVME, SHA1, SHA256]",
+    )
+}
+
 fn invalid_header(name: &str) -> Error {
     Error::with(
         Code::InvalidRequest,

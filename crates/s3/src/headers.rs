@@ -42,15 +42,28 @@ const REFUSED: &[&str] = &[
     "x-amz-bypass-governance-retention",
     "x-amz-mfa",
     "x-amz-website-redirect-location",
-    "x-amz-write-offset-bytes",
 ];
 const REFUSED_PREFIXES: &[&str] = &[
-    "x-amz-copy-source",
+    "x-amz-copy-source-server-side-encryption",
     "x-amz-grant-",
-    "x-amz-if-match-",
     "x-amz-object-lock-",
     "x-amz-server-side-encryption",
-    "x-amz-tagging",
+];
+
+use Operation::{CopyObject, CreateMultipartUpload, PutObject, UploadPartCopy};
+const COPIES: &[Operation] = &[CopyObject, UploadPartCopy];
+/// Acted upon by these operations; on other writes they would be ignored, so they are refused there.
+const ON: &[(&str, &[Operation])] = &[
+    ("x-amz-copy-source", COPIES),
+    ("x-amz-copy-source-if-match", COPIES),
+    ("x-amz-copy-source-if-modified-since", COPIES),
+    ("x-amz-copy-source-if-none-match", COPIES),
+    ("x-amz-copy-source-if-unmodified-since", COPIES),
+    ("x-amz-copy-source-range", &[UploadPartCopy]),
+    ("x-amz-metadata-directive", &[CopyObject]),
+    ("x-amz-source-expected-bucket-owner", COPIES),
+    ("x-amz-tagging", &[PutObject, CopyObject, CreateMultipartUpload]),
+    ("x-amz-tagging-directive", &[CopyObject]),
 ];
 
 /// Read as one value wherever they are read: given twice, one of the two would be ignored.
@@ -82,12 +95,14 @@ pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountI
         .filter(|n| n.starts_with("x-amz-"))
     {
         let refused = REFUSED.contains(&name) || REFUSED_PREFIXES.iter().any(|p| name.starts_with(p));
-        let unknown = !TAKEN.contains(&name) && !name.starts_with("x-amz-meta-");
+        let here = |(on, operations): &(&str, &[Operation])| *on == name && operations.contains(&operation);
+        let unknown = !TAKEN.contains(&name) && !name.starts_with("x-amz-meta-") && !ON.iter().any(here);
         if refused || (unknown && !reads(operation)) {
             return Err(Error::header_not_implemented(name));
         }
     }
-    expected_owner(headers, account)?;
+    expected_owner(headers, "x-amz-expected-bucket-owner", account)?;
+    expected_owner(headers, "x-amz-source-expected-bucket-owner", account)?;
     canned_acl(headers)?;
     storage_class(headers)?;
     ownership(headers)
@@ -122,8 +137,8 @@ fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Buckets that a caller can reach are its own, so the owner it expects must be itself.
-fn expected_owner(headers: &HeaderMap, account: AccountId) -> Result<(), Error> {
-    match value(headers, "x-amz-expected-bucket-owner") {
+fn expected_owner(headers: &HeaderMap, name: &str, account: AccountId) -> Result<(), Error> {
+    match value(headers, name) {
         None => Ok(()),
         Some(owner) if owner.len() != 12 || !owner.bytes().all(|b| b.is_ascii_digit()) => Err(Error::with(
             Code::InvalidRequest,
@@ -210,7 +225,13 @@ mod tests {
         (GET, "x-amz-server-side-encryption-customer-key", "x", NOT),
         (PUT, "x-amz-object-lock-mode", "GOVERNANCE", NOT),
         (PUT, "x-amz-copy-source", "/b/k", NOT),
-        (PUT, "x-amz-tagging", "a=b", NOT),
+        (PUT, "x-amz-tagging", "a=b", None),
+        (Operation::UploadPart, "x-amz-tagging", "a=b", NOT),
+        (CopyObject, "x-amz-copy-source", "/b/k", None),
+        (CopyObject, "x-amz-copy-source-range", "bytes=0-1", NOT),
+        (CopyObject, "x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256", NOT),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "000000000002", Some(Code::AccessDenied)),
+        (PUT, "x-amz-metadata-directive", "COPY", NOT),
         (PUT, "x-amz-website-redirect-location", "/x", NOT),
         (PUT, "x-amz-write-offset-bytes", "0", NOT),
         (PUT, "x-amz-grant-read", "id=1", NOT),

@@ -37,8 +37,10 @@ pub(crate) struct ReplyBody {
     ready: Option<Bytes>,
     /// What follows it.
     rest: Option<Turn>,
-    /// How many bytes are still to come.
+    /// How many bytes are still to come, at most.
     remaining: u64,
+    /// Whether exactly so many.
+    is_exact: bool,
     /// The request's, so that a failure in the middle is logged with its id.
     span: tracing::Span,
 }
@@ -53,6 +55,7 @@ impl ReplyBody {
         let bytes = bytes.into();
         Self {
             remaining: bytes.len() as u64,
+            is_exact: true,
             ready: Some(bytes).filter(|b| !b.is_empty()),
             rest: None,
             span: tracing::Span::none(),
@@ -73,8 +76,20 @@ impl ReplyBody {
             ready,
             rest: more.then(|| turn(source)),
             remaining: length,
+            is_exact: true,
             span: tracing::Span::current(),
         })
+    }
+
+    /// Whatever `source` gives until it ends: nobody knows yet how much.
+    pub(crate) fn until_end(source: Box<dyn Source>) -> Self {
+        Self {
+            ready: None,
+            rest: Some(turn(source)),
+            remaining: u64::MAX,
+            is_exact: false,
+            span: tracing::Span::current(),
+        }
     }
 }
 
@@ -126,7 +141,11 @@ impl Body for ReplyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
+        if self.is_exact {
+            SizeHint::with_exact(self.remaining)
+        } else {
+            SizeHint::default()
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use world::Clock;
 
 /// A request.
 pub(crate) struct Request {
+    /// As the answer's `x-amz-request-id`.
+    pub(crate) id: String,
     pub(crate) operation: Operation,
     pub(crate) headers: HeaderMap,
     pub(crate) query: Query,
@@ -58,13 +60,12 @@ impl Request {
     /// `versionId`: `None` when it is not given or names the null version, which is the only one while no bucket has
     /// versioning.
     pub(crate) fn version(&self) -> Result<Option<VersionId>, Error> {
-        match self.query.get("versionId") {
-            None | Some("null") => Ok(None),
-            Some(text) => match VersionId::parse(text) {
-                Some(version) => Ok(Some(version)),
-                None => Err(Error::argument("versionId", text, "Invalid version id specified")),
-            },
-        }
+        Ok(self
+            .query
+            .get("versionId")
+            .map(parse_version)
+            .transpose()?
+            .flatten())
     }
 
     /// A header's text.
@@ -102,6 +103,18 @@ impl Request {
         let (whole, trailer) = body::collect(self.plan.clone(), body, clock, limits::XML_BYTES_MAX).await?;
         let vouched = checksum::verify(expect, &trailer, &whole)?;
         Ok((whole, vouched))
+    }
+}
+
+/// A version id as it stands in requests.
+///
+/// # Errors
+/// InvalidArgument.
+pub(crate) fn parse_version(text: &str) -> Result<Option<VersionId>, Error> {
+    match (text, VersionId::parse(text)) {
+        ("null", _) => Ok(None),
+        (_, Some(version)) => Ok(Some(version)),
+        (_, None) => Err(Error::argument("versionId", text, "Invalid version id specified")),
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Service {
     pub(crate) config: Config,
     operator: Arc<dyn Operator>,
     /// `x-amz-id-2`: which process answered.
-    host_id: String,
+    pub(crate) host_id: String,
 }
 
 /// What of a request its answer needs once the request is gone.
@@ -240,6 +240,7 @@ impl Service {
         headers::check(operation, &parts.headers, verified.account)?;
         let plan = body::plan(&parts, &verified)?;
         Ok(Request {
+            id: asked.id.clone(),
             operation,
             query,
             bucket,

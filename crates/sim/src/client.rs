@@ -184,6 +184,7 @@ impl Client {
                     key: object_key(*key),
                     headers: ContentHeaders::default(),
                     metadata: mark(id),
+                    tags: Vec::new(),
                     checksum: None,
                     checksum_kind: None,
                 };
@@ -285,6 +286,8 @@ impl Client {
             expect,
             headers: ContentHeaders::default(),
             metadata: mark(id),
+            tags: Vec::new(),
+            checksum: None,
             precondition: self.precondition(*condition),
         };
         let answer = self.objects.put(&CALLER, put).await?;

@@ -176,6 +176,8 @@ fn put_of(k: &str, all: &Bytes) -> PutObject {
         expect: Expect::default(),
         headers: ContentHeaders::default(),
         metadata: Vec::new(),
+        tags: Vec::new(),
+        checksum: None,
         precondition: Precondition::default(),
     }
 }
@@ -306,6 +308,7 @@ async fn an_upload_of_parts() {
         key: key("k"),
         headers: ContentHeaders::default(),
         metadata: Vec::new(),
+        tags: Vec::new(),
         checksum: None,
         checksum_kind: None,
     };

@@ -12,6 +12,12 @@ pub const PART_NUMBER_MAX: u32 = 10_000;
 pub const USER_METADATA_BYTES_MAX: usize = 2 << 10;
 /// Keys of one page of a listing (S3).
 pub const LIST_KEYS_MAX: u32 = 1000;
+/// Tags of one object (S3).
+pub const OBJECT_TAGS_MAX: usize = 10;
+/// Longest tag key, in characters (S3).
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// Longest tag value, in characters (S3).
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
 /// Keys of one batch delete (S3).
 pub const DELETE_KEYS_MAX: usize = 1000;
 /// Longest life of a presigned URL: 7 days (S3).
@@ -28,6 +34,8 @@ pub const AWS_CHUNK_LINE_BYTES_MAX: usize = 1024;
 pub const BODY_STALL_MS: u64 = 30_000;
 /// What buys a body another [`BODY_STALL_MS`].
 pub const BODY_STALL_BYTES_MIN: u64 = 4096;
+/// How long an answer that may take long (a copy) says nothing; from then on a space as often keeps the connection.
+pub const SILENT_MS_MAX: u64 = 5_000;
 /// Request line and headers together.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 

@@ -485,6 +485,8 @@ pub(crate) fn put_of(k: &str, length: u64, body: Pieces) -> PutObject {
         expect: Expect::default(),
         headers: ContentHeaders::default(),
         metadata: Vec::new(),
+        tags: Vec::new(),
+        checksum: None,
         precondition: Precondition::default(),
     }
 }

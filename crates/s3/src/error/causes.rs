@@ -74,7 +74,7 @@ impl From<ObjectsError> for Error {
             ObjectsError::BadRange(size) => {
                 return Self::new(Code::InvalidRange).field("ActualObjectSize", size.to_string());
             }
-            ObjectsError::Fault(_) => {}
+            ObjectsError::Body(BodyError::Unreadable(_)) | ObjectsError::Fault(_) => {}
         }
         Self::from_kind(e.kind(), &e)
     }

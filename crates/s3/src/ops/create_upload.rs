@@ -2,11 +2,11 @@
 
 use crate::checksum;
 use crate::error::{Code, Error};
-use crate::metadata;
 use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
+use crate::{metadata, tags};
 use http::HeaderMap;
 use objects::StartUpload;
 use types::{ChecksumAlgorithm, ChecksumKind};
@@ -18,6 +18,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         key: request.key().clone(),
         headers: metadata::content_headers(&request.headers),
         metadata: metadata::user_metadata(&request.headers)?,
+        tags: tags::from_header(&request.headers)?,
         checksum: promised.map(|(algorithm, _)| algorithm),
         checksum_kind: promised.map(|(_, kind)| kind),
     };
@@ -61,11 +62,7 @@ fn checksums(headers: &HeaderMap) -> Result<Option<(ChecksumAlgorithm, ChecksumK
         };
     };
     let Some(algorithm) = checksum::algorithm(name) else {
-        return invalid(
-            "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, \
-             CRC64NVME, SHA1, SHA256]"
-                .into(),
-        );
+        return Err(checksum::unsupported());
     };
     let whole_only = algorithm == ChecksumAlgorithm::Crc64Nvme;
     let default = if whole_only {

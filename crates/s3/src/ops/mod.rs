@@ -2,6 +2,7 @@
 
 mod abort_upload;
 mod complete_upload;
+mod copy_object;
 mod create_bucket;
 mod create_upload;
 mod delete_bucket;
@@ -16,6 +17,7 @@ mod list_uploads;
 mod put_object;
 mod unconfigured;
 mod upload_part;
+mod upload_part_copy;
 
 use crate::error::Error;
 use crate::operation::Operation as Op;
@@ -34,12 +36,14 @@ pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         Op::ListObjects => list_objects::v1(service, request).await,
         Op::ListObjectsV2 => list_objects::v2(service, request).await,
         Op::PutObject => put_object::run(service, request).await,
+        Op::CopyObject => copy_object::run(service, request).await,
         Op::GetObject => get_object::run(service, request).await,
         Op::HeadObject => get_object::head(service, request).await,
         Op::DeleteObject => delete_object::run(service, request).await,
         Op::DeleteObjects => delete_objects::run(service, request).await,
         Op::CreateMultipartUpload => create_upload::run(service, request).await,
         Op::UploadPart => upload_part::run(service, request).await,
+        Op::UploadPartCopy => upload_part_copy::run(service, request).await,
         Op::CompleteMultipartUpload => complete_upload::run(service, request).await,
         Op::AbortMultipartUpload => abort_upload::run(service, request).await,
         Op::ListParts => list_parts::run(service, request).await,

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::reply::{self, Reply, quoted};
 use crate::request::{Request, refusal};
 use crate::service::Service;
-use crate::{checksum, condition, metadata};
+use crate::{checksum, condition, metadata, tags};
 use http::{StatusCode, header};
 
 pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply, Error> {
@@ -13,6 +13,7 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
     let precondition = condition::write(&request.headers)?;
     let headers = metadata::content_headers(&request.headers);
     let metadata = metadata::user_metadata(&request.headers)?;
+    let tags = tags::from_header(&request.headers)?;
     let (body, slot) = request.open_body(service.world.clock.clone());
     let put = objects::PutObject {
         bucket: request.bucket().clone(),
@@ -22,6 +23,8 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
         expect,
         headers,
         metadata,
+        tags,
+        checksum: None,
         precondition,
     };
     let answer = service

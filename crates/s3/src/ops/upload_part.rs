@@ -33,7 +33,7 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
     Ok(reply)
 }
 
-fn part_number(text: Option<&str>) -> Result<u32, Error> {
+pub(super) fn part_number(text: Option<&str>) -> Result<u32, Error> {
     let text = text.unwrap_or_default();
     let number = text.parse().ok().filter(|n| (1..=PART_NUMBER_MAX).contains(n));
     number.ok_or_else(|| {

@@ -14,7 +14,7 @@ impl XmlWriter {
     /// A document with its declaration.
     pub(crate) fn document() -> Self {
         let mut out = String::with_capacity(512);
-        out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        out.push_str(super::DECLARATION);
         Self { out }
     }
 

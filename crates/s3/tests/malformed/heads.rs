@@ -117,7 +117,7 @@ fn bad_header(chance: &mut Chance) -> (String, String) {
             chance.of(&["", "1", "999999999999"]),
         ),
         9 => ("x-amz-trailer", chance.of(&["x-amz-checksum-crc32", "x"])),
-        10 => ("x-amz-tagging", "a=b"),
+        10 => ("x-amz-tagging", "a=1&a=2"),
         11 => ("x-amz-security-token", "t"),
         12 => return (format!("x-amz-{junk}"), "1".to_owned()),
         _ => return (format!("x-amz-meta-{junk}"), "v".repeat(2043 + chance.below(500))),
@@ -176,7 +176,7 @@ fn headers_in_the_query() {
             "x-amz-acl=public-read",
             "x-amz-object-lock-mode=GOVERNANCE",
             "x-amz-copy-source=%2Fbucket%2Fother",
-            "x-amz-tagging=a%3Db",
+            "x-amz-tagging=a%3D%3C",
             "x-amz-meta-a=%0A",
         ] {
             let mut parts = head("PUT", &format!("/bucket/k?{parameter}"), &[]);
