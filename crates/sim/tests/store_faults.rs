@@ -193,6 +193,104 @@ fn a_failed_read_of_the_index_loses_nothing() {
     failing(FaultKind::ReadError, "index/");
 }
 
+/// What befalls the life after a failed sync.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing, until the power goes.
+    Nothing,
+    /// The power goes at this operation.
+    Cut(u64),
+    /// Another sync fails, and the machine still stays on.
+    FailedSync(u64),
+}
+
+/// A sync of the index fails at each place. The machine stays on, so the next process sees in memory what is not on the disk; and later
+/// the power goes. What was answered is there. // I1, I5
+fn survives_a_failed_sync(next: impl Fn(u64) -> Next) -> u64 {
+    let mut after = 0;
+    let mut ended = 0;
+    loop {
+        let next = next(after);
+        let machine = Machine::new(after);
+        let mut progress = Progress::default();
+        life(async {
+            let first = machine.open().unwrap();
+            machine
+                .disk
+                .plan(Fault::new(FaultKind::SyncError, after).on("index/"));
+            progress.run(&first.engine, COMMITS, 4).await;
+            ended += u64::from(progress.ended.is_some());
+        });
+        let met = machine.disk.planned() == 0;
+        machine.disk.clear_plan();
+        machine.disk.kill();
+        match next {
+            Next::Nothing => {}
+            Next::Cut(place) => machine.disk.plan(Fault::new(FaultKind::PowerOff, place)),
+            Next::FailedSync(place) => machine
+                .disk
+                .plan(Fault::new(FaultKind::SyncError, place).on("index/")),
+        }
+        life(async {
+            let again = machine.open();
+            if next != Next::Nothing && again.is_err() {
+                return;
+            }
+            let again = again.unwrap_or_else(|e| panic!("failed at {after}: {e}"));
+            let agreed = progress.agree(&again.engine).await;
+            if machine.disk.planned() > 0 || next == Next::Nothing {
+                agreed.unwrap_or_else(|e| panic!("failed at {after}: {e}"));
+            }
+            progress.run(&again.engine, progress.next + 12, 3).await;
+            assert!(progress.ended.is_none() || next != Next::Nothing);
+        });
+        machine.disk.clear_plan();
+        if let Next::FailedSync(_) = next {
+            machine.disk.kill();
+            life(async {
+                let again = machine
+                    .open()
+                    .unwrap_or_else(|e| panic!("failed twice, at {after}: {e}"));
+                let agreed = progress.agree(&again.engine).await;
+                agreed.unwrap_or_else(|e| panic!("failed twice, at {after}: {e}"));
+            });
+        }
+        machine.disk.crash();
+        life(async {
+            let again = machine
+                .open()
+                .unwrap_or_else(|e| panic!("failed at {after}, then cut: {e}"));
+            let agreed = progress.agree(&again.engine).await;
+            agreed.unwrap_or_else(|e| panic!("failed at {after}, then cut: {e}"));
+            progress.run(&again.engine, progress.next + 10, 4).await;
+            assert_eq!(progress.ended, None, "failed at {after}, then cut");
+        });
+        if !met {
+            return ended;
+        }
+        after += 1;
+    }
+}
+
+#[test]
+fn a_failed_sync_is_not_believed_by_the_next_process() {
+    assert!(survives_a_failed_sync(|_| Next::Nothing) > 5);
+}
+
+#[test]
+fn a_cut_in_the_life_after_a_failed_sync_loses_nothing() {
+    for round in 0..10 {
+        assert!(survives_a_failed_sync(|after| Next::Cut(round * 21 + after % 21)) > 5);
+    }
+}
+
+#[test]
+fn a_second_failed_sync_in_the_next_process_loses_nothing() {
+    for round in 0..4 {
+        assert!(survives_a_failed_sync(|_| Next::FailedSync(round)) > 5);
+    }
+}
+
 /// Syncs that were promised and not done: what is found is right, or an error, or, whole, a moment since then.
 #[test]
 fn a_lie_is_told_or_costs_only_what_came_after() {

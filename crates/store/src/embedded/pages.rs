@@ -11,19 +11,22 @@
 //! ```
 //!
 //! A *turn* is everything between two syncs. [`Pages::sync`] writes the changed crc pages and the head beside the ones of the last turn,
-//! never over them, and syncs once: after a power cut the newest head whose crc pages are all there (the head has the crc of their
-//! crcs) is the state, and it is either the turn before the cut or the turn that was being synced. So a torn page 0, a torn crc page, and a
-//! data page that was lost though its head was not are all told from what redb committed.
-//! [`Pages::settle`] then copies head and crc pages over the older ones: from there on one bad copy of either hurts nobody, and two bad
-//! ones are corruption, not a step back in time. The journal is released only after that.
+//! never over them, and syncs once. [`Pages::settle`] then copies head and crc pages over the older ones and syncs again: from there on one
+//! bad copy of either hurts nobody, and two bad ones are corruption, not a step back in time. The journal is released only after that, and
+//! no page of the next turn is written before. So a torn page 0, a torn crc page, and a data page that was lost though its head was not are
+//! all told from what redb committed.
+//!
+//! After a sync that failed, what memory shows is not what the disk has, and the next process cannot see the difference. It does not need
+//! to: it goes on from a turn whose sync is proven by what was written after it (`turn::choose`), which the journal can bring up to date,
+//! and writes every copy that it cannot prove anew ([`Pages::open`]). That is one page for each 4 MiB, whatever the file holds.
 //!
 //! The file has holes where redb has never written: redb doubles its file's length when it grows and uses what it needs of it.
 //!
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
 use super::turn::{
-    CRC_PAGE_BYTES, Choice, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place, encode_crc_page,
-    entries_crc, head_place, page_crc, page_place, table_crc,
+    CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
+    encode_crc_page, entries_crc, head_place, page_crc, page_place, table_crc,
 };
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
@@ -106,7 +109,9 @@ struct Turn {
     /// The last synced turn.
     number: u64,
     /// Which head has it.
-    head: usize,
+    which: usize,
+    /// That head, and redb's page 0 in it; `None` before the first turn.
+    head: Option<(Head, Box<[u8]>)>,
     groups: Vec<Group>,
     /// Whether every copy is of the last synced turn.
     settled: bool,
@@ -118,6 +123,8 @@ struct Group {
     current: usize,
     /// The turn it was written in.
     written: u64,
+    /// Which copy it is.
+    copy: u32,
     /// Crc of its entries.
     crc: u32,
     /// Whether the other crc page says something else.
@@ -128,6 +135,7 @@ struct Group {
 const NEW_GROUP: Group = Group {
     current: 1,
     written: 0,
+    copy: FIRST_COPY,
     crc: 0,
     differs: true,
 };
@@ -154,7 +162,8 @@ impl Pages {
         };
         let turn = Turn {
             number: 0,
-            head: 1,
+            which: 1,
+            head: None,
             groups: Vec::new(),
             settled: true,
         };
@@ -171,40 +180,40 @@ impl Pages {
         }
     }
 
-    /// Opens the newest whole turn, and removes what a power cut left of a newer one.
+    /// Opens the newest proven turn, and writes everything that is not proven to be on the disk anew: all copies but those that the
+    /// turns themselves wrote. What a newer turn left is removed by it.
     pub(super) fn open(file: Arc<dyn DiskFile>, place: &Place) -> Result<Self, Unusable> {
         let Choice {
             head,
             which,
             image,
             groups,
-            alone,
         } = choose(file.as_ref(), &place.path, place.owner)?;
         let mut crcs = Vec::with_capacity(groups.len() * GROUP_PAGES);
-        let mut settled = !alone;
         let mut kept = Vec::with_capacity(groups.len());
         for found in groups {
-            settled &= !found.differs;
             kept.push(Group {
                 current: found.which,
                 written: found.turn,
+                copy: found.copy,
                 crc: entries_crc(&found.crcs),
-                differs: found.differs,
+                differs: true,
             });
             crcs.extend(found.crcs);
         }
         let table = Table {
             len: head.len,
-            image,
+            image: image.clone(),
             changed: vec![false; kept.len()],
             crcs,
             head_changed: false,
         };
         let turn = Turn {
             number: head.turn,
-            head: which,
+            which,
+            head: Some((head, image)),
             groups: kept,
-            settled,
+            settled: false,
         };
         let pages = Self::assemble(file, place, (table, turn));
         pages.settle().map_err(Unusable::Io)?;
@@ -301,6 +310,12 @@ impl Pages {
         self.noted(self.write_pages(offset, data))
     }
 
+    /// Copies the last turn before anything that it reaches may change: [`choose`] goes back to it, and no further.
+    fn settle_first(&self) -> io::Result<()> {
+        let settled = self.turn().settled;
+        if settled { Ok(()) } else { self.copy_turn() }
+    }
+
     fn write_pages(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut page = offset / PAGE_BYTES as u64;
         let mut data = data;
@@ -316,6 +331,9 @@ impl Pages {
             aligned(offset)?;
         }
         aligned(data.len() as u64)?;
+        if !data.is_empty() {
+            self.settle_first()?;
+        }
         while !data.is_empty() {
             let n = run(page, data.len());
             let (now, rest) = data.split_at(n * PAGE_BYTES);
@@ -345,6 +363,7 @@ impl Pages {
 
     fn change_len(&self, len: u64) -> io::Result<()> {
         aligned(len)?;
+        self.settle_first()?;
         let pages = (len / PAGE_BYTES as u64) as usize;
         let groups = group_count(len);
         let mut turn = self.turn();
@@ -407,11 +426,12 @@ impl Pages {
         for (g, crcs) in &changed {
             let group = &mut turn.groups[*g];
             let other = 1 - group.current;
-            let page = encode_crc_page(*g as u64, number, crcs);
+            let page = encode_crc_page(*g as u64, (number, FIRST_COPY), crcs);
             self.file.write_all_at(&page, crc_page_place(*g as u64, other))?;
             *group = Group {
                 current: other,
                 written: number,
+                copy: FIRST_COPY,
                 crc: entries_crc(crcs),
                 differs: true,
             };
@@ -421,12 +441,14 @@ impl Pages {
             turn: number,
             len,
             table_crc: turn.table_crc(len),
+            copy: FIRST_COPY,
         };
-        let other = 1 - turn.head;
+        let other = 1 - turn.which;
         self.file.write_all_at(&head.encode(&image), head_place(other))?;
         self.sync_file()?;
         turn.number = number;
-        turn.head = other;
+        turn.which = other;
+        turn.head = Some((head, image));
         turn.settled = false;
         Ok(())
     }
@@ -443,44 +465,48 @@ impl Pages {
 
     fn copy_turn(&self) -> io::Result<()> {
         let mut turn = self.turn();
-        if turn.settled || turn.number == 0 {
+        let Some((head, image)) = turn.head.as_ref().filter(|_| !turn.settled) else {
             return Ok(());
-        }
+        };
+        // Page 0 may have changed since: the head has its own. No crc has, because this runs before one does.
         let table = self.table.read().expect("no panic under this lock");
-        let pending = table.head_changed || table.changed.contains(&true);
-        if pending {
-            // Copies of a turn are taken from memory, which has moved on: the next settle finds it synced.
-            return Ok(());
-        }
-        let groups = turn.groups[..group_count(table.len)].iter().enumerate();
-        for (g, group) in groups.filter(|(_, g)| g.differs) {
+        let groups = group_count(head.len);
+        for (g, group) in turn.groups[..groups]
+            .iter()
+            .enumerate()
+            .filter(|(_, g)| g.differs)
+        {
             let crcs = &table.crcs[g * GROUP_PAGES..(g + 1) * GROUP_PAGES];
-            let page = encode_crc_page(g as u64, group.written, crcs);
+            debug_assert_eq!(entries_crc(crcs), group.crc, "the copy is of the turn");
+            let page = encode_crc_page(g as u64, (group.written, copy_of(group.copy)), crcs);
             debug_assert_eq!(page.len(), CRC_PAGE_BYTES);
             self.file
                 .write_all_at(&page, crc_page_place(g as u64, 1 - group.current))?;
         }
-        let head = Head {
-            owner: self.place.owner,
-            turn: turn.number,
-            len: table.len,
-            table_crc: turn.table_crc(table.len),
+        drop(table);
+        let copy = Head {
+            copy: copy_of(head.copy),
+            ..*head
         };
         self.file
-            .write_all_at(&head.encode(&table.image), head_place(1 - turn.head))?;
-        let end = page_place((group_count(table.len) * GROUP_PAGES) as u64);
-        drop(table);
+            .write_all_at(&copy.encode(image), head_place(1 - turn.which))?;
         self.sync_file()?;
         for group in &mut turn.groups {
             group.differs = false;
         }
         turn.settled = true;
         // Only now does nothing durable name what lies beyond.
+        let end = page_place((groups * GROUP_PAGES) as u64);
         if self.file.len()? > end {
             self.file.set_len(end)?;
         }
         Ok(())
     }
+}
+
+/// The number of a copy made of copy `of`.
+fn copy_of(of: u32) -> u32 {
+    of.max(FIRST_COPY).saturating_add(1)
 }
 
 /// How many of the pages from `page` on lie side by side, of those that `bytes` hold.

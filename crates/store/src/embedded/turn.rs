@@ -4,12 +4,15 @@
 //!
 //! ```text
 //! head        0 magic "CAIRNIDX" · 8 format u16 · 10 zero u16, u32 · 16 partition u64 · 24 turn u64 · 32 length of redb's file u64
-//!            40 crc32c of the groups' crcs u32 · 44 zero u32 · 48 disk, 16 bytes big-endian · 64.. zero
+//!            40 crc32c of the groups' crcs u32 · 44 copy u32 · 48 disk, 16 bytes big-endian · 64.. zero
 //!          4092 crc32c of bytes 0..4092 and 4096..8192
 //!          4096 redb's page 0
-//! crc page    0 group u64 · 8 turn u64 · 16 zero · 60 crc32c of bytes 0..60 and 64..4096
+//! crc page    0 group u64 · 8 turn u64 · 16 copy u32 · 20 zero · 60 crc32c of bytes 0..60 and 64..4096
 //!            64 1008 entries u32: the page's crc32c mixed with its number, or 0: never written
 //! ```
+//!
+//! A copy's number: 1 was written by its turn, 2 was copied from 1 once the turn was synced, 3 from 2, and so on; 0 is of a build that did
+//! not number them. Of two copies that say the same, the lower one is on stable storage: the other was made of it.
 
 use super::pages::{Owner, Unusable};
 use crc_fast::{CrcAlgorithm, Digest};
@@ -28,6 +31,8 @@ const MAGIC: &[u8; 8] = b"CAIRNIDX";
 const FORMAT: u16 = 1;
 const GROUP_BYTES: u64 = (2 * CRC_PAGE_BYTES + GROUP_PAGES * PAGE_BYTES) as u64;
 const GROUPS_AT: u64 = 2 * HEAD_BYTES as u64;
+/// The number of the copy that a turn itself writes.
+pub(super) const FIRST_COPY: u32 = 1;
 
 const _: () = assert!(
     CRC_ENTRIES_AT + 4 * GROUP_PAGES == CRC_PAGE_BYTES,
@@ -81,11 +86,12 @@ pub(super) fn table_crc(groups: impl Iterator<Item = u32>) -> u32 {
 }
 
 /// A crc page's bytes.
-pub(super) fn encode_crc_page(group: u64, turn: u64, crcs: &[u32]) -> Vec<u8> {
+pub(super) fn encode_crc_page(group: u64, (turn, copy): (u64, u32), crcs: &[u32]) -> Vec<u8> {
     assert_eq!(crcs.len(), GROUP_PAGES, "a crc page is full");
     let mut page = vec![0; CRC_ENTRIES_AT];
     page[..8].copy_from_slice(&group.to_le_bytes());
     page[8..16].copy_from_slice(&turn.to_le_bytes());
+    page[16..20].copy_from_slice(&copy.to_le_bytes());
     page.extend(entry_bytes(crcs));
     let crc = crc32c(&[&page[..60], &page[64..]]);
     page[60..64].copy_from_slice(&crc.to_le_bytes());
@@ -100,12 +106,17 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Turn and entries of a crc page, if it is whole and of `group`.
-fn decode_crc_page(page: &[u8], group: u64) -> Option<(u64, Vec<u32>)> {
+/// A crc page, if it is whole and of `group`.
+fn decode_crc_page(page: &[u8], group: u64, which: usize) -> Option<FoundGroup> {
     let whole = crc32c(&[&page[..60], &page[64..]]) == u32_at(page, 60) && u64_at(page, 0) == group;
-    whole.then(|| {
-        let crcs = page[CRC_ENTRIES_AT..].chunks_exact(4).map(|c| u32_at(c, 0));
-        (u64_at(page, 8), crcs.collect())
+    whole.then(|| FoundGroup {
+        which,
+        turn: u64_at(page, 8),
+        copy: u32_at(page, 16),
+        crcs: page[CRC_ENTRIES_AT..]
+            .chunks_exact(4)
+            .map(|c| u32_at(c, 0))
+            .collect(),
     })
 }
 
@@ -120,6 +131,8 @@ pub(super) struct Head {
     pub(super) len: u64,
     /// Crc of the groups' crcs.
     pub(super) table_crc: u32,
+    /// Which copy it is.
+    pub(super) copy: u32,
 }
 
 enum HeadFound {
@@ -138,6 +151,7 @@ impl Head {
         bytes[24..32].copy_from_slice(&self.turn.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.len.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.table_crc.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.copy.to_le_bytes());
         bytes[48..64].copy_from_slice(&self.owner.disk.to_bytes());
         bytes.extend_from_slice(image);
         let crc = crc32c(&[&bytes[..4092], &bytes[4096..]]);
@@ -162,6 +176,7 @@ impl Head {
             turn: u64_at(bytes, 24),
             len: u64_at(bytes, 32),
             table_crc: u32_at(bytes, 40),
+            copy: u32_at(bytes, 44),
         };
         HeadFound::Whole(head, bytes[4096..].into())
     }
@@ -173,10 +188,10 @@ pub(super) struct FoundGroup {
     pub(super) which: usize,
     /// The turn it was written in.
     pub(super) turn: u64,
+    /// Which copy it is.
+    pub(super) copy: u32,
     /// Its entries.
     pub(super) crcs: Vec<u32>,
-    /// Whether the other crc page says something else.
-    pub(super) differs: bool,
 }
 
 /// The state that a file holds.
@@ -189,8 +204,6 @@ pub(super) struct Choice {
     pub(super) image: Box<[u8]>,
     /// Its groups.
     pub(super) groups: Vec<FoundGroup>,
-    /// Whether the other head says something else.
-    pub(super) alone: bool,
 }
 
 /// Bytes at `place`, zero where the file is shorter: a hole at its end is a hole.
@@ -209,7 +222,12 @@ fn read_padded(file: &dyn DiskFile, place: u64, n: usize) -> Result<Vec<u8>, Unu
     Ok(bytes)
 }
 
-/// Finds the newest whole turn.
+/// Finds the turn to go on from: the newest of which the file proves that its sync succeeded.
+///
+/// A turn is begun only after the one before it was synced, and copies are made of a turn only once it is synced. So of two heads that
+/// differ the *older* one is proven; the newer one may be all there in memory after a sync that failed, and never have reached the disk.
+/// The journal forgets batches of a turn only once both heads have it, so the older one lacks nothing. It is not whole where copying the
+/// newer one had begun: that proves the newer one.
 pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Choice, Unusable> {
     let mut heads = Vec::new();
     for which in 0..2 {
@@ -223,8 +241,12 @@ pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Ch
         let text = format!("{name}: it belongs to {:?}, not {owner:?}", stranger.owner);
         return Err(Unusable::Corrupt(text));
     }
-    let alone = heads.len() < 2 || heads[0].0 != heads[1].0;
-    heads.sort_by_key(|(head, _, _)| std::cmp::Reverse(head.turn));
+    // A build that did not number its copies wrote pages under a turn that was not copied yet: there the newer one is right.
+    if heads.iter().any(|(head, _, _)| head.copy < FIRST_COPY) {
+        heads.sort_by_key(|(head, _, _)| std::cmp::Reverse(head.turn));
+    } else {
+        heads.sort_by_key(|(head, _, _)| (head.turn, head.copy));
+    }
     let mut bad = Unusable::NoHead;
     for (head, which, image) in heads {
         match groups_of(file, name, &head) {
@@ -234,7 +256,6 @@ pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Ch
                     which,
                     image,
                     groups,
-                    alone,
                 });
             }
             Err(e @ Unusable::Corrupt(_)) => bad = e,
@@ -250,26 +271,19 @@ fn groups_of(file: &dyn DiskFile, name: &str, head: &Head) -> Result<Vec<FoundGr
     for group in 0..count {
         let both = read_padded(file, crc_page_place(group, 0), 2 * CRC_PAGE_BYTES)?;
         let (a, b) = both.split_at(CRC_PAGE_BYTES);
-        let found = [decode_crc_page(a, group), decode_crc_page(b, group)];
-        let differs = found[0] != found[1];
-        let best = (0..2)
-            .filter_map(|which| found[which].as_ref().map(|(turn, _)| (*turn, which)))
-            .filter(|(turn, _)| *turn <= head.turn)
-            .max();
-        let Some((turn, which)) = best else {
+        let best = [(a, 0), (b, 1)]
+            .into_iter()
+            .filter_map(|(page, which)| decode_crc_page(page, group, which))
+            .filter(|found| found.turn <= head.turn)
+            .max_by_key(|found| (found.turn, std::cmp::Reverse(found.copy)));
+        let Some(best) = best else {
             let text = format!(
                 "{name}: the crc pages at byte {} are bad",
                 crc_page_place(group, 0)
             );
             return Err(Unusable::Corrupt(text));
         };
-        let crcs = found.into_iter().nth(which).flatten().expect("it was found").1;
-        groups.push(FoundGroup {
-            which,
-            turn,
-            crcs,
-            differs,
-        });
+        groups.push(best);
     }
     if table_crc(groups.iter().map(|g| entries_crc(&g.crcs))) != head.table_crc {
         let text = format!("{name}: its crc pages are not those of turn {}", head.turn);
