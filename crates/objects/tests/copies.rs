@@ -1,5 +1,6 @@
 //! Copies: what arrives under the new name, and that it is never other bytes than the source's record says.
 
+#[allow(dead_code, reason = "shared with the other tests")]
 mod support;
 
 use objects::{CopyObject, ObjectsError, Opened};

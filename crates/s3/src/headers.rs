@@ -110,7 +110,8 @@ pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountI
 
 fn single(headers: &HeaderMap) -> Result<(), Error> {
     let is_single = |name: &str| {
-        SINGLE.contains(&name) || (name.starts_with("x-amz-") && !name.starts_with("x-amz-meta-"))
+        let is_list = name == "x-amz-object-attributes" || name.starts_with("x-amz-meta-");
+        SINGLE.contains(&name) || (name.starts_with("x-amz-") && !is_list)
     };
     let twice = headers
         .keys()

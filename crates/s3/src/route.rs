@@ -126,6 +126,7 @@ const ROUTES: &[Row] = &[
 fn parameters(operation: Operation) -> &'static [&'static str] {
     const READ: &[&str] = &[
         "versionId",
+        "partNumber",
         "response-cache-control",
         "response-content-disposition",
         "response-content-encoding",
@@ -156,7 +157,12 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Op::ListParts => &["max-parts", "part-number-marker"],
         Op::UploadPart | Op::UploadPartCopy => &["partNumber"],
         Op::GetObject | Op::HeadObject => READ,
-        Op::DeleteObject | Op::GetObjectAcl | Op::GetObjectTagging => &["versionId"],
+        Op::DeleteObject
+        | Op::GetObjectAcl
+        | Op::GetObjectTagging
+        | Op::PutObjectTagging
+        | Op::DeleteObjectTagging
+        | Op::GetObjectAttributes => &["versionId"],
         _ => &[],
     }
 }
@@ -255,7 +261,8 @@ pub(crate) fn built(operation: Operation) -> bool {
         operation,
         Op::ListBuckets | Op::CreateBucket | Op::HeadBucket | Op::DeleteBucket | Op::GetBucketLocation
             | Op::ListObjects | Op::ListObjectsV2 | Op::PutObject | Op::GetObject | Op::HeadObject
-            | Op::DeleteObject | Op::DeleteObjects | Op::CopyObject | Op::UploadPartCopy | Op::CreateMultipartUpload | Op::UploadPart
+            | Op::DeleteObject | Op::DeleteObjects | Op::CopyObject | Op::UploadPartCopy
+            | Op::GetObjectAttributes | Op::CreateMultipartUpload | Op::UploadPart
             | Op::CompleteMultipartUpload | Op::AbortMultipartUpload | Op::ListParts | Op::ListMultipartUploads
             | Op::GetBucketVersioning | Op::GetBucketPolicy | Op::GetBucketLifecycleConfiguration
             | Op::GetBucketCors | Op::GetBucketTagging | Op::GetBucketAcl | Op::GetObjectAcl | Op::GetObjectTagging
@@ -308,6 +315,8 @@ mod tests {
             ("GET", Object, "uploadId=2&max-parts=1", "ListParts"),
             ("GET", Object, "response-content-type=text/plain", "GetObject"),
             ("DELETE", Object, "versionId=null", "DeleteObject"),
+            ("GET", Object, "partNumber=1", "GetObject"),
+            ("GET", Object, "attributes", "GetObjectAttributes"),
         ];
         for (method, level, query, name) in cases {
             assert_eq!(find(method, level, query), Ok(name), "{method} {level:?} {query}");
@@ -321,7 +330,6 @@ mod tests {
             ("PUT", Object, "tagging", "NotImplemented", "PutObjectTagging"),
             ("PUT", Object, "frobnicate", "NotImplemented", "frobnicate"),
             ("DELETE", Object, "frobnicate=1", "NotImplemented", "frobnicate"),
-            ("GET", Object, "partNumber=1", "NotImplemented", "partNumber"),
             ("PUT", Object, "partNumber=1", "NotImplemented", "partNumber"),
             (
                 "PUT",
@@ -332,13 +340,6 @@ mod tests {
             ),
             ("DELETE", Bucket, "policy", "NotImplemented", "DeleteBucketPolicy"),
             ("GET", Bucket, "versions", "NotImplemented", "ListObjectVersions"),
-            (
-                "GET",
-                Object,
-                "attributes",
-                "NotImplemented",
-                "GetObjectAttributes",
-            ),
             ("PUT", Object, "renameObject", "NotImplemented", "RenameObject"),
             (
                 "POST",

@@ -1,5 +1,6 @@
-//! GetObject and HeadObject: the same head, with and without the bytes.
+//! GetObject and HeadObject: the same head, with and without the bytes; of the object, a range of it, or one of its parts.
 
+use super::upload_part::part_number;
 use crate::condition::{self, Verdict};
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply, ReplyBody, http_time, quoted};
@@ -8,13 +9,13 @@ use crate::service::{Service, flag};
 use crate::{checksum, metadata, range};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use types::ByteRange;
-use wire::records::ObjectRecord;
+use wire::records::{self, ObjectRecord, Part};
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let version = request.version()?;
     let (bucket, key) = (request.bucket(), request.key());
     let mut opened = service.objects.get(&request.caller, bucket, key, version).await?;
-    let head = Head::of(&opened.record, &request)?;
+    let head = Head::of(&opened.record, &opened.parts, &request)?;
     if head.status == StatusCode::NOT_MODIFIED {
         return Ok(head.reply(ReplyBody::empty()));
     }
@@ -29,11 +30,54 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
 pub(super) async fn head(service: &Service, request: Request) -> Result<Reply, Error> {
     let version = request.version()?;
     let (bucket, key) = (request.bucket(), request.key());
-    let record = service
-        .objects
-        .head(&request.caller, bucket, key, version)
-        .await?;
-    Ok(Head::of(&record, &request)?.reply(ReplyBody::empty()))
+    // The part table may stand beside the record: only who asks for a part pays for it.
+    let head = if request.query.get("partNumber").is_some() {
+        let opened = service.objects.get(&request.caller, bucket, key, version).await?;
+        Head::of(&opened.record, &opened.parts, &request)?
+    } else {
+        let record = service
+            .objects
+            .head(&request.caller, bucket, key, version)
+            .await?;
+        Head::of(&record, &[], &request)?
+    };
+    Ok(head.reply(ReplyBody::empty()))
+}
+
+/// The part that a read asks for. An object of one body is its own first part.
+struct PartAsked<'a> {
+    range: ByteRange,
+    part: Option<&'a Part>,
+}
+
+impl<'a> PartAsked<'a> {
+    fn find(number: &str, range: Option<&str>, size: u64, parts: &'a [Part]) -> Result<Self, Error> {
+        let number = part_number(Some(number))?;
+        if range.is_some() {
+            let message = "Cannot specify both Range header and partNumber query parameter";
+            return Err(Error::with(Code::InvalidRequest, message));
+        }
+        if parts.is_empty() && number == 1 {
+            return Ok(Self {
+                range: ByteRange { start: 0, end: size },
+                part: None,
+            });
+        }
+        let mut start = 0;
+        for part in parts {
+            let end = start + part.size;
+            if part.number == number {
+                return Ok(Self {
+                    range: ByteRange { start, end },
+                    part: Some(part),
+                });
+            }
+            start = end;
+        }
+        Err(Error::new(Code::InvalidPartNumber)
+            .field("PartNumberRequested", number.to_string())
+            .field("ActualPartCount", parts.len().max(1).to_string()))
+    }
 }
 
 /// The head of a read's answer.
@@ -46,7 +90,16 @@ struct Head {
 
 impl Head {
     /// Decides conditions, then the range.
-    fn of(record: &ObjectRecord, request: &Request) -> Result<Self, Error> {
+    fn of(record: &ObjectRecord, parts: &[Part], request: &Request) -> Result<Self, Error> {
+        let part = match request.query.get("partNumber") {
+            Some(number) => Some(PartAsked::find(
+                number,
+                request.header("range"),
+                record.size,
+                parts,
+            )?),
+            None => None,
+        };
         let tag = quoted(&record.etag_md5, record.etag_parts);
         let bare = tag.trim_matches('"');
         let mut headers = HeaderMap::new();
@@ -67,13 +120,22 @@ impl Head {
             }
         }
         let asked = request.header("range");
-        let range = match condition::range_applies(&request.headers, bare, record.modified_ms) {
-            true => range::select(asked, record.size)?,
-            false => None,
+        let range = match &part {
+            Some(part) => Some(part.range).filter(|r| !r.is_empty()),
+            None if condition::range_applies(&request.headers, bare, record.modified_ms) => {
+                range::select(asked, record.size)?
+            }
+            None => None,
         };
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let kept = record.headers.clone().unwrap_or_default();
         metadata::to_headers(&mut headers, &kept, &record.metadata, &request.query)?;
+        if !record.tags.is_empty() {
+            reply::set(&mut headers, "x-amz-tagging-count", record.tags.len());
+        }
+        if part.is_some() && !parts.is_empty() {
+            reply::set(&mut headers, "x-amz-mp-parts-count", parts.len());
+        }
         let length = range.map_or(record.size, ByteRange::len);
         reply::set(&mut headers, header::CONTENT_LENGTH, length);
         let status = match range {
@@ -84,10 +146,21 @@ impl Head {
             }
             None => StatusCode::OK,
         };
-        // A checksum is of the whole object: beside a part of it, clients would take it for the part's.
-        if range.is_none() && flag(&request.headers, "x-amz-checksum-mode", "ENABLED") {
+        if flag(&request.headers, "x-amz-checksum-mode", "ENABLED") {
             let kind = checksum::kind_of(record.checksum_kind);
-            checksum::to_headers(&mut headers, &record.checksums, Some(kind), record.etag_parts);
+            match part.and_then(|p| p.part) {
+                Some(part) => {
+                    let same =
+                        |c: &&records::Checksum| record.checksums.iter().any(|o| o.algorithm == c.algorithm);
+                    let own: Vec<_> = part.checksums.iter().filter(same).cloned().collect();
+                    checksum::to_headers(&mut headers, &own, Some(kind), 0);
+                }
+                // A checksum is of the whole object: beside a range of it, clients would take it for the range's.
+                None if length == record.size => {
+                    checksum::to_headers(&mut headers, &record.checksums, Some(kind), record.etag_parts);
+                }
+                None => {}
+            }
         }
         Ok(Self {
             status,

@@ -9,11 +9,13 @@ mod delete_bucket;
 mod delete_object;
 mod delete_objects;
 mod get_object;
+mod get_object_attributes;
 mod head_bucket;
 mod list_buckets;
 mod list_objects;
 mod list_parts;
 mod list_uploads;
+mod object_tagging;
 mod put_object;
 mod unconfigured;
 mod upload_part;
@@ -39,6 +41,8 @@ pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         Op::CopyObject => copy_object::run(service, request).await,
         Op::GetObject => get_object::run(service, request).await,
         Op::HeadObject => get_object::head(service, request).await,
+        Op::GetObjectAttributes => get_object_attributes::run(service, request).await,
+        Op::GetObjectTagging => object_tagging::get(service, request).await,
         Op::DeleteObject => delete_object::run(service, request).await,
         Op::DeleteObjects => delete_objects::run(service, request).await,
         Op::CreateMultipartUpload => create_upload::run(service, request).await,

@@ -28,7 +28,6 @@ fn answer(operation: Op) -> Option<Answer> {
         Op::GetBucketLogging => Answer::Empty("BucketLoggingStatus"),
         Op::GetBucketNotificationConfiguration => Answer::Empty("NotificationConfiguration"),
         Op::GetBucketAccelerateConfiguration => Answer::Empty("AccelerateConfiguration"),
-        Op::GetObjectTagging => Answer::Inside("Tagging", &[("TagSet", "")]),
         Op::GetBucketRequestPayment => {
             Answer::Inside("RequestPaymentConfiguration", &[("Payer", "BucketOwner")])
         }
