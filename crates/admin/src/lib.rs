@@ -4,5 +4,7 @@
 
 pub mod check;
 mod face;
+mod upkeep;
 
 pub use face::{Admin, Readiness};
+pub use upkeep::upkeep;

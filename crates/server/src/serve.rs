@@ -69,6 +69,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let root = root_key::settle(&disk, &*world.rng)?;
     let objects = opened.gateway(&world, &config.region).await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()]));
+    let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let face = Service::new(
         world,
         objects.clone(),
@@ -96,6 +97,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         () = face.serve(listener, tls, draining, DRAIN) => {}
         () = signals => bail!("stopped before the drain was over"),
+        never = folding => match never {},
     }
     objects.shutdown().await;
     opened.shutdown().await;

@@ -110,6 +110,9 @@ pub const CALL_MS_MAX: u64 = 30_000;
 /// How long a synced record may stand last in the journal before a mark names its sync.
 pub const SYNC_MARK_MS: u64 = 100;
 
+/// How often the samples of histograms are folded into their sums.
+pub const METRICS_FOLD_MS: u64 = 5_000;
+
 /// Block that journal groups begin at.
 pub const JOURNAL_BLOCK_BYTES: usize = 4096;
 /// Largest payload of one journal record.
