@@ -5,15 +5,17 @@
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
 use crate::owner::{Shared, fault};
-use crate::rows::{Range, Row, RowRef, decode};
+use crate::rows::{Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use prost::Message;
 use std::sync::Arc;
 use store::{Snapshot, StoreError};
-use types::{AccountId, BlobId, BucketId, BucketName, VersionId};
+use types::{BlobId, BucketId, BucketName, VersionId};
 use wire::Fault;
-use wire::index::{Found, ReadAnswer, Reason};
-use wire::records::{BucketRecord, ManifestPage, ObjectRecord, UsageRecord, object_record::Data};
+use wire::index::{BucketsQuery, Found, ReadAnswer, Reason, SettingKind};
+use wire::records::{
+    BucketRecord, BucketSetting, ManifestPage, ObjectRecord, UsageRecord, object_record::Data,
+};
 
 /// Where rows of one read come from.
 pub(crate) enum Source<'a> {
@@ -184,11 +186,37 @@ impl Handle {
         Ok(record.ok_or(Reason::NoSuchBucket))
     }
 
-    /// An account's buckets, by name.
-    pub(crate) async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
+    /// What a bucket was told.
+    pub(crate) async fn bucket_setting(
+        &self,
+        bucket: BucketId,
+        kind: SettingKind,
+    ) -> Result<Option<BucketSetting>, Fault> {
+        self.ready().await?;
+        let source = Source::Newest(&self.shared);
+        let setting: Option<BucketSetting> = source
+            .get(RowRef::BucketSetting(bucket, kind as u32))
+            .await
+            .map_err(|e| fault(&e))?;
+        match setting {
+            Some(setting) if SettingKind::of(&setting) != Some(kind) => {
+                let what = format!("setting {kind:?} of bucket {bucket} is of another kind");
+                Err(fault(&StoreError::Corrupt(what)))
+            }
+            setting => Ok(setting),
+        }
+    }
+
+    /// A page of an account's buckets, by name.
+    pub(crate) async fn buckets(&self, query: &BucketsQuery) -> Result<Vec<BucketRecord>, Fault> {
         let snapshot = self.snapshot().await?;
+        let mut range = Range::account_buckets(query.owner, &query.prefix);
+        if !query.after.is_empty() {
+            let last = RowRef::AccountBucket(query.owner, &query.after).key();
+            range.start = range.start.max(after(&last));
+        }
         let listed = async {
-            let names = first_rows(&*snapshot, &Range::account_buckets(owner), usize::MAX).await?;
+            let names = first_rows(&*snapshot, &range, query.max as usize).await?;
             let mut keys = Vec::with_capacity(names.len());
             for (key, _) in &names {
                 if let Row::AccountBucket(_, name) = Row::parse(key).map_err(|e| corrupt(&e))? {

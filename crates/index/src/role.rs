@@ -5,15 +5,13 @@ use crate::handle::Handle;
 use bytes::Bytes;
 use std::sync::Arc;
 use store::Store;
-use types::{
-    AccountId, BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId, VersionId,
-};
+use types::{BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId, VersionId};
 use wire::Fault;
 use wire::index::{
-    Answered, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer, UploadsPage,
-    UploadsQuery,
+    Answered, BucketsQuery, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer,
+    SettingKind, UploadsPage, UploadsQuery,
 };
-use wire::records::{BucketRecord, UsageRecord};
+use wire::records::{BucketRecord, BucketSetting, UsageRecord};
 use world::World;
 
 /// The index of one process: the directory and, until partitions split, one partition of objects.
@@ -64,8 +62,16 @@ impl Index for IndexRole {
         self.directory.bucket(name).await
     }
 
-    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
-        self.directory.buckets(owner).await
+    async fn buckets(&self, query: BucketsQuery) -> Result<Vec<BucketRecord>, Fault> {
+        self.directory.buckets(&query).await
+    }
+
+    async fn bucket_setting(
+        &self,
+        bucket: BucketId,
+        kind: SettingKind,
+    ) -> Result<Option<BucketSetting>, Fault> {
+        self.directory.bucket_setting(bucket, kind).await
     }
 
     async fn get(

@@ -4,8 +4,10 @@ mod gateway;
 
 use gateway::{Gateway, bucket_name};
 use types::{AccountId, BucketId};
-use wire::index::{Command, Index, Reason, StoredData};
-use wire::records::{BucketAnswer, BucketRecord, answer::Kind};
+use wire::index::{BucketsQuery, Command, Index, Reason, SettingKind, StoredData};
+use wire::records::{
+    BucketAnswer, BucketRecord, BucketSetting, BucketTags, Pair, answer::Kind, bucket_setting,
+};
 
 async fn row(g: &Gateway) -> BucketRecord {
     g.index.bucket(&bucket_name("bucket")).await.unwrap().unwrap()
@@ -95,7 +97,10 @@ async fn a_name_is_free_again_and_its_number_never() {
     assert_eq!(close(&g, &turn).await, Ok(true));
     finish(&g, &turn).await.unwrap();
     assert_eq!(finish(&g, &turn).await, Err(Reason::NoSuchBucket));
-    assert_eq!(g.index.buckets(AccountId::ROOT).await.unwrap(), []);
+    assert_eq!(
+        g.index.buckets(BucketsQuery::of(AccountId::ROOT)).await.unwrap(),
+        []
+    );
     let again = g.bucket("bucket").await;
     assert!(again.bucket > made.bucket);
     // A step of the old bucket does not touch the new one.
@@ -150,6 +155,7 @@ async fn another_accounts_bucket_is_not_touched() {
         name: bucket_name("bucket"),
         owner: AccountId(9),
         region: String::new(),
+        settings: Vec::new(),
     };
     assert_eq!(g.call(create).await, Err(Reason::BucketExists));
     let unknown = BucketRecord {
@@ -158,4 +164,120 @@ async fn another_accounts_bucket_is_not_touched() {
         ..BucketRecord::default()
     };
     assert_eq!(begin_of(&g, &unknown).await, Err(Reason::NoSuchBucket));
+}
+
+fn tags(value: &str) -> BucketSetting {
+    let pair = Pair {
+        name: "team".into(),
+        value: value.into(),
+    };
+    BucketSetting {
+        kind: Some(bucket_setting::Kind::Tags(BucketTags { tags: vec![pair] })),
+    }
+}
+
+fn tell(name: &str, bucket: u64, value: Option<BucketSetting>) -> Command {
+    Command::PutBucketSetting {
+        name: bucket_name(name),
+        bucket: BucketId(bucket),
+        kind: SettingKind::Tags,
+        value,
+    }
+}
+
+async fn told(g: &Gateway, bucket: u64) -> Option<BucketSetting> {
+    let setting = g.index.bucket_setting(BucketId(bucket), SettingKind::Tags).await;
+    setting.unwrap()
+}
+
+#[tokio::test]
+async fn what_a_bucket_was_told_goes_with_it() {
+    let g = Gateway::new().await;
+    let (made, other) = (g.bucket("bucket").await, g.bucket("other").await);
+    assert_eq!(told(&g, made.bucket).await, None);
+    g.call(tell("bucket", made.bucket, Some(tags("a"))))
+        .await
+        .unwrap();
+    g.call(tell("bucket", made.bucket, Some(tags("b"))))
+        .await
+        .unwrap();
+    g.call(tell("other", other.bucket, Some(tags("c"))))
+        .await
+        .unwrap();
+    assert_eq!(told(&g, made.bucket).await, Some(tags("b")));
+    // A deletion that is given up keeps it.
+    let turn = begin(&g).await;
+    cancel(&g, &turn).await.unwrap();
+    assert_eq!(told(&g, made.bucket).await, Some(tags("b")));
+    let turn = begin(&g).await;
+    assert_eq!(close(&g, &turn).await, Ok(true));
+    finish(&g, &turn).await.unwrap();
+    assert_eq!(told(&g, made.bucket).await, None);
+    assert_eq!(told(&g, other.bucket).await, Some(tags("c")));
+    g.call(tell("other", other.bucket, None)).await.unwrap();
+    assert_eq!(told(&g, other.bucket).await, None);
+}
+
+#[tokio::test]
+async fn only_the_bucket_that_was_meant_is_told() {
+    let g = Gateway::new().await;
+    let (made, other) = (g.bucket("bucket").await, g.bucket("other").await);
+    for (name, bucket) in [("none", made.bucket), ("bucket", other.bucket), ("bucket", 99)] {
+        let refused = g.call(tell(name, bucket, Some(tags("a")))).await;
+        assert_eq!(refused, Err(Reason::NoSuchBucket), "{name} {bucket}");
+    }
+    assert_eq!(told(&g, made.bucket).await, None);
+    // Removed and made anew: the new one was told nothing, and the old one is not there to be told.
+    g.call(tell("bucket", made.bucket, Some(tags("a"))))
+        .await
+        .unwrap();
+    let turn = begin(&g).await;
+    assert_eq!(close(&g, &turn).await, Ok(true));
+    finish(&g, &turn).await.unwrap();
+    let again = g.bucket("bucket").await;
+    assert_eq!(told(&g, again.bucket).await, None);
+    let late = g.call(tell("bucket", made.bucket, Some(tags("late")))).await;
+    assert_eq!(late, Err(Reason::NoSuchBucket));
+    assert_eq!(told(&g, made.bucket).await, None);
+}
+
+#[tokio::test]
+async fn a_bucket_can_be_told_as_it_is_made() {
+    let g = Gateway::new().await;
+    let create = |value| Command::CreateBucket {
+        name: bucket_name("bucket"),
+        owner: AccountId::ROOT,
+        region: String::new(),
+        settings: vec![tags(value)],
+    };
+    g.call(create("first")).await.unwrap();
+    let made = g.index.bucket(&bucket_name("bucket")).await.unwrap().unwrap();
+    assert_eq!(told(&g, made.bucket).await, Some(tags("first")));
+    // Making it again changes nothing.
+    g.call(create("second")).await.unwrap();
+    assert_eq!(told(&g, made.bucket).await, Some(tags("first")));
+}
+
+#[tokio::test]
+async fn pages_of_buckets() {
+    let g = Gateway::new().await;
+    for name in ["aa1", "aa2", "ab1", "ab2", "b11"] {
+        g.bucket(name).await;
+    }
+    let page = async |prefix: &str, after: &str, max| {
+        let query = BucketsQuery {
+            owner: AccountId::ROOT,
+            prefix: prefix.into(),
+            after: after.into(),
+            max,
+        };
+        let buckets = g.index.buckets(query).await.unwrap();
+        buckets.into_iter().map(|b| b.name).collect::<Vec<_>>()
+    };
+    assert_eq!(page("", "", 2).await, ["aa1", "aa2"]);
+    assert_eq!(page("", "aa2", 9).await, ["ab1", "ab2", "b11"]);
+    assert_eq!(page("a", "aa1", 2).await, ["aa2", "ab1"]);
+    assert_eq!(page("ab", "aa1", 9).await, ["ab1", "ab2"]);
+    assert_eq!(page("ab", "ac", 9).await, [""; 0]);
+    assert_eq!(page("b", "ab", 9).await, ["b11"]);
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gateway::{Gateway, bucket_name, key, stored, walked};
 use prost::Message;
 use types::{AccountId, BucketId, VersionId};
-use wire::index::{Index, Match, Named, Precondition, Reason, StoredData};
+use wire::index::{BucketsQuery, Index, Match, Named, Precondition, Reason, StoredData};
 use wire::records::{answer::Kind, object_record::Data};
 
 #[tokio::test]
@@ -228,12 +228,12 @@ async fn buckets_are_listed_by_account() {
     for name in ["zzz", "aaa", "mmm"] {
         g.bucket(name).await;
     }
-    let all = g.index.buckets(AccountId::ROOT).await.unwrap();
+    let all = g.index.buckets(BucketsQuery::of(AccountId::ROOT)).await.unwrap();
     assert_eq!(
         all.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(),
         ["aaa", "mmm", "zzz"]
     );
-    assert_eq!(g.index.buckets(AccountId(7)).await.unwrap(), []);
+    assert_eq!(g.index.buckets(BucketsQuery::of(AccountId(7))).await.unwrap(), []);
     assert_eq!(
         g.index.bucket(&bucket_name("none")).await.unwrap(),
         Err(Reason::NoSuchBucket)
@@ -242,6 +242,7 @@ async fn buckets_are_listed_by_account() {
         name: bucket_name("aaa"),
         owner: AccountId(7),
         region: String::new(),
+        settings: Vec::new(),
     };
     assert_eq!(g.call(refused).await, Err(Reason::BucketExists));
     assert!(matches!(g.create_bucket("aaa").await, Ok(b) if b.state == 2));

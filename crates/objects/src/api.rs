@@ -124,6 +124,28 @@ pub struct Opened {
     pub reader: GetReader,
 }
 
+/// A page of the caller's buckets is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListBuckets {
+    /// Only names that begin so.
+    pub prefix: String,
+    /// Only names after this one.
+    pub after: String,
+    /// At most so many; fewer are the last.
+    pub max: u32,
+}
+
+impl Default for ListBuckets {
+    /// The first page, as long as pages are.
+    fn default() -> Self {
+        Self {
+            prefix: String::new(),
+            after: String::new(),
+            max: types::limits::LIST_BUCKETS_MAX,
+        }
+    }
+}
+
 /// A page of a bucket's objects is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListObjects {

@@ -32,13 +32,13 @@
 
 use crate::commands::unexpected;
 use crate::service::Objects;
-use crate::{Caller, ObjectsError};
+use crate::{Caller, ListBuckets, ObjectsError};
 use tokio::sync::{Mutex, MutexGuard};
 use types::limits::RETRIES_MAX;
 use types::{BucketId, BucketName};
-use wire::index::{Command, Reason};
+use wire::index::{BucketsQuery, Command, Reason};
 use wire::records::answer::Kind as AnswerKind;
-use wire::records::{BucketCopy, BucketRecord};
+use wire::records::{BucketCopy, BucketRecord, BucketSetting};
 
 const OPENING: u32 = 1;
 const OPEN: u32 = 2;
@@ -80,12 +80,26 @@ impl Objects {
         caller: &Caller,
         name: &BucketName,
     ) -> Result<(BucketRecord, bool), ObjectsError> {
+        self.create_bucket_told(caller, name, Vec::new()).await
+    }
+
+    /// Makes a bucket that is told `settings` from the start; one that is there already is not told them.
+    ///
+    /// # Errors
+    /// As [`Objects::create_bucket`].
+    pub async fn create_bucket_told(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        settings: Vec<BucketSetting>,
+    ) -> Result<(BucketRecord, bool), ObjectsError> {
         let _turn = self.turns.take(name).await;
         for attempt in 0..=RETRIES_MAX {
             let create = Command::CreateBucket {
                 name: name.clone(),
                 owner: caller.account,
                 region: self.region.clone(),
+                settings: settings.clone(),
             };
             let error = match self.commands.send(create).await {
                 Ok(AnswerKind::Bucket(answer)) => {
@@ -135,12 +149,22 @@ impl Objects {
         self.bucket(caller, name).await
     }
 
-    /// The caller's buckets, by name.
+    /// A page of the caller's buckets, by name.
     ///
     /// # Errors
     /// Faults only.
-    pub async fn list_buckets(&self, caller: &Caller) -> Result<Vec<BucketRecord>, ObjectsError> {
-        Ok(self.index.buckets(caller.account).await?)
+    pub async fn list_buckets(
+        &self,
+        caller: &Caller,
+        query: ListBuckets,
+    ) -> Result<Vec<BucketRecord>, ObjectsError> {
+        let query = BucketsQuery {
+            owner: caller.account,
+            prefix: query.prefix,
+            after: query.after,
+            max: query.max,
+        };
+        Ok(self.index.buckets(query).await?)
     }
 
     /// Removes an empty bucket.

@@ -13,11 +13,12 @@ mod intake;
 mod keys;
 mod put;
 mod service;
+mod settings;
 mod upload;
 
 pub use api::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, ListParts, ListUploads, ObjectsError,
-    Opened, PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, Expect, ListBuckets, ListObjects, ListParts, ListUploads,
+    ObjectsError, Opened, PutObject, PutPart, StartUpload,
 };
 pub use blob::Blob;
 pub use copy::{CopyObject, CopyPart};

@@ -22,6 +22,11 @@ pub(crate) fn display_name(account: AccountId) -> String {
     }
 }
 
+/// A bucket's name as identity policies write it.
+pub(crate) fn bucket_arn(name: &str) -> String {
+    format!("arn:aws:s3:::{name}")
+}
+
 /// `<element><ID/><DisplayName/></element>`.
 pub(crate) fn write(x: &mut XmlWriter, element: &str, account: AccountId) {
     x.open(element);

@@ -5,8 +5,8 @@ use crate::record::{Record, Recorder, mark_of};
 use crate::value;
 use bytes::Bytes;
 use objects::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, ListParts, ListUploads, Objects,
-    ObjectsError, PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, Expect, ListBuckets, ListObjects, ListParts, ListUploads,
+    Objects, ObjectsError, PutObject, PutPart, StartUpload,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +145,7 @@ impl Client {
                 Ok(Answer::Done)
             }
             Op::ListBuckets => {
-                let buckets = objects.list_buckets(&CALLER).await?;
+                let buckets = objects.list_buckets(&CALLER, ListBuckets::default()).await?;
                 let there = |b: usize| buckets.iter().any(|r| r.name == bucket_name(b).as_str());
                 Ok(Answer::Set(u32::from(there(0)) | u32::from(there(1)) << 1))
             }

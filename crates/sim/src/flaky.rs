@@ -6,15 +6,13 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{Batch, Committed, Fence, Snapshot, Store, StoreError};
-use types::{
-    AccountId, BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId, VersionId,
-};
+use types::{BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId, VersionId};
 use wire::Fault;
 use wire::index::{
-    Answered, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer, UploadsPage,
-    UploadsQuery,
+    Answered, BucketsQuery, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer,
+    SettingKind, UploadsPage, UploadsQuery,
 };
-use wire::records::{Answer, BucketRecord, UsageRecord};
+use wire::records::{Answer, BucketRecord, BucketSetting, UsageRecord};
 
 /// An index at the far end of a bad line.
 pub struct FlakyIndex {
@@ -82,8 +80,16 @@ impl Index for FlakyIndex {
         self.far.bucket(name).await
     }
 
-    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
-        self.far.buckets(owner).await
+    async fn buckets(&self, query: BucketsQuery) -> Result<Vec<BucketRecord>, Fault> {
+        self.far.buckets(query).await
+    }
+
+    async fn bucket_setting(
+        &self,
+        bucket: BucketId,
+        kind: SettingKind,
+    ) -> Result<Option<BucketSetting>, Fault> {
+        self.far.bucket_setting(bucket, kind).await
     }
 
     async fn get(

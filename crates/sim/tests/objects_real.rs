@@ -11,7 +11,8 @@ use extent::{DataDir, DataDirConfig};
 use index::IndexRole;
 use node::LocalNode;
 use objects::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListObjects, Objects, PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, Expect, ListBuckets, ListObjects, Objects, PutObject, PutPart,
+    StartUpload,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -291,7 +292,14 @@ async fn deletes_preconditions_and_buckets() {
     let copy = killed(home.path());
     stack.shutdown().await;
     let stack = open(copy.path()).await;
-    assert_eq!(stack.objects.list_buckets(&CALLER).await.unwrap(), []);
+    assert_eq!(
+        stack
+            .objects
+            .list_buckets(&CALLER, ListBuckets::default())
+            .await
+            .unwrap(),
+        []
+    );
     assert!(!stack.objects.create_bucket(&CALLER, &name()).await.unwrap().1);
     assert_eq!(stack.keys().await, Vec::<String>::new());
     stack.shutdown().await;

@@ -18,6 +18,22 @@ pub const OBJECT_TAGS_MAX: usize = 10;
 pub const TAG_KEY_CHARS_MAX: usize = 128;
 /// Longest tag value, in characters (S3).
 pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Buckets of one page of a listing of buckets (S3).
+pub const LIST_BUCKETS_MAX: u32 = 10_000;
+/// Tags of a bucket (S3).
+pub const BUCKET_TAGS_MAX: usize = 50;
+/// Rules of a bucket's CORS configuration (S3).
+pub const CORS_RULES_MAX: usize = 100;
+/// Largest document of a bucket's CORS configuration (S3).
+pub const CORS_BYTES_MAX: usize = 64 << 10;
+/// Longest id of a CORS rule, in characters (S3).
+pub const CORS_ID_CHARS_MAX: usize = 255;
+/// What stands in a POST form before the file: names, values and framing (S3).
+pub const FORM_FIELDS_BYTES_MAX: usize = 20 << 10;
+/// Fields of a POST form before the file.
+pub const FORM_FIELDS_MAX: usize = 200;
+/// What may stand in a POST form after the file; S3 ignores it.
+pub const FORM_TAIL_BYTES_MAX: usize = 64 << 10;
 /// Keys of one batch delete (S3).
 pub const DELETE_KEYS_MAX: usize = 1000;
 /// Longest life of a presigned URL: 7 days (S3).

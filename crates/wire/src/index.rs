@@ -6,8 +6,8 @@
 use crate::Fault;
 use crate::node::Ordered;
 use crate::records::{
-    Answer, BucketCopy, BucketRecord, Checksum, GarbageRecord, ManifestPage, ObjectRecord, PartRecord,
-    UploadRecord, UsageRecord,
+    Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
+    PartRecord, UploadRecord, UsageRecord, bucket_setting,
 };
 use bytes::Bytes;
 use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
@@ -80,6 +80,32 @@ impl Reason {
     }
 }
 
+/// Which of a bucket's settings. The numbers stand in row keys and are those of the record's fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u32)]
+pub enum SettingKind {
+    /// Its tags.
+    Tags = 1,
+    /// Which web pages may use it.
+    Cors = 2,
+    /// Who owns what is uploaded.
+    Ownership = 3,
+    /// Which public access is refused whatever else is said.
+    PublicAccess = 4,
+}
+
+impl SettingKind {
+    /// The kind of a setting; `None` for one that this build does not know.
+    pub fn of(setting: &BucketSetting) -> Option<Self> {
+        Some(match setting.kind.as_ref()? {
+            bucket_setting::Kind::Tags(_) => Self::Tags,
+            bucket_setting::Kind::Cors(_) => Self::Cors,
+            bucket_setting::Kind::Ownership(_) => Self::Ownership,
+            bucket_setting::Kind::PublicAccess(_) => Self::PublicAccess,
+        })
+    }
+}
+
 /// A mutating call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
@@ -140,6 +166,8 @@ pub enum Command {
         name: BucketName,
         owner: AccountId,
         region: String,
+        /// What a bucket that is made by this is told from the start, at most one of a kind.
+        settings: Vec<BucketSetting>,
     },
     /// Directory: every partition has committed `open(turn)`.
     BucketOpened {
@@ -166,6 +194,13 @@ pub enum Command {
         name: BucketName,
         bucket: BucketId,
         turn: u64,
+    },
+    /// Directory: tells the bucket something, or with `None` lets it be as a new bucket again.
+    PutBucketSetting {
+        name: BucketName,
+        bucket: BucketId,
+        kind: SettingKind,
+        value: Option<BucketSetting>,
     },
     /// Partition: takes puts from turn `copy.turn` on; a lower turn than the row's is ignored.
     OpenBucket { bucket: BucketId, copy: BucketCopy },
@@ -248,6 +283,31 @@ pub struct Found {
     pub inline: Option<Bytes>,
     /// Pages, when the record says manifest and they were asked for.
     pub manifest: Vec<ManifestPage>,
+}
+
+/// One page of an account's buckets is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketsQuery {
+    /// Whose buckets.
+    pub owner: AccountId,
+    /// Only names that begin so.
+    pub prefix: String,
+    /// Only names after this one.
+    pub after: String,
+    /// At most so many; fewer are the last.
+    pub max: u32,
+}
+
+impl BucketsQuery {
+    /// The first buckets of an account, up to S3's page.
+    pub fn of(owner: AccountId) -> Self {
+        Self {
+            owner,
+            prefix: String::new(),
+            after: String::new(),
+            max: types::limits::LIST_BUCKETS_MAX,
+        }
+    }
 }
 
 /// One page of a listing is asked for.
@@ -372,8 +432,14 @@ pub trait Index: Send + Sync {
     /// A bucket by name, in whatever state its row is: `opening` and `deleting` too, so that whoever finds a stale one can
     /// finish it. `NoSuchBucket` only when there is no row.
     async fn bucket(&self, name: &BucketName) -> ReadAnswer<BucketRecord>;
-    /// The buckets of an account, in whatever state, by name.
-    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault>;
+    /// A page of an account's buckets, in whatever state, by name.
+    async fn buckets(&self, query: BucketsQuery) -> Result<Vec<BucketRecord>, Fault>;
+    /// What a bucket was told; `None` where it is as a new one.
+    async fn bucket_setting(
+        &self,
+        bucket: BucketId,
+        kind: SettingKind,
+    ) -> Result<Option<BucketSetting>, Fault>;
     /// A current object (or a version); `with_manifest` brings the pages too.
     async fn get(
         &self,

@@ -14,17 +14,20 @@
 //! committed `closing` of the same turn and answered empty (`copy.rs`).
 
 use super::nothing;
-use crate::rows::RowRef;
+use crate::rows::{Range, Row, RowRef};
 use crate::view::{Change, Now, Stop, View, refuse};
 use bytes::Bytes;
 use types::{AccountId, BucketId, BucketName};
-use wire::index::Reason;
-use wire::records::{BucketAnswer, BucketRecord, answer};
+use wire::index::{Reason, SettingKind};
+use wire::records::{BucketAnswer, BucketRecord, BucketSetting, answer};
 use world::plant::{Plant, is_planted};
 
 const OPENING: u32 = 1;
 const OPEN: u32 = 2;
 const DELETING: u32 = 3;
+
+/// More kinds of settings than any build writes.
+const SETTINGS_MAX: usize = 1024;
 
 /// A step of a change: of which bucket, and in which turn.
 type Step = (BucketId, u64);
@@ -54,7 +57,7 @@ fn answer(record: BucketRecord, existed: bool) -> answer::Kind {
 /// Decides a CreateBucket.
 pub(super) fn create(
     (name, owner): (&BucketName, AccountId),
-    region: &str,
+    (region, settings): (&str, &[BucketSetting]),
     view: &View,
     now: &Now,
     change: &mut Change,
@@ -75,6 +78,13 @@ pub(super) fn create(
                 configuration: 1,
                 versioning: 0,
             };
+            for setting in settings {
+                let kind = SettingKind::of(setting).expect("callers tell only what they know");
+                change.put(
+                    &RowRef::BucketSetting(BucketId(record.bucket), kind as u32),
+                    setting,
+                );
+            }
             write(&record, change);
             change.put_bytes(&RowRef::AccountBucket(owner, name.as_str()), Bytes::new());
             Ok(answer(record, false))
@@ -150,7 +160,36 @@ pub(super) fn finish_delete(
     if (record.state != DELETING || record.turn != turn) && !is_planted(Plant::SecondDeleter) {
         return refuse(Reason::BucketBusy, format!("turn {} is under way", record.turn));
     }
+    // The next bucket of that name has another id, but rows that nothing can reach would be kept for ever.
+    for (key, _) in view.scan(&Range::bucket_settings(bucket), SETTINGS_MAX)? {
+        change.remove(&Row::parse(&key)?);
+    }
     change.remove(&RowRef::BucketName(name.as_str()));
     change.remove(&RowRef::AccountBucket(AccountId(record.owner), name.as_str()));
+    Ok(nothing())
+}
+
+/// Decides a PutBucketSetting. A bucket that is being made or removed takes it too: whoever is answered here came before
+/// the removal, which takes the row along.
+pub(super) fn put_setting(
+    (name, bucket): (&BucketName, BucketId),
+    kind: SettingKind,
+    value: Option<&BucketSetting>,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    find_step(name, bucket, view)?;
+    let row = RowRef::BucketSetting(bucket, kind as u32);
+    match value {
+        Some(value) => {
+            assert_eq!(
+                SettingKind::of(value),
+                Some(kind),
+                "a setting stands under its own kind"
+            );
+            change.put(&row, value);
+        }
+        None => change.remove(&row),
+    }
     Ok(nothing())
 }

@@ -6,7 +6,7 @@
 //! | delete.rs | Delete |
 //! | upload.rs | CreateUpload, PutPart, AbortUpload |
 //! | complete.rs, checksum.rs | CompleteUpload |
-//! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket |
+//! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket, PutBucketSetting |
 //! | copy.rs | OpenBucket, CloseBucket |
 //! | blob.rs, usage.rs, precondition.rs | what several share |
 //!
@@ -114,9 +114,18 @@ fn run_on_bucket(
     change: &mut Change,
 ) -> Result<answer::Kind, Stop> {
     match command {
-        Command::CreateBucket { name, owner, region } => {
-            bucket::create((name, *owner), region, view, now, change)
-        }
+        Command::CreateBucket {
+            name,
+            owner,
+            region,
+            settings,
+        } => bucket::create((name, *owner), (region, settings), view, now, change),
+        Command::PutBucketSetting {
+            name,
+            bucket,
+            kind,
+            value,
+        } => bucket::put_setting((name, *bucket), *kind, value.as_ref(), view, change),
         Command::BucketOpened { name, bucket, turn } => bucket::opened(name, (*bucket, *turn), view, change),
         Command::BeginDeleteBucket {
             name,
@@ -189,7 +198,8 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
         | Command::BucketOpened { name, .. }
         | Command::BeginDeleteBucket { name, .. }
         | Command::FinishDeleteBucket { name, .. }
-        | Command::CancelDeleteBucket { name, .. } => out.push(RowRef::BucketName(name.as_str()).key()),
+        | Command::CancelDeleteBucket { name, .. }
+        | Command::PutBucketSetting { name, .. } => out.push(RowRef::BucketName(name.as_str()).key()),
         Command::OpenBucket { bucket, .. } | Command::CloseBucket { bucket, .. } => {
             out.push(RowRef::Bucket(*bucket).key());
         }
@@ -217,5 +227,6 @@ pub(crate) fn is_directory(command: &Command) -> bool {
             | Command::BeginDeleteBucket { .. }
             | Command::FinishDeleteBucket { .. }
             | Command::CancelDeleteBucket { .. }
+            | Command::PutBucketSetting { .. }
     )
 }

@@ -22,17 +22,19 @@ pub(super) mod table {
     pub(in crate::rows) const INTENTS: u8 = 0x22;
     pub(in crate::rows) const BUCKET_NAMES: u8 = 0x40;
     pub(in crate::rows) const ACCOUNT_BUCKETS: u8 = 0x41;
+    pub(in crate::rows) const BUCKET_SETTINGS: u8 = 0x45;
 }
 
 /// Whether a row is worth keeping in memory: what is read by key again and again.
 pub(crate) fn is_cached(key: &[u8]) -> bool {
-    const CACHED: [u8; 6] = [
+    const CACHED: [u8; 7] = [
         table::BUCKETS,
         table::USAGE,
         table::CURRENT,
         table::UPLOADS,
         table::INLINE,
         table::BUCKET_NAMES,
+        table::BUCKET_SETTINGS,
     ];
     key.first().is_some_and(|t| CACHED.contains(t))
 }
@@ -77,6 +79,8 @@ pub(crate) enum RowOf<T> {
     BucketName(T),
     /// Empty, in the directory.
     AccountBucket(AccountId, T),
+    /// BucketSetting of a kind, in the directory. The kind is a number: a newer build may have written ones unknown here.
+    BucketSetting(BucketId, u32),
 }
 
 /// A row key to be written.
@@ -123,6 +127,10 @@ impl<T: AsRef<str>> RowOf<T> {
                 fixed(&mut out, table::ACCOUNT_BUCKETS, &a.0.to_be_bytes());
                 escape::push(&mut out, name.as_ref());
             }
+            Self::BucketSetting(b, kind) => {
+                fixed(&mut out, table::BUCKET_SETTINGS, &b.0.to_be_bytes());
+                out.extend(kind.to_be_bytes());
+            }
         }
         out.into()
     }
@@ -159,6 +167,7 @@ impl Row {
             table::USAGE => Self::Usage(BucketId(u64(rest)?), u32(rest)?),
             table::BUCKET_NAMES => Self::BucketName(escape::take(rest)?),
             table::ACCOUNT_BUCKETS => Self::AccountBucket(AccountId(u64(rest)?), escape::take(rest)?),
+            table::BUCKET_SETTINGS => Self::BucketSetting(BucketId(u64(rest)?), u32(rest)?),
             _ => {
                 let bucket = BucketId(u64(rest)?);
                 Self::parse_keyed(table, bucket, escape::take(rest)?, rest)?
@@ -232,7 +241,7 @@ mod tests {
     }
 
     fn row() -> impl Strategy<Value = Row> {
-        (0..16u8, text(), any::<(u64, u128, u32, u64)>()).prop_map(|(which, k, (a, id, n, c))| {
+        (0..17u8, text(), any::<(u64, u128, u32, u64)>()).prop_map(|(which, k, (a, id, n, c))| {
             let b = BucketId(a);
             match which {
                 0 => Row::State,
@@ -250,7 +259,8 @@ mod tests {
                 12 => Row::Condemned(b, k, ExtentId(a), NeedleId(c)),
                 13 => Row::Intent(b, k, BlobId(id)),
                 14 => Row::BucketName(k),
-                _ => Row::AccountBucket(AccountId(a), k),
+                15 => Row::AccountBucket(AccountId(a), k),
+                _ => Row::BucketSetting(b, n),
             }
         })
     }

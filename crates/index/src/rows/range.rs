@@ -79,10 +79,18 @@ impl Range {
         Self::under(head)
     }
 
-    /// Bucket names of an account.
-    pub(crate) fn account_buckets(account: AccountId) -> Self {
+    /// Bucket names of an account that begin with `prefix`.
+    pub(crate) fn account_buckets(account: AccountId, prefix: &str) -> Self {
         let mut head = vec![table::ACCOUNT_BUCKETS];
         head.extend(account.0.to_be_bytes());
+        escape::push_open(&mut head, prefix);
+        Self::under(head)
+    }
+
+    /// What a bucket was told.
+    pub(crate) fn bucket_settings(bucket: BucketId) -> Self {
+        let mut head = vec![table::BUCKET_SETTINGS];
+        head.extend(bucket.0.to_be_bytes());
         Self::under(head)
     }
 

@@ -125,6 +125,7 @@ impl Gateway {
             name: bucket_name(name),
             owner: AccountId::ROOT,
             region: "us-east-1".into(),
+            settings: Vec::new(),
         };
         match self.call(command).await? {
             Kind::Bucket(BucketAnswer { bucket: Some(b), .. }) => Ok(b),

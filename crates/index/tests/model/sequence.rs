@@ -16,10 +16,12 @@ use store::{Memory, Snapshot, Store};
 use types::limits::PART_BYTES_MIN;
 use types::{AccountId, BlobId, BucketId, CommandId, ETag, SessionId, StampId, UploadId};
 use wire::index::{
-    Answered, Call, Command, Expected, Index, ListEntry, ListQuery, Match, Named, Precondition, StoredData,
-    UploadsEntry, UploadsQuery,
+    Answered, BucketsQuery, Call, Command, Expected, Index, ListEntry, ListQuery, Match, Named, Precondition,
+    SettingKind, StoredData, UploadsEntry, UploadsQuery,
 };
-use wire::records::{BucketCopy, UsageRecord};
+use wire::records::{
+    BucketCopy, BucketSetting, OwnershipControls, PublicAccessBlock, UsageRecord, bucket_setting,
+};
 use world::{Clock, Exec, World};
 
 const KEYS: [&str; 4] = ["a", "a\0", "a/b", "a/c"];
@@ -191,6 +193,7 @@ impl Run {
             name: bucket_name(name),
             owner,
             region,
+            settings: Vec::new(),
         })
     }
 
@@ -425,6 +428,20 @@ impl Run {
         }
     }
 
+    fn setting(&mut self) -> (SettingKind, Option<BucketSetting>) {
+        use bucket_setting::Kind::{Ownership, PublicAccess};
+        let ownership = OwnershipControls {
+            object_ownership: self.dice.roll(4) as u32,
+        };
+        let kind = match self.dice.roll(3) {
+            0 => return (SettingKind::Ownership, None),
+            1 => Ownership(ownership),
+            _ => PublicAccess(PublicAccessBlock::default()),
+        };
+        let setting = BucketSetting { kind: Some(kind) };
+        (SettingKind::of(&setting).unwrap(), Some(setting))
+    }
+
     fn on_bucket(&mut self) -> Command {
         let text = self.dice.pick(&NAMES);
         let name = bucket_name(text);
@@ -436,7 +453,7 @@ impl Run {
             .pick(&[AccountId::ROOT, AccountId::ROOT, AccountId::ROOT, AccountId(2)]);
         // Mostly the step that comes next, so that buckets are open most of the time.
         let step = match row.state {
-            _ if self.dice.percent(40) => self.dice.roll(7),
+            _ if self.dice.percent(40) => self.dice.roll(9),
             0 => 0,
             1 => self.dice.pick(&[1, 5]),
             2 => self.dice.pick(&[2, 5, 5]),
@@ -447,6 +464,7 @@ impl Run {
                 name,
                 owner,
                 region: String::new(),
+                settings: Vec::new(),
             },
             1 => Command::BucketOpened { name, bucket, turn },
             2 => Command::BeginDeleteBucket {
@@ -461,7 +479,16 @@ impl Run {
                 bucket,
                 copy: copy(turn),
             },
-            _ => Command::CloseBucket { bucket, turn },
+            6 => Command::CloseBucket { bucket, turn },
+            _ => {
+                let (kind, value) = self.setting();
+                Command::PutBucketSetting {
+                    name,
+                    bucket,
+                    kind,
+                    value,
+                }
+            }
         }
     }
 
@@ -517,6 +544,12 @@ impl Run {
         for name in NAMES {
             let row = role.bucket(&bucket_name(name)).await.unwrap().ok();
             assert_eq!(row.as_ref(), self.model.names.get(name));
+            for kind in [SettingKind::Ownership, SettingKind::PublicAccess] {
+                // Of the bucket's number, whoever has it now and whether or not it is there still.
+                let bucket = row.as_ref().map_or(1, |r| r.bucket);
+                let told = role.bucket_setting(BucketId(bucket), kind).await.unwrap();
+                assert_eq!(told.as_ref(), self.model.settings.get(&(bucket, kind as u32)));
+            }
         }
         let mine = self
             .model
@@ -525,7 +558,7 @@ impl Run {
             .filter(|b| b.owner == AccountId::ROOT.0)
             .cloned();
         assert_eq!(
-            role.buckets(AccountId::ROOT).await.unwrap(),
+            role.buckets(BucketsQuery::of(AccountId::ROOT)).await.unwrap(),
             mine.collect::<Vec<_>>()
         );
     }
@@ -651,7 +684,12 @@ fn is_directory(command: &Command) -> bool {
     let name = crate::state::command_name(command);
     matches!(
         name.as_str(),
-        "CreateBucket" | "BucketOpened" | "BeginDeleteBucket" | "FinishDeleteBucket" | "CancelDeleteBucket"
+        "CreateBucket"
+            | "BucketOpened"
+            | "BeginDeleteBucket"
+            | "FinishDeleteBucket"
+            | "CancelDeleteBucket"
+            | "PutBucketSetting"
     )
 }
 

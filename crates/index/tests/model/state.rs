@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use types::limits::PART_BYTES_MIN;
 use types::{CommandId, ETag, ErrorKind, SessionId};
 use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData};
-use wire::records::{BucketRecord, PartRecord, answer::Kind};
+use wire::records::{BucketRecord, BucketSetting, PartRecord, answer::Kind};
 
 /// An object key in its bucket.
 pub type Name = (u64, String);
@@ -44,6 +44,8 @@ pub struct Model {
     pub objects: BTreeMap<Name, Object>,
     pub uploads: BTreeMap<(Name, u128), BTreeMap<u32, PartState>>,
     pub garbage: BTreeSet<(Name, u128)>,
+    /// What buckets were told, by bucket and kind.
+    pub settings: BTreeMap<(u64, u32), BucketSetting>,
     pub ended_below: u64,
     pub directory: Log,
     pub data: Log,
@@ -381,7 +383,23 @@ impl Model {
                 self.step(name.as_str(), (bucket.0, *turn), &[3, 2], Some(2))
             }
             Command::FinishDeleteBucket { name, bucket, turn } => {
-                self.step(name.as_str(), (bucket.0, *turn), &[3], None)
+                self.step(name.as_str(), (bucket.0, *turn), &[3], None)?;
+                self.settings.retain(|(b, _), _| *b != bucket.0);
+                Ok(())
+            }
+            Command::PutBucketSetting {
+                name,
+                bucket,
+                kind,
+                value,
+            } => {
+                let row = self.names.get(name.as_str());
+                row.filter(|r| r.bucket == bucket.0).ok_or(Reason::NoSuchBucket)?;
+                match value {
+                    Some(value) => drop(self.settings.insert((bucket.0, *kind as u32), value.clone())),
+                    None => drop(self.settings.remove(&(bucket.0, *kind as u32))),
+                }
+                Ok(())
             }
             Command::BeginDeleteBucket {
                 name,

@@ -64,6 +64,7 @@ impl Actor {
             name: name.clone(),
             owner,
             region,
+            settings: Vec::new(),
         };
         let b = bucket_of(self.step(create).await?.ok()?)?;
         if b.state == 1 {

@@ -70,7 +70,9 @@ fn bucket(record: &BucketRecord, existed: bool) -> Kind {
 impl State {
     fn decide(&mut self, command: Command) -> Kind {
         match command {
-            Command::CreateBucket { name, owner, region } => self.create(name, owner, region),
+            Command::CreateBucket {
+                name, owner, region, ..
+            } => self.create(name, owner, region),
             Command::BucketOpened { name, turn, .. } | Command::CancelDeleteBucket { name, turn, .. } => {
                 match self.buckets.get_mut(name.as_str()) {
                     Some(r) if r.turn == turn => {
@@ -101,6 +103,7 @@ impl State {
                 }
                 _ => refused(Reason::BucketBusy),
             },
+            Command::PutBucketSetting { .. } => Kind::Nothing(Nothing {}),
             Command::OpenBucket { bucket, copy } => {
                 let of = self.copies.entry(bucket.0).or_default();
                 if copy.turn >= of.0 {
@@ -284,12 +287,16 @@ impl Index for MemoryIndex {
         let row = seen.or_else(|| state.buckets.get(name.as_str()).cloned());
         Ok(row.ok_or(Reason::NoSuchBucket))
     }
-    async fn buckets(&self, owner: AccountId) -> Result<Vec<BucketRecord>, Fault> {
+    async fn bucket_setting(&self, _: BucketId, _: SettingKind) -> Result<Option<BucketSetting>, Fault> {
+        Ok(None)
+    }
+
+    async fn buckets(&self, query: BucketsQuery) -> Result<Vec<BucketRecord>, Fault> {
         Ok(self
             .state()
             .buckets
             .values()
-            .filter(|b| b.owner == owner.0)
+            .filter(|b| b.owner == query.owner.0)
             .cloned()
             .collect())
     }

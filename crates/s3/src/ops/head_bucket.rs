@@ -1,6 +1,7 @@
 //! HeadBucket and GetBucketLocation.
 
 use crate::error::Error;
+use crate::owner;
 use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
@@ -15,6 +16,8 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     let mut reply = reply::empty(StatusCode::OK);
     reply::set(reply.headers_mut(), "x-amz-bucket-region", &service.config.region);
     reply::set(reply.headers_mut(), "x-amz-access-point-alias", false);
+    let arn = owner::bucket_arn(request.bucket().as_str());
+    reply::set(reply.headers_mut(), "x-amz-bucket-arn", arn);
     Ok(reply)
 }
 

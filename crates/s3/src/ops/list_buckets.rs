@@ -3,29 +3,35 @@
 use crate::error::Error;
 use crate::listing::Token;
 use crate::owner;
+use crate::query::Query;
 use crate::reply::{self, Reply, iso_time};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
-
-/// Buckets of one page (S3).
-const PAGE_MAX: u32 = 10_000;
+use objects::ListBuckets;
+use types::limits::LIST_BUCKETS_MAX;
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let query = &request.query;
-    let max = query.number("max-buckets", PAGE_MAX, PAGE_MAX)? as usize;
-    if max == 0 {
-        let message = "Argument max-buckets must be an integer between 1 and 10000";
-        return Err(Error::argument("max-buckets", "0", message));
-    }
+    let max = page(query)?;
     let prefix = query.get("prefix").unwrap_or_default();
     let region = query.get("bucket-region").unwrap_or_default();
     let after = query
         .get("continuation-token")
+        .filter(|t| !t.is_empty())
         .map(Token::open)
         .transpose()?
         .unwrap_or_default();
-    let mut buckets = service.objects.list_buckets(&request.caller).await?;
+    let wanted = ListBuckets {
+        prefix: prefix.to_owned(),
+        after,
+        max: max + 1,
+    };
+    let mut buckets = service.objects.list_buckets(&request.caller, wanted).await?;
+    let more = buckets.len() > max as usize;
+    buckets.truncate(max as usize);
+    // Of those left out for their region too: the next page begins after it.
+    let last = buckets.last().map(|b| b.name.clone()).unwrap_or_default();
     let region_of = |own: &str| {
         if own.is_empty() {
             service.config.region.clone()
@@ -33,11 +39,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
             own.to_owned()
         }
     };
-    buckets.retain(|b| {
-        b.name.starts_with(prefix) && b.name > after && (region.is_empty() || region_of(&b.region) == region)
-    });
-    let more = buckets.len() > max;
-    buckets.truncate(max);
+    buckets.retain(|b| region.is_empty() || region_of(&b.region) == region);
 
     let mut x = XmlWriter::document();
     x.root("ListAllMyBucketsResult");
@@ -48,15 +50,31 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         x.text("Name", &bucket.name);
         x.text("CreationDate", &iso_time(bucket.created_ms));
         x.text("BucketRegion", &region_of(&bucket.region));
+        x.text("BucketArn", &owner::bucket_arn(&bucket.name));
         x.close("Bucket");
     }
     x.close("Buckets");
     if !prefix.is_empty() {
         x.text("Prefix", prefix);
     }
-    if let (true, Some(last)) = (more, buckets.last()) {
-        x.text("ContinuationToken", &Token::seal(&last.name));
+    if more {
+        x.text("ContinuationToken", &Token::seal(&last));
     }
     x.close("ListAllMyBucketsResult");
     Ok(reply::xml(x.finish()))
+}
+
+/// `max-buckets`: unlike `max-keys` it is refused where it is over S3's page.
+fn page(query: &Query) -> Result<u32, Error> {
+    match query.get("max-buckets") {
+        None => Ok(LIST_BUCKETS_MAX),
+        Some(text) => match text.parse() {
+            Ok(max) if (1..=LIST_BUCKETS_MAX).contains(&max) => Ok(max),
+            _ => Err(Error::argument(
+                "max-buckets",
+                text,
+                "Argument max-buckets must be an integer between 1 and 10000",
+            )),
+        },
+    }
 }

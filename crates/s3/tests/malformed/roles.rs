@@ -13,7 +13,7 @@ use wire::control::{Control, Grant, Location};
 use wire::index::*;
 use wire::node::*;
 use wire::records::answer::Kind;
-use wire::records::{Answer, BucketRecord, PartAnswer, PutAnswer, Refused, UsageRecord};
+use wire::records::{Answer, BucketRecord, BucketSetting, PartAnswer, PutAnswer, Refused, UsageRecord};
 
 pub(crate) const BUCKET: &str = "bucket";
 /// An upload that was begun.
@@ -89,8 +89,12 @@ impl Index for OneBucket {
         })
     }
 
-    async fn buckets(&self, _: AccountId) -> Result<Vec<BucketRecord>, Fault> {
+    async fn buckets(&self, _: BucketsQuery) -> Result<Vec<BucketRecord>, Fault> {
         Ok(vec![record()])
+    }
+
+    async fn bucket_setting(&self, _: BucketId, _: SettingKind) -> Result<Option<BucketSetting>, Fault> {
+        Ok(None)
     }
 
     async fn get(&self, _: BucketId, _: &ObjectKey, _: Option<VersionId>, _: bool) -> ReadAnswer<Found> {
