@@ -36,5 +36,5 @@ pub use journal::{Consumer, Done, Journal, JournalStats, LogBatch, Lost, RecordT
 pub use needle::Head;
 pub use open::{DataDirConfig, Opened, RecoveryReport};
 pub use read::Read;
-pub use superblock::Superblock;
+pub use superblock::{Superblock, write_whole};
 pub use walk::Walked;

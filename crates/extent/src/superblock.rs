@@ -110,8 +110,11 @@ impl Superblock {
     }
 }
 
-/// Writes a small file so that after a crash it is the old one or the new one, whole.
-pub(crate) fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes a small file of the data directory so that after a crash it is the old one or the new one, whole.
+///
+/// # Errors
+/// The file system's: the old one or the new one is there.
+pub fn write_whole(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = format!("{name}.new");
     match disk.remove(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

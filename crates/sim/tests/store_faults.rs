@@ -112,6 +112,90 @@ fn a_lost_file_is_not_an_empty_index() {
     }
 }
 
+/// A machine that was stopped in order: everything is in the files, and the log is empty.
+fn stopped(seed: u64, commits: u64) -> (Machine, Progress) {
+    let machine = Machine::new(seed);
+    let mut progress = Progress::default();
+    life(async {
+        let running = machine.open().unwrap();
+        progress.run(&running.engine, commits, 7).await;
+        running.stop().await.unwrap();
+    });
+    machine.disk.kill();
+    (machine, progress)
+}
+
+/// A file that is gone while the log is empty is not a partition that was never begun.
+#[test]
+fn a_lost_file_without_a_log_is_not_a_new_partition() {
+    for partition in ["0000000000000001", "0000000000000010"] {
+        let (machine, progress) = stopped(4, COMMITS);
+        let path = format!("index/{partition}.redb");
+        machine.disk.remove(&path).unwrap();
+        let told = judge(&machine, &progress.done).expect_err("it is gone");
+        assert!(told.contains(&path) && told.contains("missing"), "{told}");
+        // Told again, and not made anew in the meantime.
+        machine.disk.kill();
+        assert!(judge(&machine, &progress.done).is_err());
+    }
+}
+
+/// A file that is gone while the log goes back to its beginning is made again.
+#[test]
+fn a_lost_file_is_rebuilt_from_a_log_that_has_everything() {
+    let (mut rebuilt, mut refused) = (0, 0);
+    for commits in 1..8 {
+        let (machine, progress) = {
+            let machine = Machine::new(commits);
+            let mut progress = Progress::default();
+            life(async {
+                let running = machine.open().unwrap();
+                progress.run(&running.engine, commits, 99).await;
+                running.engine.checkpoint().await.unwrap();
+            });
+            machine.disk.kill();
+            (machine, progress)
+        };
+        let path = "index/0000000000000010.redb";
+        if !machine.disk.exists(path).unwrap() {
+            continue;
+        }
+        machine.disk.remove(path).unwrap();
+        match judge(&machine, &progress.done) {
+            Ok(()) => rebuilt += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        rebuilt > 3 && refused == 0,
+        "{rebuilt} rebuilt, {refused} refused"
+    );
+}
+
+/// A directory of a build that kept no catalogue opens, and has one from then on; a rotten one is told, or its other copy used.
+#[test]
+fn the_catalogue_of_an_old_directory_is_made_and_a_rotten_one_is_told() {
+    let path = "index-catalogue";
+    let (machine, progress) = stopped(5, COMMITS);
+    machine.disk.remove(path).unwrap();
+    assert_eq!(judge(&machine, &progress.done), Ok(()));
+    assert!(machine.disk.exists(path).unwrap());
+    machine.disk.remove("index/0000000000000010.redb").unwrap();
+    machine.disk.kill();
+    assert!(judge(&machine, &progress.done).is_err());
+
+    let (machine, _) = stopped(5, COMMITS);
+    for (at, whole) in [(4096 + 40, true), (33, false)] {
+        flip(&machine.disk, path, at, 3);
+        machine.disk.kill();
+        let told = life(async { machine.open().map(|_| ()) });
+        match told {
+            Ok(()) => assert!(whole),
+            Err(told) => assert!(!whole && told.contains(path), "{told}"),
+        }
+    }
+}
+
 /// A full disk refuses and loses nothing; with room again it goes on.
 #[test]
 fn a_full_disk_is_a_normal_state() {

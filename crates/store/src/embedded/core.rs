@@ -1,5 +1,6 @@
 //! What the engine's calls and its write-behind loop share: the disk, the log, the partitions.
 
+use super::catalogue::Catalogue;
 use super::form::{Form, Reader};
 use super::log::Log;
 use super::pages::{Owner, Place, Retired, Unusable};
@@ -22,10 +23,17 @@ pub(super) fn path_of(partition: PartitionId) -> String {
     format!("{DIR}/{partition}.redb")
 }
 
+/// The partition whose index file has this name, if it is one.
+pub(super) fn partition_of(name: &str) -> Option<PartitionId> {
+    let id = u64::from_str_radix(name.strip_suffix(".redb")?, 16).ok()?;
+    Some(PartitionId(id)).filter(|id| path_of(*id) == format!("{DIR}/{name}"))
+}
+
 /// The engine's shared part.
 pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) log: Box<dyn Log>,
+    pub(super) catalogue: Catalogue,
     pub(super) partitions: Mutex<BTreeMap<PartitionId, Arc<Partition>>>,
     pub(super) retired: Retired,
     /// Rows written behind in one transaction; tests make it small.
@@ -215,7 +223,10 @@ impl WriteBehind {
             let opened = self.0.open_form(partition.id)?.map(|(form, _)| form);
             *form = Some(match opened {
                 Some(form) => form,
-                None => Form::create(self.0.disk.as_ref(), &self.0.place(partition.id))?,
+                None => {
+                    self.0.catalogue.add(partition.id)?;
+                    Form::create(self.0.disk.as_ref(), &self.0.place(partition.id))?
+                }
             });
         }
         Ok(form.as_ref().expect("just put there"))

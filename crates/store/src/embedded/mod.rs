@@ -8,6 +8,7 @@
 //! Not here: several member disks of one log (later), the journal itself (crate `extent`).
 
 mod batch;
+mod catalogue;
 mod core;
 mod form;
 mod log;
@@ -18,8 +19,10 @@ mod snapshot;
 mod turn;
 
 use self::batch::BatchRows;
-use self::core::{Core, DIR, WriteBehind, path_of};
+use self::catalogue::Catalogue;
+use self::core::{Core, DIR, WriteBehind, partition_of};
 use self::log::JournalLog;
+use self::pages::Retired;
 use self::partition::{Partition, Step, Submitted};
 use self::recover::LogTail;
 use self::snapshot::EmbeddedSnapshot;
@@ -85,26 +88,25 @@ impl Embedded {
             disk.create_dir(DIR).map_err(failed)?;
             disk.sync_dir("").map_err(failed)?;
         }
+        // What a failed sync left in doubt of names.
+        disk.sync_dir(DIR).map_err(failed)?;
         let mut logs: BTreeMap<PartitionId, LogTail> = BTreeMap::new();
         for (place, batch) in batches {
             logs.entry(batch.partition).or_default().push((place, batch));
         }
-        for name in disk.list(DIR).map_err(failed)? {
-            let id = name
-                .strip_suffix(".redb")
-                .and_then(|id| u64::from_str_radix(id, 16).ok());
-            if let Some(id) = id
-                .map(PartitionId)
-                .filter(|id| path_of(*id) == format!("{DIR}/{name}"))
-            {
-                logs.entry(id).or_default();
-            }
+        let names = disk.list(DIR).map_err(failed)?;
+        let found = names.iter().filter_map(|name| partition_of(name)).collect();
+        let retired = Retired::default();
+        let catalogue = Catalogue::open(disk.clone(), log.disk(), retired.clone(), found)?;
+        for id in catalogue.listed() {
+            logs.entry(id).or_default();
         }
         let core = Arc::new(Core {
             disk,
             log,
+            catalogue,
             partitions: Mutex::default(),
-            retired: Arc::default(),
+            retired,
             step_bytes: AtomicUsize::new(WRITE_BEHIND_STEP_BYTES),
             pressed: AtomicBool::new(false),
             jobs: Mutex::new(None),

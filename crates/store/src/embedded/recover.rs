@@ -27,31 +27,10 @@ pub(super) fn open(
     let path = place.path.as_str();
     let (form, mark) = match open_form(disk, place)? {
         Ok((form, mark)) => (Some(form), mark),
-        // Only a log from its very first batch makes up for the file.
-        Err(why) => match log.first() {
-            Some((_, first)) if first.sequence != LogSeq(1) => {
-                let text = why.map_or(format!("{path}: the file is missing"), |e| {
-                    e.store_error(path).to_string()
-                });
-                return Err(StoreError::Corrupt(format!(
-                    "{text}; the log begins at batch {} and cannot rebuild it",
-                    first.sequence.0
-                )));
-            }
-            None if why.is_some() => {
-                return Err(why.expect("just seen").store_error(path));
-            }
-            _ => {
-                if let Some(why) = why {
-                    // Nothing of it is needed: the log has every batch that was ever committed.
-                    tracing::warn!(path, why = %why.store_error(path), "the file is made anew from the log");
-                    let failed = |e: std::io::Error| StoreError::Failed(format!("{path}: {e}"));
-                    disk.remove(path).map_err(failed)?;
-                    disk.sync_dir(DIR).map_err(failed)?;
-                }
-                (None, Mark::default())
-            }
-        },
+        Err(why) => {
+            begin_again(disk, path, why, log.first().map(|(_, first)| first.sequence))?;
+            (None, Mark::default())
+        }
     };
     let mut recovered = Recovered {
         form: None,
@@ -78,6 +57,36 @@ pub(super) fn open(
         recovered.form = Some((form, reader));
     }
     Ok(recovered)
+}
+
+/// Makes room for a file that is made anew from the log, which begins at `first`. Only a log from its very first batch makes up for the
+/// file; a partition without either is not opened at all, unless it is listed as having had a file.
+fn begin_again(
+    disk: &dyn Disk,
+    path: &str,
+    why: Option<Unusable>,
+    first: Option<LogSeq>,
+) -> Result<(), StoreError> {
+    let is_there = why.is_some();
+    let why = why.map_or(format!("{path}: the file is missing"), |why| {
+        why.store_error(path).to_string()
+    });
+    if first != Some(LogSeq(1)) {
+        let log = first.map_or("has nothing of it".into(), |first| {
+            format!("begins at batch {}", first.0)
+        });
+        return Err(StoreError::Corrupt(format!(
+            "{why}; the log {log} and cannot rebuild it"
+        )));
+    }
+    // Nothing of it is needed: the log has every batch that was ever committed.
+    if is_there {
+        tracing::warn!(path, why, "the file is made anew from the log");
+        let failed = |e: std::io::Error| StoreError::Failed(format!("{path}: {e}"));
+        disk.remove(path).map_err(failed)?;
+        disk.sync_dir(DIR).map_err(failed)?;
+    }
+    Ok(())
 }
 
 type Opened = Result<(Form, Mark), Option<Unusable>>;

@@ -1,0 +1,190 @@
+//! Which partitions a data directory has index files of (docs/formats/catalogue.md).
+//!
+//! A file that is not there looks like a partition that was never begun. So a partition is listed here, durably, before its first index file
+//! is made: one that is listed and has no file is rebuilt from a log that goes back to its first batch, or refused, and never empty.
+//!
+//! ```text
+//! twice:  0 magic "CAIRNCAT" · 8 format u16 · 10 zero u16 · 12 partitions u32 · 16 disk, 16 bytes big-endian
+//!        32 partitions, u64 each, ascending · crc32c of all before it u32 · zeroes to 4096
+//! ```
+//! All numbers little-endian. The second copy is there for the day on which a bit of the first one turns.
+
+use super::pages::Retired;
+use crate::StoreError;
+use crc_fast::{CrcAlgorithm, checksum};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+use types::{DiskId, PartitionId};
+use world::Disk;
+
+/// The file's name.
+pub(super) const NAME: &str = "index-catalogue";
+const MAGIC: &[u8; 8] = b"CAIRNCAT";
+const FORMAT: u16 = 1;
+const HEAD_BYTES: usize = 32;
+const BLOCK_BYTES: usize = 4096;
+
+/// The partitions that are listed.
+pub(super) struct Catalogue {
+    disk: Arc<dyn Disk>,
+    owner: DiskId,
+    retired: Retired,
+    listed: Mutex<BTreeSet<PartitionId>>,
+}
+
+impl Catalogue {
+    /// The catalogue of a directory in which files of `found` are; an older build kept none, and one that is behind is brought up.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        owner: DiskId,
+        retired: Retired,
+        found: BTreeSet<PartitionId>,
+    ) -> Result<Self, StoreError> {
+        let listed = read(&*disk, owner)?;
+        let all: BTreeSet<PartitionId> = listed.iter().flatten().copied().chain(found).collect();
+        let catalogue = Self {
+            disk,
+            owner,
+            retired,
+            listed: Mutex::default(),
+        };
+        if listed.unwrap_or_default() != all {
+            match catalogue.write(&all) {
+                // It is no worse than it was: the next file that is made needs room, too, and lists them all.
+                Err(StoreError::Full(why)) => tracing::warn!(why, "the catalogue is not brought up to date"),
+                other => other?,
+            }
+        }
+        *catalogue.listed.lock().expect("no panic under this lock") = all;
+        Ok(catalogue)
+    }
+
+    /// The partitions that have had a file.
+    pub(super) fn listed(&self) -> BTreeSet<PartitionId> {
+        self.listed.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Lists a partition, durably, before a file of it is made.
+    pub(super) fn add(&self, partition: PartitionId) -> Result<(), StoreError> {
+        let mut listed = self.listed.lock().expect("no panic under this lock");
+        if listed.contains(&partition) {
+            return Ok(());
+        }
+        let mut all = listed.clone();
+        all.insert(partition);
+        self.write(&all)?;
+        *listed = all;
+        Ok(())
+    }
+
+    fn write(&self, listed: &BTreeSet<PartitionId>) -> Result<(), StoreError> {
+        let one = encode(self.owner, listed);
+        let twice = [&one[..], &one[..]].concat();
+        extent::write_whole(&*self.disk, NAME, &twice).map_err(|e| {
+            let text = format!("{NAME}: {e}");
+            if e.kind() == io::ErrorKind::StorageFull {
+                return StoreError::Full(text);
+            }
+            // It may have been a sync. The first failure is the one that counts.
+            let _told = self.retired.set(text.clone());
+            StoreError::Failed(text)
+        })
+    }
+}
+
+fn encode(owner: DiskId, listed: &BTreeSet<PartitionId>) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&FORMAT.to_le_bytes());
+    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&(listed.len() as u32).to_le_bytes());
+    out.extend_from_slice(&owner.to_bytes());
+    out.extend(listed.iter().flat_map(|id| id.0.to_le_bytes()));
+    let crc = checksum(CrcAlgorithm::Crc32Iscsi, &out) as u32;
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.resize(out.len().next_multiple_of(BLOCK_BYTES), 0);
+    out
+}
+
+enum Found {
+    Whole(BTreeSet<PartitionId>),
+    Newer(u16),
+    Bad,
+}
+
+fn decode(bytes: &[u8], owner: DiskId) -> Found {
+    if bytes.len() < BLOCK_BYTES || &bytes[..8] != MAGIC {
+        return Found::Bad;
+    }
+    let format = u16::from_le_bytes([bytes[8], bytes[9]]);
+    if format > FORMAT {
+        return Found::Newer(format);
+    }
+    let count = u32::from_le_bytes(bytes[12..16].try_into().expect("four bytes")) as usize;
+    let end = count
+        .checked_mul(8)
+        .and_then(|n| n.checked_add(HEAD_BYTES))
+        .filter(|end| *end <= bytes.len() - 4);
+    let Some(end) = end else { return Found::Bad };
+    let crc = checksum(CrcAlgorithm::Crc32Iscsi, &bytes[..end]) as u32;
+    if bytes[end..end + 4] != crc.to_le_bytes() || format == 0 || bytes[16..32] != owner.to_bytes() {
+        return Found::Bad;
+    }
+    let ids = bytes[HEAD_BYTES..end].chunks_exact(8);
+    let ids = ids.map(|id| PartitionId(u64::from_le_bytes(id.try_into().expect("eight bytes"))));
+    Found::Whole(ids.collect())
+}
+
+/// What the file lists; `None` where there is no file.
+fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<BTreeSet<PartitionId>>, StoreError> {
+    let failed = |e: io::Error| StoreError::Failed(format!("{NAME}: {e}"));
+    let file = match disk.open(NAME) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut bytes = vec![0; usize::try_from(file.len().map_err(failed)?).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    let mut newer = None;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    for copy in [first, second] {
+        match decode(copy, owner) {
+            Found::Whole(listed) => return Ok(Some(listed)),
+            Found::Newer(format) => newer = Some(format),
+            Found::Bad => {}
+        }
+    }
+    Err(match newer {
+        Some(format) => StoreError::Failed(format!(
+            "{NAME}: its format {format} is of a newer build; nothing was changed"
+        )),
+        None => StoreError::Corrupt(format!("{NAME}: neither copy is what was written")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_comes_back_and_a_flipped_bit_is_seen() {
+        for n in [0, 1, 3, 507, 508, 2000] {
+            let listed: BTreeSet<PartitionId> = (0..n).map(|n| PartitionId(n * 7 + 1)).collect();
+            let bytes = encode(DiskId(9), &listed);
+            assert!(matches!(decode(&bytes, DiskId(9)), Found::Whole(found) if found == listed));
+            assert!(matches!(decode(&bytes, DiskId(8)), Found::Bad));
+            assert!(matches!(
+                decode(&bytes[..bytes.len() - 4096], DiskId(9)),
+                Found::Bad
+            ));
+            for at in 0..HEAD_BYTES + 8 * n as usize + 4 {
+                let mut bad = bytes.clone();
+                bad[at] ^= 4;
+                assert!(!matches!(decode(&bad, DiskId(9)), Found::Whole(_)), "at {at}");
+            }
+        }
+        let mut newer = encode(DiskId(9), &BTreeSet::new());
+        newer[8] = 2;
+        assert!(matches!(decode(&newer, DiskId(9)), Found::Newer(2)));
+    }
+}
