@@ -28,6 +28,15 @@ def test_write_only_over_what_was_read(s3, bucket):
         s3.put_object(Bucket=bucket, Key="absent", Body=b"x", IfMatch=first)
 
 
+def test_write_unless_it_is_there_already(s3, bucket):
+    first = s3.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch='"other"')["ETag"]
+    with refused("PreconditionFailed", 412):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch=first)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch='"other"')
+    s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfNoneMatch=first)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"third"
+
+
 @pytest.mark.parametrize("size", [10, 100_000, 300_000])
 def test_of_many_who_claim_a_name_one_wins(s3, bucket, size):
     def claim(n):

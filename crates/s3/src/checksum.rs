@@ -59,6 +59,11 @@ pub(crate) fn algorithm(name: &str) -> Option<ChecksumAlgorithm> {
         .find(|a| a.name().eq_ignore_ascii_case(name))
 }
 
+/// What is no checksum is not the body's, and is told as such.
+fn bad_value(name: &str) -> Error {
+    Error::with(Code::BadDigest, format!("Value for {name} header is invalid."))
+}
+
 /// An algorithm that is none of S3's.
 pub(crate) fn unsupported() -> Error {
     Error::with(
@@ -103,7 +108,7 @@ fn one_of(headers: &HeaderMap, bare: impl Fn(&str) -> &str) -> Result<Option<Che
                 .to_str()
                 .ok()
                 .and_then(|v| parse_checksum(algorithm, bare(v)));
-            let checksum = parsed.ok_or_else(|| invalid_header(name.as_str()))?;
+            let checksum = parsed.ok_or_else(|| bad_value(name.as_str()))?;
             if found.replace(checksum).is_some() {
                 return Err(Error::with(
                     Code::InvalidRequest,
@@ -296,8 +301,8 @@ mod tests {
                 &["x-amz-checksum-sha1"],
                 Some(Code::InvalidRequest),
             ),
-            (&[(crc, "AAAA")], &[], Some(Code::InvalidRequest)),
-            (&[(crc, "not base64")], &[], Some(Code::InvalidRequest)),
+            (&[(crc, "AAAA")], &[], Some(Code::BadDigest)),
+            (&[(crc, "not base64")], &[], Some(Code::BadDigest)),
             (
                 &[(crc, "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")],
                 &[],

@@ -20,12 +20,10 @@ const TAKEN: &[&str] = &[
     "x-amz-checksum-mode",
     "x-amz-checksum-sha1",
     "x-amz-checksum-sha256",
-    "x-amz-checksum-type",
     "x-amz-content-sha256",
     "x-amz-date",
     "x-amz-decoded-content-length",
     "x-amz-expected-bucket-owner",
-    "x-amz-mp-object-size",
     "x-amz-object-ownership",
     "x-amz-request-payer",
     "x-amz-sdk-checksum-algorithm",
@@ -50,10 +48,15 @@ const REFUSED_PREFIXES: &[&str] = &[
     "x-amz-server-side-encryption",
 ];
 
-use Operation::{CopyObject, CreateMultipartUpload, PutObject, UploadPartCopy};
+use Operation::{CompleteMultipartUpload, CopyObject, CreateMultipartUpload, PutObject, UploadPartCopy};
 const COPIES: &[Operation] = &[CopyObject, UploadPartCopy];
 /// Acted upon by these operations; on other writes they would be ignored, so they are refused there.
 const ON: &[(&str, &[Operation])] = &[
+    (
+        "x-amz-checksum-type",
+        &[CreateMultipartUpload, CompleteMultipartUpload],
+    ),
+    ("x-amz-mp-object-size", &[CompleteMultipartUpload]),
     ("x-amz-copy-source", COPIES),
     ("x-amz-copy-source-if-match", COPIES),
     ("x-amz-copy-source-if-modified-since", COPIES),
@@ -68,8 +71,10 @@ const ON: &[(&str, &[Operation])] = &[
 
 /// Read as one value wherever they are read: given twice, one of the two would be ignored.
 const SINGLE: &[&str] = &[
+    "content-disposition",
     "content-md5",
     "content-type",
+    "expires",
     "if-match",
     "if-modified-since",
     "if-none-match",
@@ -197,6 +202,8 @@ mod tests {
             ("x-amz-acl", Some(Code::InvalidArgument)),
             ("if-none-match", Some(Code::InvalidArgument)),
             ("range", Some(Code::InvalidArgument)),
+            ("content-disposition", Some(Code::InvalidArgument)),
+            ("cache-control", None),
             ("x-amz-meta-a", None),
             ("accept", None),
         ] {
@@ -229,6 +236,9 @@ mod tests {
         (PUT, "x-amz-tagging", "a=b", None),
         (Operation::UploadPart, "x-amz-tagging", "a=b", NOT),
         (CopyObject, "x-amz-copy-source", "/b/k", None),
+        (PUT, "x-amz-checksum-type", "FULL_OBJECT", NOT),
+        (PUT, "x-amz-mp-object-size", "1", NOT),
+        (CompleteMultipartUpload, "x-amz-mp-object-size", "1", None),
         (CopyObject, "x-amz-copy-source-range", "bytes=0-1", NOT),
         (CopyObject, "x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256", NOT),
         (CopyObject, "x-amz-source-expected-bucket-owner", "000000000002", Some(Code::AccessDenied)),

@@ -21,7 +21,11 @@ fn decode(value: &HeaderValue) -> String {
 
 /// The content headers to keep.
 pub(crate) fn content_headers(headers: &HeaderMap) -> ContentHeaders {
-    let text = |name: HeaderName| headers.get(name).map(decode).unwrap_or_default();
+    // Given again it is one list, as HTTP has it; those that are no lists are refused before (headers.rs).
+    let text = |name: HeaderName| {
+        let values: Vec<_> = headers.get_all(name).iter().map(decode).collect();
+        values.join(", ")
+    };
     ContentHeaders {
         content_type: text(header::CONTENT_TYPE),
         cache_control: text(header::CACHE_CONTROL),
@@ -140,7 +144,9 @@ mod tests {
     fn what_is_given_comes_back() {
         let given = map(&[
             ("content-type", b"text/plain"),
-            ("content-encoding", b"aws-chunked, gzip"),
+            ("content-encoding", b"aws-chunked, deflate, gzip"),
+            ("cache-control", b"no-cache"),
+            ("cache-control", b"max-age=1"),
             ("expires", b"whenever"),
             ("x-amz-meta-empty", b""),
             ("x-amz-meta-twice", b"a"),
@@ -158,7 +164,8 @@ mod tests {
         .unwrap();
         let expected = [
             ("content-type", "text/plain"),
-            ("content-encoding", "gzip"),
+            ("content-encoding", "deflate, gzip"),
+            ("cache-control", "no-cache, max-age=1"),
             ("expires", "whenever"),
             ("x-amz-meta-empty", ""),
             ("x-amz-meta-twice", "a,b"),

@@ -97,16 +97,13 @@ impl BodyPlan {
 /// `Content-Encoding` as it is to be kept: `aws-chunked` is how the body travelled, not what the object is.
 /// `None` when nothing is left.
 pub fn strip_aws_chunked(content_encoding: &str) -> Option<String> {
+    // What is left stays as it was given, spaces and all.
     let kept: Vec<_> = content_encoding
         .split(',')
-        .map(str::trim)
-        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
+        .filter(|coding| !coding.trim().is_empty() && !coding.trim().eq_ignore_ascii_case("aws-chunked"))
         .collect();
-    if kept.is_empty() {
-        None
-    } else {
-        Some(kept.join(","))
-    }
+    let kept = kept.join(",");
+    Some(kept.trim().to_owned()).filter(|k| !k.is_empty())
 }
 
 /// The checksum a header or trailer of this lower-case name carries.

@@ -76,8 +76,16 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Error> {
 }
 
 fn parts(document: &[u8]) -> Result<Vec<NamedPart>, Error> {
+    if document.is_empty() {
+        // Of this document S3 says so, not that it is missing.
+        return Err(Code::MalformedXML.into());
+    }
     let root = parse_document(document, "CompleteMultipartUpload")?;
-    let parts: Vec<_> = root.all("Part").map(part).collect::<Result<_, _>>()?;
+    let mut parts: Vec<NamedPart> = root.all("Part").map(part).collect::<Result<_, _>>()?;
+    // Of a part that was sent again a client may name both, the one that counts last.
+    parts.reverse();
+    parts.dedup_by_key(|p| p.number);
+    parts.reverse();
     if parts.is_empty() || parts.len() > limits::PART_NUMBER_MAX as usize {
         return Err(Code::MalformedXML.into());
     }
@@ -130,6 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn of_a_part_named_again_the_last_counts() {
+        let part = |number: u32, tag: &str| {
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>")
+        };
+        let other = "0".repeat(32);
+        let named = part(1, &other) + &part(1, TAG) + &part(2, &other);
+        let parts = parts(format!("<CompleteMultipartUpload>{named}</CompleteMultipartUpload>").as_bytes());
+        let parts: Vec<_> = parts.unwrap().iter().map(|p| (p.number, p.etag_md5[0])).collect();
+        assert_eq!(parts, [(1, 0xd4), (2, 0)]);
+    }
+
+    #[test]
     fn refusals() {
         let part = |number: &str, rest: &str| {
             format!(
@@ -138,7 +158,7 @@ mod tests {
         };
         let tag = format!("<ETag>{TAG}</ETag>");
         let cases = [
-            (String::new(), Code::MissingRequestBodyError),
+            (String::new(), Code::MalformedXML),
             ("<CompleteMultipartUpload/>".to_owned(), Code::MalformedXML),
             (part("x", &tag), Code::MalformedXML),
             (part("1", ""), Code::MalformedXML),

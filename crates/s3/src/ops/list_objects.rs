@@ -8,7 +8,7 @@ use crate::query::Query;
 use crate::reply::{self, Reply, iso_time, quoted};
 use crate::request::Request;
 use crate::service::Service;
-use crate::xml::XmlWriter;
+use crate::xml::{XmlWriter, is_xml_text};
 use objects::ListObjects;
 use types::{AccountId, ChecksumAlgorithm, limits};
 use wire::index::{ListEntry, ListPage};
@@ -54,10 +54,10 @@ impl Asked {
     }
 
     /// What both versions' documents begin with.
-    fn begin(&self, x: &mut XmlWriter, request: &Request) {
+    fn begin(&self, x: &mut XmlWriter, request: &Request, prefix_names: Names) {
         x.root("ListBucketResult");
         x.text("Name", request.bucket().as_str());
-        self.names.write(x, "Prefix", &self.prefix);
+        prefix_names.write(x, "Prefix", &self.prefix);
     }
 
     /// And how they go on.
@@ -119,7 +119,9 @@ pub(super) async fn v1(service: &Service, request: Request) -> Result<Reply, Err
     let marker = request.query.get("marker").unwrap_or_default().to_owned();
     let page = asked.page(service, &request, marker.clone()).await?;
     let mut x = XmlWriter::document();
-    asked.begin(&mut x, &request);
+    // Clients of the first version do not decode the prefix, so it comes as it is where XML can carry it.
+    let url = asked.names.url && !is_xml_text(&asked.prefix);
+    asked.begin(&mut x, &request, Names { url });
     asked.names.write(&mut x, "Marker", &marker);
     // Without a delimiter clients go on from the last key; with one, that may be a common prefix.
     if let (true, false, Some(last)) = (page.truncated, asked.delimiter.is_empty(), last_name(&page)) {
@@ -142,15 +144,15 @@ pub(super) async fn v2(service: &Service, request: Request) -> Result<Reply, Err
     let start = query.get("start-after").unwrap_or_default();
     let token = query.get("continuation-token");
     let after = match token {
-        Some(token) => Token::open(token)?,
-        None => start.to_owned(),
+        Some(token) if !token.is_empty() => Token::open(token)?,
+        _ => start.to_owned(),
     };
     let with_owner = query
         .get("fetch-owner")
         .is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let page = asked.page(service, &request, after).await?;
     let mut x = XmlWriter::document();
-    asked.begin(&mut x, &request);
+    asked.begin(&mut x, &request, asked.names);
     if let Some(token) = token {
         x.text("ContinuationToken", token);
     }

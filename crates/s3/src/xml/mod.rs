@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-pub(crate) use read::Element;
+pub(crate) use read::{Element, is_xml_text};
 pub(crate) use write::{XmlWriter, url_encode};
 
 /// What every document begins with.

@@ -109,12 +109,17 @@ impl Open {
 
 /// Refuses characters that XML 1.0 has no place for but as references, which S3 takes all the same.
 fn well_formed(text: &str) -> Result<&str, Error> {
-    let stranger = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
-    if text.contains(stranger) {
-        Err(malformed())
-    } else {
+    if is_xml_text(text) {
         Ok(text)
+    } else {
+        Err(malformed())
     }
+}
+
+/// Whether XML 1.0 can carry it.
+pub(crate) fn is_xml_text(text: &str) -> bool {
+    let stranger = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    !text.contains(stranger)
 }
 
 fn parse(text: &str) -> Result<Element, Error> {
