@@ -41,6 +41,8 @@ const REFUSED: &[&str] = &[
     "x-amz-mfa",
     "x-amz-website-redirect-location",
 ];
+/// Of those, what asks for nothing when it says so.
+const HARMLESS: &[(&str, &str)] = &[("x-amz-bucket-object-lock-enabled", "false")];
 const REFUSED_PREFIXES: &[&str] = &[
     "x-amz-copy-source-server-side-encryption",
     "x-amz-grant-",
@@ -99,6 +101,9 @@ pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountI
         .map(http::HeaderName::as_str)
         .filter(|n| n.starts_with("x-amz-"))
     {
+        if HARMLESS.contains(&(name, value(headers, name).unwrap_or_default())) {
+            continue;
+        }
         let refused = REFUSED.contains(&name) || REFUSED_PREFIXES.iter().any(|p| name.starts_with(p));
         let here = |(on, operations): &(&str, &[Operation])| *on == name && operations.contains(&operation);
         let unknown = !TAKEN.contains(&name) && !name.starts_with("x-amz-meta-") && !ON.iter().any(here);
@@ -247,6 +252,7 @@ mod tests {
         (PUT, "x-amz-write-offset-bytes", "0", NOT),
         (PUT, "x-amz-grant-read", "id=1", NOT),
         (CREATE, "x-amz-bucket-object-lock-enabled", "true", NOT),
+        (CREATE, "x-amz-bucket-object-lock-enabled", "false", None),
         (Operation::DeleteObject, "x-amz-mfa", "1 2", NOT),
         (Operation::DeleteObject, "x-amz-if-match-size", "1", NOT),
         (PUT, "x-amz-checksum-xxhash64", "x", NOT),
