@@ -7,7 +7,7 @@ use crate::machine;
 use crate::repo::Repo;
 use crate::stage::{self, Counts};
 use anyhow::{Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Cycles of each kind within which a skipped sync must show.
@@ -50,13 +50,17 @@ fn planted(repo: &Repo) -> PathBuf {
 
 /// A Python of the tests' own, with what every test script needs to know in its environment.
 fn python(repo: &Repo, binary: PathBuf) -> Result<Command> {
+    script(repo, binary, &machine::python(repo)?)
+}
+
+/// The same with another Python.
+fn script(repo: &Repo, binary: PathBuf, python: &Path) -> Result<Command> {
     ensure!(
         binary.exists(),
         "{} is not built: cargo build --package cairn-server",
         binary.display()
     );
-    let python = machine::python(repo)?;
-    let mut c = repo.command(&python);
+    let mut c = repo.command(python);
     c.env("CAIRN_BINARY", binary)
         .env("CAIRN_TEST_DIR", repo.target("test-data"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -115,6 +119,28 @@ pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
         "--expect-loss",
     ])
     .env("CAIRN_PLANT", "skip-sync");
+    stage::run(c)
+}
+
+/// The public suite, from a checkout that somebody made: nothing is cloned from here.
+pub(crate) fn conformance(repo: &Repo, suite: &Path, arguments: &[String]) -> Result<Counts> {
+    let suite = std::path::absolute(suite)?;
+    ensure!(
+        suite.join("s3tests.conf.SAMPLE").is_file(),
+        "{} is no checkout of the suite: `git clone https://github.com/ceph/s3-tests` puts one anywhere, --suite says where",
+        suite.display()
+    );
+    build(repo)?;
+    let needs = repo.root().join("tests/conformance/requirements.txt");
+    let mut c = script(
+        repo,
+        binary(repo),
+        &machine::environment(repo, "conformance", &needs)?,
+    )?;
+    c.arg("tests/conformance/run.py")
+        .arg(suite)
+        .arg("docs/conformance.md")
+        .args(arguments);
     stage::run(c)
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn environment(repo: &Repo, name: &str, requirements: &Path) -> Resul
         "--requirement",
     ])
     .arg(requirements);
-    run(&mut pip).context("the Python clients of tests/requirements.txt")?;
+    run(&mut pip).with_context(|| format!("installing {}", requirements.display()))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
 }

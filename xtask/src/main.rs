@@ -47,6 +47,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The public suite ceph/s3-tests against the real binary, into docs/conformance.md; arguments go to pytest (then no page is written)
+    Conformance {
+        /// A checkout of it
+        #[arg(long)]
+        suite: std::path::PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Writes a data directory of this version into tests/fixtures, to be replayed by every later one
     Fixture {
         /// Over one that is there already: only before its format version is released
@@ -74,6 +82,9 @@ fn run(command: Command) -> Result<bool> {
         Command::Sim { arguments } => stage::alone("sim", || verify::sim(&repo, &arguments)),
         Command::Blackbox { arguments } => stage::alone("black box", || blackbox::clients(&repo, &arguments)),
         Command::Crash { arguments } => stage::alone("crash", || blackbox::crash(&repo, &arguments)),
+        Command::Conformance { suite, arguments } => {
+            stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))
+        }
         Command::BenchFirst { rounds, seconds, dry } => {
             let plan = bench::Plan {
                 rounds,

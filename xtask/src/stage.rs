@@ -49,6 +49,7 @@ impl Counts {
                             | "error"
                             | "errors"
                             | "xfailed"
+                            | "deselected"
                             | "warning"
                             | "warnings"
                     )
@@ -204,6 +205,7 @@ mod tests {
                 Some((40, 3)),
             ),
             ("=== 1 error in 0.1s ===", Some((0, 1))),
+            ("2 passed, 5 deselected in 0.3s", Some((2, 0))),
             ("12 passed, 0 failed", Some((12, 0))),
             ("3 warnings and a line", None),
             ("12 files", None),
