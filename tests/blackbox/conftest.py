@@ -34,6 +34,8 @@ account = 2
 """
 
 _serial = itertools.count(1)
+CELLS = {}
+"""Column → client → sentence: what test_matrix.py tells at the end of the run."""
 
 
 class OtherServer:
@@ -110,3 +112,19 @@ def nothing_from_outside():
         del os.environ[name]
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The matrix: a table, and what each cell says."""
+    if not CELLS:
+        return
+    terminalreporter.section("matrix")
+    names = sorted({name for row in CELLS.values() for name in row})
+    write = terminalreporter.write_line
+    write(" " * 20 + "".join(f"{name:>9}" for name in names))
+    for column, row in CELLS.items():
+        write(f"{column:20}" + "".join(f"{row.get(name, 'FAILED').split(':')[0]:>9}" for name in names))
+    for column, row in CELLS.items():
+        write(column)
+        for name, sentence in row.items():
+            write(f"  {name:8} {sentence}")
