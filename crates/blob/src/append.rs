@@ -56,6 +56,19 @@ struct Writing {
     ordered: BTreeMap<DiskId, JournalSeq>,
 }
 
+impl Writing {
+    fn stored(self) -> StoredChunks {
+        let ordered = self.ordered.into_iter();
+        StoredChunks {
+            blob: self.blob,
+            chunks: self.chunks,
+            ordered: ordered
+                .map(|(disk, sequence)| Ordered { disk, sequence })
+                .collect(),
+        }
+    }
+}
+
 impl Blob {
     /// Stores the `length` bytes of `source`: in chunks, each a needle that says it is `owner`'s.
     ///
@@ -78,18 +91,44 @@ impl Blob {
         if length == 0 {
             frames.end().await?;
         }
+        self.put_frames(owner, &mut frames, &mut writing).await?;
+        Ok(writing.stored())
+    }
+
+    /// Stores all that `source` gives, of which only its end tells how much it is: `sure` bytes, and at most a frame's
+    /// worth after them. Answers how much it was.
+    ///
+    /// # Errors
+    /// As [`Blob::put`].
+    pub async fn put_to_end<S: Source>(
+        &self,
+        owner: &OwnerRef,
+        sure: u64,
+        source: &mut S,
+    ) -> Result<(StoredChunks, u64), PutError<S::Error>> {
+        let mut writing = Writing {
+            blob: self.new_blob_id(),
+            chunks: Vec::new(),
+            ordered: BTreeMap::new(),
+        };
+        // One byte is left for the needle that says it is the last: whether another would follow is not known before.
+        let mut frames = Frames::beginning(source, sure.saturating_sub(1));
+        self.put_frames(owner, &mut frames, &mut writing).await?;
+        frames.go_on(self.config.frame_bytes_max).await?;
+        self.put_frames(owner, &mut frames, &mut writing).await?;
+        Ok((writing.stored(), frames.length()))
+    }
+
+    async fn put_frames<S: Source>(
+        &self,
+        owner: &OwnerRef,
+        frames: &mut Frames<'_, S>,
+        writing: &mut Writing,
+    ) -> Result<(), PutError<S::Error>> {
         while frames.left() > 0 {
-            self.put_chunk(owner, length, &mut frames, &mut writing).await?;
+            self.put_chunk(owner, frames.length(), frames, writing).await?;
         }
-        Ok(StoredChunks {
-            blob: writing.blob,
-            chunks: writing.chunks,
-            ordered: writing
-                .ordered
-                .into_iter()
-                .map(|(disk, sequence)| Ordered { disk, sequence })
-                .collect(),
-        })
+        Ok(())
     }
 
     async fn put_chunk<S: Source>(
@@ -100,6 +139,7 @@ impl Blob {
         writing: &mut Writing,
     ) -> Result<(), PutError<S::Error>> {
         let left = frames.left();
+        let goes_on = !frames.ends_with(left);
         let begun = self.world.clock.mono();
         let first = frames.next(self.frame_bytes(left)).await?;
         let pace_ms = (self.world.clock.mono() - begun).as_millis() as u64;
@@ -113,11 +153,11 @@ impl Blob {
             append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
             session: self.session,
         };
-        head.last = head.length == left;
+        head.last = head.length == left && !goes_on;
         let (appended, chunk) = if head.length <= self.config.small_bytes_max as u64 {
             self.append_small(head, first).await?
         } else {
-            self.append_large(head, left, first, frames).await?
+            self.append_large(head, (left, goes_on), first, frames).await?
         };
         if let Some(o) = appended.ordered {
             let newest = writing.ordered.entry(o.disk).or_insert(o.sequence);
@@ -168,7 +208,7 @@ impl Blob {
     async fn append_large<S: Source>(
         &self,
         mut head: NeedleHead,
-        left: u64,
+        (left, goes_on): (u64, bool),
         first: Checked,
         frames: &mut Frames<'_, S>,
     ) -> Result<(Appended, Chunk), PutError<S::Error>> {
@@ -183,7 +223,7 @@ impl Blob {
                     .length
                     .min(self.chunk_that_fits(grant.bytes_max))
                     .max(kept.bytes as u64);
-                head.last = head.length == left;
+                head.last = head.length == left && !goes_on;
             }
             match self.stream(&grant, &head, &mut kept, frames).await {
                 Ok((appended, crc)) => {

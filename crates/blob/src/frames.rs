@@ -36,6 +36,8 @@ pub(crate) struct Frames<'a, S> {
     given: u64,
     /// What a frame left of the last piece.
     piece: Bytes,
+    /// Whether more bytes follow those of `length`.
+    goes_on: bool,
 }
 
 impl<'a, S: Source> Frames<'a, S> {
@@ -45,7 +47,44 @@ impl<'a, S: Source> Frames<'a, S> {
             length,
             given: 0,
             piece: Bytes::new(),
+            goes_on: false,
         }
+    }
+
+    /// Frames of the first `length` bytes of a blob that goes on after them, as [`Self::go_on`] will tell.
+    pub(crate) fn beginning(source: &'a mut S, length: u64) -> Self {
+        Self {
+            goes_on: true,
+            ..Self::new(source, length)
+        }
+    }
+
+    /// Reads what is left of the source, at most `bytes_max`, once all before it has been given.
+    pub(crate) async fn go_on(&mut self, bytes_max: usize) -> Result<(), PutError<S::Error>> {
+        assert!(self.left() == 0, "a blob goes on where its beginning ended");
+        let mut rest = BytesMut::from(&std::mem::take(&mut self.piece)[..]);
+        while let Some(piece) = self.source.next().await.map_err(PutError::Source)? {
+            if rest.len() + piece.len() > bytes_max {
+                let given = self.given + (rest.len() + piece.len()) as u64;
+                let said = self.given + bytes_max as u64;
+                return Err(PutError::Length { said, given });
+            }
+            rest.extend_from_slice(&piece);
+        }
+        self.length += rest.len() as u64;
+        self.piece = rest.freeze();
+        self.goes_on = false;
+        Ok(())
+    }
+
+    /// How many bytes the blob has, as far as is known.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether the next `length` bytes are its last.
+    pub(crate) fn ends_with(&self, length: u64) -> bool {
+        length == self.left() && !self.goes_on
     }
 
     /// Bytes not yet given in frames.
@@ -66,7 +105,7 @@ impl<'a, S: Source> Frames<'a, S> {
             self.gather(bytes).await?
         };
         self.given += bytes as u64;
-        if self.left() == 0 {
+        if self.left() == 0 && !self.goes_on {
             self.end().await?;
         }
         Ok(frame)

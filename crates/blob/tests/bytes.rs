@@ -427,6 +427,55 @@ async fn a_missing_needle_is_damage_not_absence() {
 }
 
 #[tokio::test]
+async fn a_body_of_which_only_the_end_tells_the_length() {
+    let b = bench();
+    let frame = 2 * BLOCK_BYTES;
+    for sure in [
+        0,
+        1,
+        10,
+        frame,
+        3 * frame,
+        8 * BLOCK_BYTES,
+        8 * BLOCK_BYTES + 1,
+        700_000,
+    ] {
+        for more in [0, 1, 1000, frame - 1] {
+            let all = bytes(sure + more);
+            for piece in [777, 100_000, usize::MAX] {
+                let mut source = Pieces::of(&all, piece);
+                let (stored, length) = b
+                    .blob
+                    .put_to_end(&owner(), sure as u64, &mut source)
+                    .await
+                    .unwrap();
+                assert_eq!(length, all.len() as u64, "{sure} + {more} by {piece}");
+                assert!(
+                    get_all(&b, &stored).await.unwrap() == all,
+                    "{sure} + {more} by {piece}"
+                );
+                // Whoever rebuilds it from its needles must be able to see its end.
+                let flags = b.node.last_flags(stored.blob);
+                assert_eq!(flags.len(), stored.chunks.len());
+                assert_eq!(
+                    flags.iter().filter(|last| **last).count(),
+                    usize::from(length > 0)
+                );
+                assert!(flags.last().is_none_or(|last| *last));
+            }
+        }
+    }
+    // More than a frame past what was sure, and less than what was.
+    for (sure, size) in [(10, 10 + frame + 1), (1000, 900)] {
+        let answer = b
+            .blob
+            .put_to_end(&owner(), sure as u64, &mut Pieces::of(&bytes(size), 500))
+            .await;
+        assert!(matches!(answer, Err(PutError::Length { .. })), "{sure} of {size}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_that_lie_about_their_length_are_not_stored() {
     let b = bench();
     for size in [0, 10, 600_000] {

@@ -12,6 +12,8 @@ pub(crate) struct Intake {
     expect: Expect,
     digests: Digests,
     left: u64,
+    /// How many bytes fewer it may have.
+    slack: u64,
     ended: bool,
 }
 
@@ -34,8 +36,15 @@ impl Intake {
             expect,
             digests: Digests::new(&algorithms),
             left: length,
+            slack: 0,
             ended: false,
         }
+    }
+
+    /// A body that may have up to `slack` bytes fewer than was said.
+    pub(crate) fn with_slack(mut self, slack: u64) -> Self {
+        self.slack = slack;
+        self
     }
 
     /// All of a body that fits in memory by its class.
@@ -86,7 +95,7 @@ impl Source for Intake {
         }
         loop {
             let Some(piece) = self.body.next().await? else {
-                if self.left > 0 {
+                if self.left > self.slack {
                     return Err(BodyError::Incomplete.into());
                 }
                 self.ended = true;

@@ -5,7 +5,8 @@ use crate::digests::Digested;
 use crate::intake::Intake;
 use crate::service::Objects;
 use crate::{BodyError, Caller, ObjectsError, PutObject};
-use blob::PutError;
+use blob::{PutError, Source};
+use bytes::Bytes;
 use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
 use types::{BucketId, Checksum, ChecksumKind, ObjectKey};
 use wire::index::{Command, Match, Precondition, Reason, StoredData};
@@ -31,6 +32,20 @@ impl Objects {
     /// # Errors
     /// [`ObjectsError`]; a fault of kind `Unknown` when the name may have been committed.
     pub async fn put(&self, caller: &Caller, put: PutObject) -> Result<PutAnswer, ObjectsError> {
+        self.put_within(caller, put, 0).await
+    }
+
+    /// The same for a body of which only its end tells its length: it has at most `put.length` bytes, and at most `slack`
+    /// fewer.
+    ///
+    /// # Errors
+    /// As [`Objects::put`].
+    pub async fn put_within(
+        &self,
+        caller: &Caller,
+        put: PutObject,
+        slack: u64,
+    ) -> Result<PutAnswer, ObjectsError> {
         if put.length > PUT_BYTES_MAX {
             return Err(Reason::EntityTooLarge.into());
         }
@@ -38,27 +53,17 @@ impl Objects {
         if put.length > CHECKED_FIRST_BYTES_MIN {
             self.check_first(bucket, &put.key, &put.precondition).await?;
         }
-        let mut intake = Intake::new(put.body, put.length, put.expect, put.checksum);
-        let data = if put.length <= INLINE_BYTES_MAX as u64 {
-            let bytes = intake.whole().await?;
-            if bytes.is_empty() {
-                StoredData::Empty
-            } else {
-                StoredData::Inline(bytes)
-            }
-        } else {
-            let owner = OwnerRef {
-                bucket,
-                key: put.key.as_str().to_owned(),
-                upload: None,
-            };
-            let stored = self.blob.put(&owner, put.length, &mut intake).await;
-            StoredData::Chunks(stored.map_err(from_blob)?)
+        let mut intake = Intake::new(put.body, put.length, put.expect, put.checksum).with_slack(slack);
+        let owner = OwnerRef {
+            bucket,
+            key: put.key.as_str().to_owned(),
+            upload: None,
         };
+        let (data, size) = self.bytes_down(&owner, put.length, slack, &mut intake).await?;
         let Digested { md5, mut checksums } = intake.finish()?;
         checksums.retain(|c| put.checksum.is_none_or(|kept| kept == c.algorithm));
         let record = ObjectRecord {
-            size: put.length,
+            size,
             etag_md5: md5.to_vec(),
             owner: caller.account.0,
             checksum_kind: ChecksumKind::FullObject as u32,
@@ -85,6 +90,45 @@ impl Objects {
         }
     }
 
+    /// Stroke one: the bytes, and how many there were of the `length` less `slack` to `length` that there could be.
+    async fn bytes_down(
+        &self,
+        owner: &OwnerRef,
+        length: u64,
+        slack: u64,
+        intake: &mut Intake,
+    ) -> Result<(StoredData, u64), ObjectsError> {
+        let in_memory = if slack == 0 {
+            INLINE_BYTES_MAX
+        } else {
+            FRAME_BYTES_MAX
+        };
+        if length <= in_memory as u64 {
+            let bytes = intake.whole().await?;
+            let size = bytes.len() as u64;
+            let data = match bytes.len() {
+                0 => StoredData::Empty,
+                1..=INLINE_BYTES_MAX => StoredData::Inline(bytes),
+                _ => {
+                    let stored = self.blob.put(owner, size, &mut Whole(Some(bytes))).await;
+                    StoredData::Chunks(stored.map_err(from_blob)?)
+                }
+            };
+            return Ok((data, size));
+        }
+        let (stored, size) = if slack == 0 {
+            let stored = self.blob.put(owner, length, intake).await;
+            (stored.map_err(from_blob)?, length)
+        } else {
+            let sure = length.saturating_sub(slack);
+            self.blob
+                .put_to_end(owner, sure, intake)
+                .await
+                .map_err(from_blob)?
+        };
+        Ok((StoredData::Chunks(stored), size))
+    }
+
     /// Spares a client from sending a large body that the commit would refuse anyway. The commit decides all the same.
     async fn check_first(
         &self,
@@ -98,6 +142,17 @@ impl Objects {
             return Err(Reason::PreconditionFailed.into());
         }
         Ok(())
+    }
+}
+
+/// Bytes that are all there.
+struct Whole(Option<Bytes>);
+
+impl Source for Whole {
+    type Error = ObjectsError;
+
+    async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
+        Ok(self.0.take())
     }
 }
 

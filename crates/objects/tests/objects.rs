@@ -555,3 +555,33 @@ async fn damage_is_never_handed_out() {
     b.index.state().objects.insert((1, "longer".to_owned()), longer);
     assert_eq!(b.get("longer").await.unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+#[tokio::test]
+async fn a_body_may_have_fewer_bytes_by_its_slack_and_no_more() {
+    let b = bench().await;
+    const MIB: u64 = 1 << 20;
+    for (most, slack, size) in [
+        (1000, 1000, 0),
+        (1000, 1000, INLINE_BYTES_MAX as u64),
+        (1000, 1000, 700),
+        (3 * MIB, 60_000, 3 * MIB),
+        (3 * MIB, 60_000, 3 * MIB - 60_000),
+        (3 * MIB, 60_000, 3 * MIB - 1),
+    ] {
+        let all = bytes(size as usize);
+        let put = put_of("k", most, pieces(&all));
+        let answer = b.objects.put_within(&CALLER, put, slack).await.unwrap();
+        assert_eq!(answer.size, size);
+        assert!(b.get("k").await.unwrap() == all, "{size} of {most} less {slack}");
+    }
+    for (most, slack, size) in [
+        (1000, 100, 899),
+        (1000, 100, 1001),
+        (3 * MIB, 60_000, 3 * MIB - 60_001),
+    ] {
+        let put = put_of("other", most, pieces(&bytes(size as usize)));
+        let answer = b.objects.put_within(&CALLER, put, slack).await;
+        assert!(matches!(answer, Err(ObjectsError::Body(_))), "{size} of {most}");
+    }
+    assert!(b.get("other").await.is_err());
+}

@@ -168,6 +168,17 @@ impl MemoryNode {
         found
     }
 
+    /// Whether each needle of a blob says that it is the blob's last, in their order.
+    pub fn last_flags(&self, blob: BlobId) -> Vec<bool> {
+        let state = self.state();
+        let needles = state.extents.values().flat_map(|e| e.needles.values());
+        let of: BTreeMap<u32, bool> = needles
+            .filter(|n| n.head.blob == blob)
+            .map(|n| (n.head.ordinal, n.head.last))
+            .collect();
+        of.into_values().collect()
+    }
+
     /// Counts a call and takes its planned failure: `Err` before its effect, `Ok(Some)` to be answered after it.
     fn enter(&self, on: On) -> Result<Option<Fault>, Fault> {
         let mut state = self.state();
