@@ -192,12 +192,9 @@ impl Change {
     }
 }
 
-/// Row bytes of keys and values.
+/// Row bytes of keys and values as a batch has them, which is in this order.
 pub(crate) fn writes_bytes(writes: &Writes) -> usize {
-    writes
-        .iter()
-        .map(|(k, v)| store::Batch::row_bytes(k, v.as_ref()))
-        .sum()
+    store::Batch::rows_bytes(writes.iter().map(|(k, v)| (k, v.as_ref())))
 }
 
 /// A command decided.

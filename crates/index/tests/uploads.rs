@@ -265,3 +265,25 @@ async fn a_bucket_with_an_upload_is_not_empty() {
     assert!(is_empty(g.call(close(4)).await));
     assert_eq!(g.call(close(3)).await, Err(Reason::BucketBusy));
 }
+
+/// The removals of ten thousand rows under the longest keys fit one commit: their keys differ in the last bytes only.
+#[tokio::test]
+async fn ten_thousand_parts_of_the_longest_key_complete() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    // Each \u{0} takes two bytes of a row key: no key makes longer ones.
+    for name in ["k".repeat(1024), "\0".repeat(1024)] {
+        let at = (bucket, name.as_str(), g.upload(bucket, &name).await);
+        let mut named = Vec::new();
+        for number in 1..=10_000 {
+            named.push(put_part(&g, at, part(number, PART_BYTES_MIN, 1)).await.0);
+        }
+        let done = g.complete(at, named).await.unwrap();
+        assert!(
+            matches!(&done, Kind::Put(answer) if answer.etag_parts == 10_000),
+            "{done:?}"
+        );
+        let usage = g.index.usage(bucket).await.unwrap()[0].1;
+        assert_eq!((usage.uploads, usage.part_bytes), (0, 0));
+    }
+}

@@ -30,17 +30,26 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What one row costs of `limits::BATCH_BYTES_MAX`.
+    /// What one row costs by itself.
     pub fn row_bytes(key: &Bytes, value: Option<&Bytes>) -> usize {
         ROW_HEAD_BYTES + key.len() + value.map_or(0, Bytes::len)
     }
 
+    /// What rows in this order cost of `limits::BATCH_BYTES_MAX`: of a key only what the one before does not begin with, so ascending keys
+    /// cost least, and rows that stand among others in ascending order cost no more than by themselves.
+    pub fn rows_bytes<'a>(rows: impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>) -> usize {
+        let mut before: &[u8] = &[];
+        rows.map(|(key, value)| {
+            let shared = shared_bytes(before, key);
+            before = key;
+            Self::row_bytes(key, value) - shared
+        })
+        .sum()
+    }
+
     /// What the batch costs of `limits::BATCH_BYTES_MAX`.
     pub fn bytes(&self) -> usize {
-        self.rows
-            .iter()
-            .map(|(k, v)| Self::row_bytes(k, v.as_ref()))
-            .sum()
+        Self::rows_bytes(self.rows.iter().map(|(k, v)| (k, v.as_ref())))
     }
 
     /// Why no engine would take it, if so: a bug of the caller, answered rather than asserted because keys come from clients.
@@ -58,6 +67,11 @@ impl Batch {
             bad.0.len()
         )))
     }
+}
+
+/// How many bytes `key` begins with that `before` begins with too.
+pub(crate) fn shared_bytes(before: &[u8], key: &[u8]) -> usize {
+    before.iter().zip(key).take_while(|(a, b)| a == b).count()
 }
 
 /// How a commit ended.
