@@ -119,8 +119,16 @@ impl Owner {
         }
         // The partition's own row tells whether these rows are still what this owner left.
         missing.push(RowRef::State.key());
-        let snapshot = self.shared.store.snapshot(self.shared.id).await?;
-        let values = snapshot.get(&missing).await?;
+        let (wanted, ranges) = (&missing, &needs.ranges);
+        let read = self.shared.read(|snapshot| async move {
+            let values = snapshot.get(wanted).await?;
+            let mut found = Vec::with_capacity(ranges.len());
+            for (range, max) in ranges {
+                found.push(first_rows(&*snapshot, range, *max).await?);
+            }
+            Ok((values, found))
+        });
+        let (values, found) = read.await?;
         let state = missing.iter().zip(&values).next_back();
         if state.is_none_or(|(key, value)| !self.is_ours(key, value.as_ref())) {
             return Err(Missed::Stale);
@@ -132,10 +140,7 @@ impl Owner {
                 draft.known.rows.insert(key, value);
             }
         }
-        for (range, max) in needs.ranges {
-            let rows = first_rows(&*snapshot, &range, max).await?;
-            draft.known.ranges.insert((range, max), rows);
-        }
+        draft.known.ranges.extend(needs.ranges.into_iter().zip(found));
         Ok(())
     }
 

@@ -31,7 +31,7 @@ impl Handle {
         id: PartitionId,
         stamp: StampId,
     ) -> Result<Self, Fault> {
-        let shared = Arc::new(Shared::new(store, id, ROW_CACHE_BYTES_MAX));
+        let shared = Arc::new(Shared::new(store, id, world.clock.clone(), ROW_CACHE_BYTES_MAX));
         let owner = Owner::new(world, stamp, shared.clone());
         let (queue, jobs) = mpsc::channel(OWNER_QUEUE_MAX);
         let task = tokio::spawn(owner.run(jobs));

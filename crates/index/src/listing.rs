@@ -5,7 +5,6 @@
 //! lies inside a common prefix, as S3's `start-after` may, still lists that prefix if a later key has it.
 
 use crate::fetch::{corrupt, first_rows};
-use crate::owner::fault;
 use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use prost::Message;
@@ -125,7 +124,6 @@ fn key_of(row: &[u8]) -> Result<String, BadRow> {
 impl Handle {
     /// A page of objects.
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage, Fault> {
-        let snapshot = self.snapshot().await?;
         let listing = Listing {
             place: Place::Current,
             bucket: query.bucket,
@@ -134,10 +132,12 @@ impl Handle {
             max: query.max.min(LIST_KEYS_MAX) as usize,
         };
         let start = listing.start(&query.after, None);
-        let (lines, truncated) = listing
-            .page::<ObjectRecord>(&*snapshot, start)
-            .await
-            .map_err(|e| fault(&e))?;
+        let (listing, start) = (&listing, &start);
+        let (lines, truncated) = self
+            .at_one_moment(
+                |snapshot| async move { listing.page::<ObjectRecord>(&*snapshot, start.clone()).await },
+            )
+            .await?;
         let entry = |line| match line {
             Line::Prefix(prefix) => ListEntry::Prefix(prefix),
             Line::Row(key, record) => ListEntry::Object { key, record },
@@ -150,7 +150,6 @@ impl Handle {
 
     /// A page of uploads.
     pub(crate) async fn uploads(&self, query: &UploadsQuery) -> Result<UploadsPage, Fault> {
-        let snapshot = self.snapshot().await?;
         let listing = Listing {
             place: Place::Uploads,
             bucket: query.bucket,
@@ -159,10 +158,12 @@ impl Handle {
             max: query.max.min(LIST_KEYS_MAX) as usize,
         };
         let start = listing.start(&query.after.0, query.after.1);
-        let (lines, truncated) = listing
-            .page::<UploadRecord>(&*snapshot, start)
-            .await
-            .map_err(|e| fault(&e))?;
+        let (listing, start) = (&listing, &start);
+        let (lines, truncated) = self
+            .at_one_moment(
+                |snapshot| async move { listing.page::<UploadRecord>(&*snapshot, start.clone()).await },
+            )
+            .await?;
         let entry = |line| match line {
             Line::Prefix(prefix) => UploadsEntry::Prefix(prefix),
             Line::Row(key, record) => UploadsEntry::Upload { key, record },
@@ -181,9 +182,8 @@ impl Handle {
         above: u32,
         max: u32,
     ) -> ReadAnswer<PartsPage> {
-        let snapshot = self.snapshot().await?;
         let max = max.min(LIST_KEYS_MAX) as usize;
-        let page = async {
+        self.at_one_moment(|snapshot| async move {
             let row = RowRef::Upload(bucket, key, upload).key();
             let Some(value) = snapshot.get(std::slice::from_ref(&row)).await?.pop().flatten() else {
                 return Ok(Err(Reason::NoSuchUpload));
@@ -199,7 +199,7 @@ impl Handle {
                 parts: parts.map_err(|e| corrupt(&e))?,
                 truncated,
             }))
-        };
-        page.await.map_err(|e: StoreError| fault(&e))
+        })
+        .await
     }
 }

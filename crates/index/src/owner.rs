@@ -18,15 +18,15 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use store::{Committed, Store, StoreError};
+use store::{Committed, Snapshot, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::limits::{BATCH_COMMANDS_MAX, RETRIES_MAX};
 use types::{ErrorKind, Kind, PartitionId, SessionId, StampId};
 use wire::Fault;
 use wire::index::{Answered, Call};
 use wire::records::Answer;
-use world::World;
 use world::plant::{Plant, is_planted};
+use world::{Clock, World};
 
 /// Times a command may ask for rows. Each asks for what the last could not name; none needs more than four.
 const NEEDS_MAX: usize = 16;
@@ -62,16 +62,23 @@ impl Job {
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) id: PartitionId,
+    clock: Arc<dyn Clock>,
     cache: Mutex<Cache>,
     serving: watch::Sender<bool>,
 }
 
 impl Shared {
     /// For a partition not taken yet.
-    pub(crate) fn new(store: Arc<dyn Store>, id: PartitionId, cache_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        id: PartitionId,
+        clock: Arc<dyn Clock>,
+        cache_bytes_max: usize,
+    ) -> Self {
         Self {
             store,
             id,
+            clock,
             cache: Mutex::new(Cache::new(cache_bytes_max)),
             serving: watch::Sender::new(false),
         }
@@ -97,12 +104,41 @@ impl Shared {
                 None => cache.seen(),
             }
         };
-        let values = self.store.snapshot(self.id).await?.get(keys).await?;
+        let values = self
+            .read(|snapshot| async move { snapshot.get(keys).await })
+            .await?;
         let mut cache = self.cache();
         for (key, value) in keys.iter().zip(&values) {
             cache.fill(seen, key, value);
         }
         Ok(values)
+    }
+}
+
+impl Shared {
+    /// Reads of one moment. A snapshot that the engine can no longer read from, because it opened its file anew under it, is taken again
+    /// and read from the start, `RETRIES_MAX` times.
+    pub(crate) async fn read<T, R>(
+        &self,
+        read: impl Fn(Arc<dyn Snapshot>) -> R + Send + Sync,
+    ) -> Result<T, StoreError>
+    where
+        R: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let mut attempt = 0;
+        loop {
+            let snapshot = self.store.snapshot(self.id).await?;
+            match read(snapshot).await {
+                Err(StoreError::Busy(why)) if attempt < RETRIES_MAX => {
+                    tracing::debug!(partition = %self.id, why, "read again");
+                    if attempt > 0 {
+                        self.clock.sleep(Duration::from_millis(5 << attempt)).await;
+                    }
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
     }
 }
 

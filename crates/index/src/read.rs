@@ -107,14 +107,16 @@ fn version_of(record: &ObjectRecord) -> Result<VersionId, StoreError> {
 }
 
 impl Handle {
-    /// One consistent moment.
-    pub(crate) async fn snapshot(&self) -> Result<Arc<dyn Snapshot>, Fault> {
+    /// Reads of one consistent moment, which may be done more than once.
+    pub(crate) async fn at_one_moment<T, R>(
+        &self,
+        read: impl Fn(Arc<dyn Snapshot>) -> R + Send + Sync,
+    ) -> Result<T, Fault>
+    where
+        R: Future<Output = Result<T, StoreError>> + Send,
+    {
         self.ready().await?;
-        self.shared
-            .store
-            .snapshot(self.shared.id)
-            .await
-            .map_err(|e| fault(&e))
+        self.shared.read(read).await.map_err(|e| fault(&e))
     }
 
     /// An object, visible or of a given version.
@@ -133,9 +135,11 @@ impl Handle {
             Ok(None) => {}
         }
         // It was replaced between its rows. One moment for all of them cannot be.
-        let snapshot = Source::Snapshot(self.snapshot().await?);
-        let found = self.try_get(&snapshot, name, (version, with_manifest)).await;
-        match found.map_err(|e| fault(&e))? {
+        let found = self.at_one_moment(|snapshot| async move {
+            let source = Source::Snapshot(snapshot);
+            self.try_get(&source, name, (version, with_manifest)).await
+        });
+        match found.await? {
             Ok(Some(found)) => Ok(Ok(found)),
             Err(reason) => Ok(Err(reason)),
             Ok(None) => {
@@ -209,14 +213,14 @@ impl Handle {
 
     /// A page of an account's buckets, by name.
     pub(crate) async fn buckets(&self, query: &BucketsQuery) -> Result<Vec<BucketRecord>, Fault> {
-        let snapshot = self.snapshot().await?;
         let mut range = Range::account_buckets(query.owner, &query.prefix);
         if !query.after.is_empty() {
             let last = RowRef::AccountBucket(query.owner, &query.after).key();
             range.start = range.start.max(after(&last));
         }
-        let listed = async {
-            let names = first_rows(&*snapshot, &range, query.max as usize).await?;
+        let range = &range;
+        let listed = self.at_one_moment(|snapshot| async move {
+            let names = first_rows(&*snapshot, range, query.max as usize).await?;
             let mut keys = Vec::with_capacity(names.len());
             for (key, _) in &names {
                 if let Row::AccountBucket(_, name) = Row::parse(key).map_err(|e| corrupt(&e))? {
@@ -228,16 +232,16 @@ impl Handle {
             records
                 .collect::<Result<Vec<BucketRecord>, _>>()
                 .map_err(|e| corrupt(&e))
-        };
-        listed.await.map_err(|e: StoreError| fault(&e))
+        });
+        listed.await
     }
 
     /// A bucket's usage by storage class.
     pub(crate) async fn usage(&self, bucket: BucketId) -> Result<Vec<(u32, UsageRecord)>, Fault> {
-        let snapshot = self.snapshot().await?;
-        let rows = first_rows(&*snapshot, &Range::usage(bucket), usize::MAX)
-            .await
-            .map_err(|e| fault(&e))?;
+        let range = &Range::usage(bucket);
+        let rows = self
+            .at_one_moment(|snapshot| async move { first_rows(&*snapshot, range, usize::MAX).await })
+            .await?;
         let classes = rows.iter().map(|(key, value)| match Row::parse(key)? {
             Row::Usage(_, class) => Ok((class, decode(key, value)?)),
             _ => Err(crate::rows::BadRow::new("a row that is not usage among usage")),

@@ -2,7 +2,6 @@
 
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
-use crate::owner::fault;
 use crate::read::Source;
 use crate::rows::{Range, Row, after, decode};
 use bytes::Bytes;
@@ -19,8 +18,8 @@ const PAGE_ROWS: usize = 256;
 impl Handle {
     /// A page from `cursor` (a row key; empty: the start), and the next cursor (empty at the end).
     pub(crate) async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
-        let snapshot = self.snapshot().await?;
-        walk_page(snapshot, cursor).await.map_err(|e| fault(&e))
+        self.at_one_moment(|snapshot| walk_page(snapshot, cursor.clone()))
+            .await
     }
 }
 

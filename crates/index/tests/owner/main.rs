@@ -6,13 +6,13 @@ mod gateway;
 mod race;
 mod slow;
 
-use gateway::{Gateway, key, record};
+use gateway::{Gateway, key, record, walked};
 use slow::Slow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use types::limits::{BATCH_COMMANDS_MAX, OWNER_QUEUE_MAX};
+use types::limits::{BATCH_COMMANDS_MAX, OWNER_QUEUE_MAX, RETRIES_MAX};
 use types::{BucketId, ErrorKind};
-use wire::index::{Command, Index, ListEntry, ListQuery, Precondition, StoredData};
+use wire::index::{Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -45,6 +45,50 @@ async fn many_puts_share_few_commits() {
     }
     let commits = slow.commits.load(Ordering::Relaxed) - before;
     assert!(commits <= 3, "{commits} commits for 500 puts");
+}
+
+/// An engine that opened its file anew lets readers take a new snapshot: they do, and nobody hears of it, but for ever.
+#[tokio::test]
+async fn a_snapshot_that_went_stale_is_taken_again() {
+    let slow = Slow::new(1);
+    let g = Gateway::over(slow.clone(), 1).await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    g.put_inline(bucket, "a/b", "1").await;
+    let upload = g.upload(bucket, "u").await;
+    // Another process has nothing in memory: what it reads comes from snapshots.
+    let g = Gateway::over(slow.clone(), 2).await;
+    for stale in 1..=u64::from(RETRIES_MAX) {
+        let again = || assert_eq!(slow.stale.swap(stale, Ordering::Relaxed), 0, "each was met");
+        again();
+        assert_eq!(g.list(bucket, ("a", "/", "", 9)).await.0, ["[a/]"]);
+        again();
+        let parts = g.index.parts(bucket, &key("u"), upload, 0, 5).await;
+        assert!(parts.unwrap().unwrap().parts.is_empty());
+        again();
+        assert_eq!(g.index.usage(bucket).await.unwrap().len(), 1);
+        again();
+        assert!(!walked(&*g.index).await.is_empty());
+        again();
+        let missing = g
+            .index
+            .get(bucket, &key(&format!("none{stale}")), None, true)
+            .await;
+        assert_eq!(missing.unwrap().unwrap_err(), Reason::NoSuchKey);
+        // The owner, too, for what it must know to decide.
+        again();
+        g.put_inline(bucket, &format!("new{stale}"), "2").await;
+        assert_eq!(slow.stale.swap(0, Ordering::Relaxed), 0, "each was met");
+    }
+    slow.stale.store(u64::MAX, Ordering::Relaxed);
+    let query = ListQuery {
+        bucket,
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: String::new(),
+        max: 9,
+    };
+    let told = g.index.list(query).await.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::Busy, "{told}");
 }
 
 /// I2: a read sees nothing older than any write or read that was answered before it began.

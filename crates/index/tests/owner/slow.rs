@@ -12,6 +12,8 @@ pub struct Slow {
     dice: AtomicU64,
     pub commits: AtomicU64,
     pub scanned: Arc<AtomicU64>,
+    /// So many reads to come find that their snapshot can no longer be read.
+    pub stale: Arc<AtomicU64>,
     /// Each commit takes a permit and keeps it.
     pub gate: Semaphore,
 }
@@ -23,6 +25,7 @@ impl Slow {
             dice: AtomicU64::new(seed),
             commits: AtomicU64::new(0),
             scanned: Arc::default(),
+            stale: Arc::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         })
     }
@@ -51,8 +54,11 @@ impl Store for Slow {
         self.pause().await;
         let snapshot = self.memory.snapshot(partition).await?;
         self.pause().await;
-        let scanned = self.scanned.clone();
-        Ok(Arc::new(Counting { snapshot, scanned }))
+        Ok(Arc::new(Counting {
+            snapshot,
+            scanned: self.scanned.clone(),
+            stale: self.stale.clone(),
+        }))
     }
     async fn commit(&self, fence: Fence, batch: Batch) -> Committed {
         self.gate.acquire().await.unwrap().forget();
@@ -67,14 +73,30 @@ impl Store for Slow {
 struct Counting {
     snapshot: Arc<dyn Snapshot>,
     scanned: Arc<AtomicU64>,
+    stale: Arc<AtomicU64>,
+}
+
+impl Counting {
+    fn check(&self) -> Result<(), StoreError> {
+        let less = |n: u64| n.checked_sub(1);
+        match self
+            .stale
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        {
+            Ok(_) => Err(StoreError::Busy("take a new snapshot".into())),
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 #[async_trait::async_trait]
 impl Snapshot for Counting {
     async fn get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.check()?;
         self.snapshot.get(keys).await
     }
     async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError> {
+        self.check()?;
         let rows = self.snapshot.scan(scan).await?;
         self.scanned.fetch_add(rows.len() as u64, Ordering::Relaxed);
         Ok(rows)
