@@ -52,6 +52,7 @@ impl Owner {
             done_rows_max: DONE_ROWS_MAX,
             forget_below: SessionId::default(),
             none_condemned: first_rows(&*snapshot, &Range::condemned(), 1).await?.is_empty(),
+            unswept: !first_rows(&*snapshot, &Range::ended(), 1).await?.is_empty(),
         };
         for (key, value) in all_rows(&*snapshot, Range::done()).await? {
             let record: DoneRecord = decode(&key, &value).map_err(|e| corrupt(&e))?;

@@ -39,6 +39,8 @@ pub(crate) enum Job {
     EndSessions(SessionId, oneshot::Sender<Result<(), Fault>>),
     /// A reader found the partition not taken.
     Serve(oneshot::Sender<Result<(), Fault>>),
+    /// The owner's own: a step of the sweep of ended uploads.
+    Sweep,
 }
 
 impl Job {
@@ -47,6 +49,8 @@ impl Job {
         match self {
             Self::Call(_, to) => drop(to.send(Err(fault))),
             Self::EndSessions(_, to) | Self::Serve(to) => drop(to.send(Err(fault))),
+            // The next batch brings the next step.
+            Self::Sweep => tracing::warn!(%fault, "ended uploads are not swept now"),
         }
     }
 
@@ -54,6 +58,7 @@ impl Job {
         match self {
             Self::Call(_, to) => drop(to.send(Ok(answer.expect("a decided call has an answer")))),
             Self::EndSessions(_, to) | Self::Serve(to) => drop(to.send(Ok(()))),
+            Self::Sweep => {}
         }
     }
 }
@@ -267,7 +272,10 @@ impl Owner {
                 self.answer(std::mem::take(&mut decided));
             }
             match self.commit(draft).await {
-                Outcome::Done => return self.answer(decided),
+                Outcome::Done => {
+                    self.answer(decided);
+                    return self.sweep_next();
+                }
                 Outcome::NotDone(fault) => {
                     return fail_all(decided.into_iter().map(|d| d.job).collect(), &fault);
                 }
@@ -292,6 +300,21 @@ impl Owner {
         }
         for job in unfinished.into_iter().rev() {
             self.backlog.push_front(job);
+        }
+    }
+
+    /// While there is something to sweep each batch brings a step of it.
+    fn sweep_next(&mut self) {
+        let is_sweep = |job: &Job| matches!(job, Job::Sweep);
+        if self.taken().unswept && !self.backlog.iter().any(is_sweep) {
+            self.backlog.push_back(Job::Sweep);
+        }
+    }
+
+    /// A sweep that fails is not tried again until another upload ends, or the partition is taken the next time.
+    fn give_up(&mut self, job: &Job) {
+        if let (Job::Sweep, Some(partition)) = (job, &mut self.partition) {
+            partition.unswept = false;
         }
     }
 
@@ -356,7 +379,11 @@ impl Owner {
             && let Some(job) = rest.next()
         {
             let verdict = match &job {
-                Job::Call(call, _) => self.decide_call(&mut draft, call).await,
+                Job::Call(call, _) => {
+                    self.decide_one(&mut draft, |p, draft, wall_ms| p.decide(draft, call, wall_ms))
+                        .await
+                }
+                Job::Sweep => self.decide_one(&mut draft, Partition::sweep).await,
                 Job::EndSessions(mark, _) => {
                     self.taken().end_sessions_below(&mut draft, *mark);
                     Ok(Hears::Done)
@@ -366,7 +393,10 @@ impl Owner {
             match verdict {
                 Ok(hears) => decided.push(Decided { job, hears }),
                 Err(NotDecided::Known(answer)) => job.succeed(Some(answer)),
-                Err(NotDecided::Failed(fault)) => job.fail(fault),
+                Err(NotDecided::Failed(fault)) => {
+                    self.give_up(&job);
+                    job.fail(fault);
+                }
                 Err(NotDecided::Stale) => {
                     let before = decided.into_iter().map(|d| d.job);
                     return Err(before.chain([job]).chain(rest).collect());
@@ -385,11 +415,16 @@ impl Owner {
         Ok((draft, decided))
     }
 
-    async fn decide_call(&self, draft: &mut Draft, call: &Call) -> Result<Hears, NotDecided> {
+    async fn decide_one(
+        &self,
+        draft: &mut Draft,
+        decide: impl Fn(&Partition, &mut Draft, u64) -> Verdict,
+    ) -> Result<Hears, NotDecided> {
         for _ in 0..NEEDS_MAX {
-            match self.taken().decide(draft, call, self.world.clock.wall_ms()) {
+            match decide(self.taken(), draft, self.world.clock.wall_ms()) {
                 Verdict::Decided(answer) => return Ok(Hears::Answer(answer)),
                 Verdict::Step => return Ok(Hears::NothingYet),
+                Verdict::Swept => return Ok(Hears::Done),
                 Verdict::Known(answer) => return Err(NotDecided::Known(answer)),
                 Verdict::Later => return Err(NotDecided::Later),
                 Verdict::Failed(fault) => return Err(NotDecided::Failed(fault)),

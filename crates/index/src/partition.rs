@@ -45,6 +45,8 @@ pub(crate) struct Partition {
     pub(crate) forget_below: SessionId,
     /// No needle was ever condemned here: their rows need not be asked for.
     pub(crate) none_condemned: bool,
+    /// There are ended uploads with rows to sweep.
+    pub(crate) unswept: bool,
 }
 
 /// A batch being decided.
@@ -58,6 +60,7 @@ pub(crate) struct Draft {
     done: BTreeMap<CommandId, Answer>,
     floors: BTreeMap<SessionId, u64>,
     forget_below: SessionId,
+    unswept: bool,
 }
 
 /// What comes of deciding one call.
@@ -68,6 +71,8 @@ pub(crate) enum Verdict {
     Decided(Answer),
     /// A step is in the draft: to be decided again once that is durable.
     Step,
+    /// A step of the sweep is in the draft.
+    Swept,
     /// The draft has no room for it: to be decided on the next.
     Later,
     /// It is not decided, and nothing of it will be.
@@ -88,6 +93,7 @@ impl Partition {
             done: BTreeMap::new(),
             floors: BTreeMap::new(),
             forget_below: self.forget_below,
+            unswept: self.unswept,
         }
     }
 
@@ -112,11 +118,7 @@ impl Partition {
             let what = format!("the answer of command {} was let go", call.id);
             return Verdict::Failed(Fault::new(ErrorKind::Unknown, what));
         }
-        let now = Now {
-            hlc: Hlc(draft.state.hlc).after(wall_ms.min(WALL_MS_MAX)),
-            stamp: self.stamp,
-            serial: draft.state.serial + 1,
-        };
+        let now = self.now(draft, call.id, wall_ms);
         match commands::decide(&call.command, &View::new(&draft.known, &draft.writes), &now) {
             Ok(decision) => {
                 let bytes = decision.change.len_bytes();
@@ -127,10 +129,8 @@ impl Partition {
                 if draft.bytes + bytes > COMMAND_BYTES_MAX {
                     return Verdict::Later;
                 }
-                draft.state.hlc = now.hlc.0;
-                draft.state.serial = now.serial;
                 let is_step = decision.change.is_step;
-                draft.take(decision.change);
+                draft.take(decision.change, &now);
                 if is_step {
                     return Verdict::Step;
                 }
@@ -144,6 +144,32 @@ impl Partition {
             Err(Stop::Needs(needs)) => Verdict::Needs(needs),
             Err(Stop::Bad(bad)) => Verdict::Failed(Fault::new(ErrorKind::Corrupt, bad.to_string())),
             Err(Stop::Refused(_)) => unreachable!("a refusal is a decision"),
+        }
+    }
+
+    /// Takes a step of the sweep of ended uploads, on top of the draft.
+    pub(crate) fn sweep(&self, draft: &mut Draft, wall_ms: u64) -> Verdict {
+        let now = self.now(draft, CommandId::default(), wall_ms);
+        let mut change = Change::default();
+        match commands::sweep(&View::new(&draft.known, &draft.writes), &now, &mut change) {
+            Ok(_) if draft.bytes + change.len_bytes() > COMMAND_BYTES_MAX => Verdict::Later,
+            Ok(unswept) => {
+                draft.unswept = unswept;
+                draft.take(change, &now);
+                Verdict::Swept
+            }
+            Err(Stop::Needs(needs)) => Verdict::Needs(needs),
+            Err(Stop::Bad(bad)) => Verdict::Failed(Fault::new(ErrorKind::Corrupt, bad.to_string())),
+            Err(Stop::Refused(_)) => unreachable!("nobody asked"),
+        }
+    }
+
+    fn now(&self, draft: &Draft, command: CommandId, wall_ms: u64) -> Now {
+        Now {
+            hlc: Hlc(draft.state.hlc).after(wall_ms.min(WALL_MS_MAX)),
+            stamp: self.stamp,
+            serial: draft.state.serial + 1,
+            command,
         }
     }
 
@@ -240,6 +266,9 @@ impl Partition {
         self.done
             .extend(done.map(|(id, answer)| (id, Bytes::from(answer.encode_to_vec()))));
         self.none_condemned &= !draft.writes.keys().any(|k| crate::rows::is_condemned(k));
+        let has_ended =
+            |(key, value): (&Bytes, &Option<Bytes>)| value.is_some() && crate::rows::is_ended(key);
+        self.unswept = draft.unswept || draft.writes.iter().any(has_ended);
         self.state = draft.state;
         self.fence = fence;
         draft.writes
@@ -247,7 +276,9 @@ impl Partition {
 }
 
 impl Draft {
-    fn take(&mut self, change: Change) {
+    fn take(&mut self, change: Change, now: &Now) {
+        self.state.hlc = now.hlc.0;
+        self.state.serial = now.serial;
         self.bytes += writes_bytes(&change.writes);
         self.writes.extend(change.writes);
         self.behind.extend(change.behind);
@@ -294,6 +325,7 @@ mod tests {
             done_rows_max,
             forget_below: SessionId::default(),
             none_condemned: true,
+            unswept: false,
         }
     }
 

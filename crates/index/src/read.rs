@@ -33,7 +33,7 @@ impl Source<'_> {
         }
     }
 
-    async fn get<M: Message + Default>(&self, row: RowRef<'_>) -> Result<Option<M>, StoreError> {
+    pub(crate) async fn get<M: Message + Default>(&self, row: RowRef<'_>) -> Result<Option<M>, StoreError> {
         let key = row.key();
         let value = self.rows(std::slice::from_ref(&key)).await?.pop().flatten();
         value

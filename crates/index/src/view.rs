@@ -8,7 +8,7 @@ use crate::rows::{BadRow, Range, RowOf, decode, encode};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
-use types::{Hlc, StampId, UploadId, VersionId};
+use types::{CommandId, Hlc, StampId, UploadId, VersionId};
 use wire::index::Reason;
 use wire::node::Ordered;
 use wire::records::{Answer, Refused};
@@ -79,6 +79,8 @@ pub(crate) struct Now {
     pub(crate) stamp: StampId,
     /// Above every serial the partition gave before.
     pub(crate) serial: u64,
+    /// The command that is decided; none for what the owner does of itself.
+    pub(crate) command: CommandId,
 }
 
 impl Now {

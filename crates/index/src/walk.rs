@@ -1,16 +1,17 @@
 //! Everything in a partition that names bytes, page by page: what `check` holds against the extents.
 
+use crate::commands::is_taken;
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
 use crate::read::Source;
-use crate::rows::{Range, Row, after, decode};
+use crate::rows::{Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use std::sync::Arc;
 use store::{Snapshot, StoreError};
-use types::{BlobId, BucketId};
+use types::{BlobId, BucketId, UploadId};
 use wire::Fault;
 use wire::index::Named;
-use wire::records::{GarbageRecord, ObjectRecord};
+use wire::records::{EndedUpload, GarbageRecord, ObjectRecord};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 256;
@@ -34,12 +35,34 @@ async fn walk_page(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<(Vec<Na
         let Some((last, _)) = rows.last() else { continue };
         let next = after(last);
         let mut named = Vec::with_capacity(rows.len());
+        let mut ended = Ended::default();
         for (key, value) in rows {
-            named.push(name(&source, &key, &value).await?);
+            if !ended.has_taken(&source, &key).await? {
+                named.push(name(&source, &key, &value).await?);
+            }
         }
         return Ok((named, next));
     }
     Ok((Vec::new(), Bytes::new()))
+}
+
+/// What is known of the newest upload that a part was met of: a part that an object took is not swept yet, but the object
+/// names its bytes.
+#[derive(Default)]
+struct Ended(Option<(UploadId, Option<EndedUpload>)>);
+
+impl Ended {
+    async fn has_taken(&mut self, source: &Source<'_>, row: &Bytes) -> Result<bool, StoreError> {
+        let Ok(Row::Part(bucket, key, upload, number)) = Row::parse(row) else {
+            return Ok(false);
+        };
+        if self.0.as_ref().is_none_or(|(known, _)| *known != upload) {
+            let ended = source.get(RowRef::Ended(bucket, &key, upload)).await?;
+            self.0 = Some((upload, ended));
+        }
+        let ended = self.0.as_ref().and_then(|(_, ended)| ended.as_ref());
+        Ok(ended.is_some_and(|ended| is_taken(ended, number)))
+    }
 }
 
 async fn name(source: &Source<'_>, row: &Bytes, value: &Bytes) -> Result<Named, StoreError> {

@@ -186,26 +186,6 @@ async fn ten_thousand_parts() {
 }
 
 #[tokio::test]
-async fn an_upload_too_large_for_one_commit_is_aborted_in_steps() {
-    let g = Gateway::new().await;
-    let bucket = BucketId(g.bucket("bucket").await.bucket);
-    let long = "k".repeat(1024);
-    let at = (bucket, long.as_str(), g.upload(bucket, &long).await);
-    for number in 1..=10_000 {
-        let (record, _) = part(number, 5, 1);
-        g.part(at, record, stored(g.blob(), 1)).await.unwrap();
-    }
-    let abort = Command::AbortUpload {
-        bucket,
-        key: key(&long),
-        upload: at.2,
-    };
-    assert!(g.call(abort).await.is_ok());
-    assert_eq!(booked(&g).await.len(), 10_000);
-    assert_eq!(g.index.usage(bucket).await.unwrap()[0].1, Default::default());
-}
-
-#[tokio::test]
 async fn uploads_are_listed_by_key_and_age() {
     let g = Gateway::new().await;
     let bucket = BucketId(g.bucket("bucket").await.bucket);

@@ -90,6 +90,8 @@ pub const BATCH_FILL_BYTES: usize = 2 << 20;
 pub const COMMAND_BYTES_MAX: usize = 7 << 20;
 /// Row bytes of one step of a command that is done in several commits.
 pub const STEP_BYTES_MAX: usize = 1 << 20;
+/// How long a completion that stopped between its steps keeps out those of lower command ids.
+pub const LAYING_MS_MAX: u64 = 60_000;
 /// Answers kept for commands whose session has not yet said that it has them.
 pub const DONE_ROWS_MAX: usize = 1 << 16;
 /// Bytes of rows that one partition keeps in memory.

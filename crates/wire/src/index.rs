@@ -50,6 +50,8 @@ pub enum Reason {
     BucketOwned = 16,
     /// A completed object would be over S3's size limit.
     EntityTooLarge = 17,
+    /// Another completion of the upload is under way.
+    UploadBusy = 18,
 }
 
 impl Reason {
@@ -74,6 +76,7 @@ impl Reason {
             BucketBusy,
             BucketOwned,
             EntityTooLarge,
+            UploadBusy,
         ]
         .into_iter()
         .find(|r| *r as u32 == n)

@@ -1,6 +1,7 @@
 //! Blobs in commits: named once, booked as garbage when their name goes, never named again after that.
 
 use super::act::Act;
+use super::end;
 use crate::rows::RowRef;
 use crate::view::{Stop, refuse};
 use bytes::Bytes;
@@ -62,16 +63,8 @@ impl Act<'_> {
 
     /// Books a part's bytes, unless `kept` is that same blob.
     pub(super) fn unname_part(&mut self, part: &PartRecord, kept: Option<BlobId>) {
-        let blob = BlobId::from_slice(&part.blob).filter(|b| Some(*b) != kept);
-        if let Some(blob) = blob.filter(|_| !part.chunks.is_empty()) {
-            let garbage = GarbageRecord {
-                blob: part.blob.clone(),
-                booked_hlc: self.now.hlc.0,
-                bytes: part.size,
-                chunks: part.chunks.clone(),
-                manifest: None,
-            };
-            self.change.put(&self.garbage(blob), &garbage);
+        if kept.is_none() || BlobId::from_slice(&part.blob) != kept {
+            end::book_part((self.bucket, self.key), part, self.now, self.change);
         }
     }
 
@@ -83,28 +76,38 @@ impl Act<'_> {
         parts: Vec<Part>,
         record: &mut ObjectRecord,
     ) {
-        record.blob = blob.to_bytes().to_vec();
-        if chunks.len() <= CHUNKS_INLINE_MAX && parts.len() <= CHUNKS_INLINE_MAX {
-            record.parts = parts;
-            record.data = (!chunks.is_empty()).then_some(Data::Chunks(Chunks { chunks }));
-            return;
-        }
-        let pages = chunks.len().max(parts.len()).div_ceil(MANIFEST_PAGE_ENTRIES);
-        for page in 0..pages {
-            let from = page * MANIFEST_PAGE_ENTRIES;
-            let message = ManifestPage {
-                chunks: window(&chunks, from),
-                parts: window(&parts, from),
-            };
+        for (page, message) in point(blob, chunks, parts, record).iter().enumerate() {
             let row = RowRef::Manifest(self.bucket, self.key, blob, page as u32);
-            self.change.put(&row, &message);
+            self.change.put(&row, message);
         }
-        record.data = Some(Data::Manifest(Manifest {
-            pages: pages as u32,
-            chunks: chunks.len() as u64,
-            parts: parts.len() as u64,
-        }));
     }
+}
+
+/// Points a record at a chunk list (and part table): both in it where its size allows, else in the pages returned.
+pub(super) fn point(
+    blob: BlobId,
+    chunks: Vec<Chunk>,
+    parts: Vec<Part>,
+    record: &mut ObjectRecord,
+) -> Vec<ManifestPage> {
+    record.blob = blob.to_bytes().to_vec();
+    if chunks.len() <= CHUNKS_INLINE_MAX && parts.len() <= CHUNKS_INLINE_MAX {
+        record.parts = parts;
+        record.data = (!chunks.is_empty()).then_some(Data::Chunks(Chunks { chunks }));
+        return Vec::new();
+    }
+    let pages = chunks.len().max(parts.len()).div_ceil(MANIFEST_PAGE_ENTRIES);
+    record.data = Some(Data::Manifest(Manifest {
+        pages: pages as u32,
+        chunks: chunks.len() as u64,
+        parts: parts.len() as u64,
+    }));
+    let froms = (0..pages).map(|page| page * MANIFEST_PAGE_ENTRIES);
+    let page = |from| ManifestPage {
+        chunks: window(&chunks, from),
+        parts: window(&parts, from),
+    };
+    froms.map(page).collect()
 }
 
 fn window<T: Clone>(all: &[T], from: usize) -> Vec<T> {

@@ -1,17 +1,24 @@
 //! CompleteUpload: makes the object of its parts.
 //!
-//! Writes `current` and, past 16 chunks or parts, `manifests`; removes `uploads` and `parts`; books what the key named
-//! before and every part that was not named; moves `usage`. The object's blob is the upload's id: that is the trace by
+//! Writes `current` and, past 16 chunks or parts, `manifests`; ends the upload (end.rs) and books what the key named
+//! before; moves `usage`. The object's blob is the upload's id: that is the trace by
 //! which the same completion under another command id gets the same answer.
+//!
+//! Manifest pages past what one commit takes are written in steps before the one that decides. Nothing names them until then,
+//! and each step compares them with what the parts say now: a part that is replaced in between is no harm. Two completions
+//! at once would write over each other's pages for ever, so the one with the lower command id is refused.
 
 use super::act::Act;
-use super::{checksum, precondition, put};
+use super::end::Kept;
+use super::{blob, checksum, nothing, precondition, put};
+use crate::rows::{RowRef, encode};
 use crate::view::{Stop, refuse, refuse_part};
+use bytes::Bytes;
 use std::collections::BTreeMap;
-use types::limits::{OBJECT_BYTES_MAX, PART_BYTES_MIN};
-use types::{BlobId, ChecksumAlgorithm, UploadId};
+use types::limits::{LAYING_MS_MAX, OBJECT_BYTES_MAX, PART_BYTES_MIN, STEP_BYTES_MAX};
+use types::{BlobId, ChecksumAlgorithm, CommandId, Hlc, UploadId};
 use wire::index::{Expected, NamedPart, Precondition, Reason};
-use wire::records::{Chunk, ObjectRecord, Part, PartRecord, UploadRecord, answer};
+use wire::records::{Chunk, Laying, ManifestPage, ObjectRecord, Part, PartRecord, UploadRecord, answer};
 
 /// Decides a CompleteUpload.
 pub(super) fn complete(
@@ -44,10 +51,18 @@ pub(super) fn complete(
         record.checksums = vec![checksum];
         record.checksum_kind = kind;
     }
-    end_upload(&mut act, (upload, &begun), &there, &taken);
+    let mut kept = Kept {
+        parts: taken.iter().map(|p| p.number).collect(),
+        pages: 0,
+    };
     let chunks: Vec<Chunk> = taken.iter().flat_map(|p| p.chunks.iter().copied()).collect();
     let table: Vec<Part> = taken.into_iter().map(table_entry).collect();
-    act.lay_out(BlobId(upload.0), chunks, table, &mut record);
+    let pages = blob::point(BlobId(upload.0), chunks, table, &mut record);
+    if act.lay((upload, &begun), &pages)? {
+        return Ok(nothing());
+    }
+    kept.pages = pages.len() as u32;
+    act.end_upload((upload, &begun), &there, &kept);
     act.replace(current.as_ref(), &record, None)?;
     act.finish()?;
     Ok(answer::Kind::Put(put::answer_of(&record)))
@@ -126,21 +141,54 @@ fn table_entry(part: PartRecord) -> Part {
     }
 }
 
-/// Removes the upload and all its parts; the parts that were not taken are garbage.
-fn end_upload(
-    act: &mut Act,
-    (upload, begun): (UploadId, &UploadRecord),
-    there: &[PartRecord],
-    taken: &[PartRecord],
-) {
-    act.usage.upload(begun.storage_class, -1);
-    let mut taken = taken.iter().map(|p| p.number).peekable();
-    for part in there {
-        act.usage.part(begun.storage_class, part, -1);
-        act.change.remove(&act.part(upload, part.number));
-        if taken.next_if_eq(&part.number).is_none() {
-            act.unname_part(part, None);
+impl Act<'_> {
+    /// Writes the pages that are not there yet; `true` when they are too many for the commit that decides, and some were
+    /// written as a step of their own.
+    fn lay(
+        &mut self,
+        (upload, begun): (UploadId, &UploadRecord),
+        pages: &[ManifestPage],
+    ) -> Result<bool, Stop> {
+        let laying = begun.laying.clone().unwrap_or_default();
+        let row = |page| RowRef::Manifest(self.bucket, self.key, BlobId(upload.0), page as u32).key();
+        let rows: Vec<Bytes> = (0..pages.len()).map(row).collect();
+        let laid = rows.len().min(laying.pages as usize);
+        self.view.want(rows[..laid].iter().cloned())?;
+        let mut bytes = 0;
+        for (page, row) in rows.iter().enumerate() {
+            let value = Some(encode(&pages[page]));
+            if page < laid && self.view.row(row)? == value {
+                continue;
+            }
+            let more = store::Batch::row_bytes(row, value.as_ref());
+            if bytes > 0 && bytes + more > STEP_BYTES_MAX {
+                self.claim(&laying)?;
+                let laying = Laying {
+                    command: self.now.command.to_bytes().to_vec(),
+                    hlc: self.now.hlc.0,
+                    pages: laying.pages.max(page as u32),
+                };
+                let begun = UploadRecord {
+                    laying: Some(laying),
+                    ..begun.clone()
+                };
+                self.change.put(&self.upload(upload), &begun);
+                self.change.is_step = true;
+                return Ok(true);
+            }
+            bytes += more;
+            self.change.writes.insert(row.clone(), value);
         }
+        Ok(false)
     }
-    act.change.remove(&act.upload(upload));
+
+    /// Refuses while a completion of a higher command id is at work.
+    fn claim(&self, laying: &Laying) -> Result<(), Stop> {
+        let other = CommandId::from_slice(&laying.command);
+        let is_stale = self.now.hlc.wall_ms() >= Hlc(laying.hlc).wall_ms() + LAYING_MS_MAX;
+        if !is_stale && other.is_some_and(|other| other > self.now.command) {
+            return refuse(Reason::UploadBusy, "another completion is under way");
+        }
+        Ok(())
+    }
 }

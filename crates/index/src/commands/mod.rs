@@ -6,6 +6,7 @@
 //! | delete.rs | Delete |
 //! | upload.rs | CreateUpload, PutPart, AbortUpload |
 //! | complete.rs, checksum.rs | CompleteUpload |
+//! | end.rs | what a completed or aborted upload leaves, and its sweep |
 //! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket, PutBucketSetting |
 //! | copy.rs | OpenBucket, CloseBucket |
 //! | blob.rs, usage.rs, precondition.rs | what several share |
@@ -19,10 +20,13 @@ mod checksum;
 mod complete;
 mod copy;
 mod delete;
+mod end;
 mod precondition;
 mod put;
 mod upload;
 mod usage;
+
+pub(crate) use end::{is_taken, sweep};
 
 use crate::rows::RowRef;
 use crate::view::{Change, Decision, Now, Stop, View};

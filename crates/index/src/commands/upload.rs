@@ -3,11 +3,12 @@
 //! A bucket with an upload is not empty, so its deletion cannot finish: parts need not ask whether it is open.
 
 use super::act::Act;
+use super::end::Kept;
 use super::{copy, nothing};
 use crate::rows::{Range, decode};
 use crate::view::{Stop, refuse};
 use types::UploadId;
-use types::limits::{PART_NUMBER_MAX, SCAN_ROWS_MAX, STEP_BYTES_MAX};
+use types::limits::PART_NUMBER_MAX;
 use wire::index::{Reason, StoredChunks};
 use wire::records::{PartAnswer, PartRecord, UploadAnswer, UploadRecord, answer};
 
@@ -78,29 +79,11 @@ pub(super) fn put_part(
     }))
 }
 
-/// Decides an AbortUpload: removes `uploads` and `parts`, books every part, moves `usage`. The parts of a large upload go
-/// in steps, the upload itself with the last: until then it can be aborted again, but no longer completed.
+/// Decides an AbortUpload: books every part, ends the upload (end.rs).
 pub(super) fn abort(mut act: Act, upload: UploadId) -> Result<answer::Kind, Stop> {
-    let record = act.find_upload(upload)?;
-    let range = Range::parts(act.bucket, act.key, upload);
-    let rows = act.view.scan(&range, SCAN_ROWS_MAX)?;
-    act.change.is_step = rows.len() == SCAN_ROWS_MAX;
-    let mut bytes = 0;
-    for (row, value) in &rows {
-        bytes += 2 * row.len() + value.len();
-        if bytes > STEP_BYTES_MAX {
-            act.change.is_step = true;
-            break;
-        }
-        let part: PartRecord = decode(row, value)?;
-        act.unname_part(&part, None);
-        act.usage.part(record.storage_class, &part, -1);
-        act.change.remove(&act.part(upload, part.number));
-    }
-    if !act.change.is_step {
-        act.usage.upload(record.storage_class, -1);
-        act.change.remove(&act.upload(upload));
-    }
+    let begun = act.find_upload(upload)?;
+    let there = act.parts(upload)?;
+    act.end_upload((upload, &begun), &there, &Kept::default());
     act.finish()?;
     Ok(nothing())
 }

@@ -17,6 +17,7 @@ pub(super) mod table {
     pub(in crate::rows) const PARTS: u8 = 0x13;
     pub(in crate::rows) const MANIFESTS: u8 = 0x14;
     pub(in crate::rows) const INLINE: u8 = 0x15;
+    pub(in crate::rows) const ENDED: u8 = 0x18;
     pub(in crate::rows) const GARBAGE: u8 = 0x20;
     pub(in crate::rows) const CONDEMNED: u8 = 0x21;
     pub(in crate::rows) const INTENTS: u8 = 0x22;
@@ -44,6 +45,11 @@ pub(crate) fn is_condemned(key: &[u8]) -> bool {
     key.first() == Some(&table::CONDEMNED)
 }
 
+/// Whether a row is one of `ended`.
+pub(crate) fn is_ended(key: &[u8]) -> bool {
+    key.first() == Some(&table::ENDED)
+}
+
 /// The key of a row, its texts borrowed (`&str`, [`RowRef`]) or owned (`String`, [`Row`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RowOf<T> {
@@ -69,6 +75,8 @@ pub(crate) enum RowOf<T> {
     Manifest(BucketId, T, BlobId, u32),
     /// An object's bytes.
     Inline(BucketId, T, VersionId),
+    /// EndedUpload.
+    Ended(BucketId, T, UploadId),
     /// GarbageRecord.
     Garbage(BucketId, T, BlobId),
     /// CondemnedRecord.
@@ -113,6 +121,7 @@ impl<T: AsRef<str>> RowOf<T> {
                 out.extend(page.to_be_bytes());
             }
             Self::Inline(b, k, v) => keyed_by(&mut out, table::INLINE, (*b, k), &v.to_bytes()),
+            Self::Ended(b, k, u) => keyed_by(&mut out, table::ENDED, (*b, k), &u.to_bytes()),
             Self::Garbage(b, k, blob) => keyed_by(&mut out, table::GARBAGE, (*b, k), &blob.to_bytes()),
             Self::Condemned(b, k, extent, needle) => {
                 keyed_by(&mut out, table::CONDEMNED, (*b, k), &extent.0.to_be_bytes());
@@ -188,6 +197,7 @@ impl Row {
             table::PARTS => Self::Part(b, k, UploadId(u128(rest)?), u32(rest)?),
             table::MANIFESTS => Self::Manifest(b, k, BlobId(u128(rest)?), u32(rest)?),
             table::INLINE => Self::Inline(b, k, VersionId(u128(rest)?)),
+            table::ENDED => Self::Ended(b, k, UploadId(u128(rest)?)),
             table::GARBAGE => Self::Garbage(b, k, BlobId(u128(rest)?)),
             table::CONDEMNED => Self::Condemned(b, k, ExtentId(u64(rest)?), NeedleId(u64(rest)?)),
             table::INTENTS => Self::Intent(b, k, BlobId(u128(rest)?)),
@@ -241,7 +251,7 @@ mod tests {
     }
 
     fn row() -> impl Strategy<Value = Row> {
-        (0..17u8, text(), any::<(u64, u128, u32, u64)>()).prop_map(|(which, k, (a, id, n, c))| {
+        (0..18u8, text(), any::<(u64, u128, u32, u64)>()).prop_map(|(which, k, (a, id, n, c))| {
             let b = BucketId(a);
             match which {
                 0 => Row::State,
@@ -260,7 +270,8 @@ mod tests {
                 13 => Row::Intent(b, k, BlobId(id)),
                 14 => Row::BucketName(k),
                 15 => Row::AccountBucket(AccountId(a), k),
-                _ => Row::BucketSetting(b, n),
+                16 => Row::BucketSetting(b, n),
+                _ => Row::Ended(b, k, UploadId(id)),
             }
         })
     }

@@ -3,7 +3,7 @@
 use super::key::table;
 use super::{RowRef, escape};
 use bytes::Bytes;
-use types::{AccountId, BucketId, UploadId};
+use types::{AccountId, BlobId, BucketId, UploadId};
 
 /// Row keys from `start` up to but not with `end`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,18 @@ impl Range {
         let mut head = RowRef::Part(bucket, key, upload, 0).key().to_vec();
         head.truncate(head.len() - 4);
         Self::under(head)
+    }
+
+    /// Manifest pages of a blob from page `from` on.
+    pub(crate) fn pages((bucket, key): (BucketId, &str), blob: BlobId, from: u32) -> Self {
+        let start = RowRef::Manifest(bucket, key, blob, from).key();
+        let all = Self::under(start[..start.len() - 4].to_vec());
+        Self { start, ..all }
+    }
+
+    /// Uploads that ended and still have rows.
+    pub(crate) fn ended() -> Self {
+        Self::under(vec![table::ENDED])
     }
 
     /// Usage of a bucket.

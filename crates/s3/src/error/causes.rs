@@ -39,7 +39,7 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
         }
         Reason::EntityTooLarge => Code::EntityTooLarge,
         // The change that is in the way will pass.
-        Reason::BucketBusy => Code::OperationAborted,
+        Reason::BucketBusy | Reason::UploadBusy => Code::OperationAborted,
         // This process's lease is over, or its bytes were given up before they were named: nothing took effect, and
         // the client's retry starts afresh.
         Reason::SessionEnded | Reason::BlobGone => Code::ServiceUnavailable,
