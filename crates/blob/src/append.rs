@@ -24,6 +24,8 @@ struct Kept {
     bytes: usize,
     bytes_max: usize,
     whole: bool,
+    /// How long the extent waited for frames of it.
+    waited: Duration,
 }
 
 impl Kept {
@@ -34,6 +36,7 @@ impl Kept {
             bytes,
             bytes_max: bytes_max.max(bytes),
             whole: true,
+            waited: Duration::ZERO,
         }
     }
 
@@ -54,6 +57,8 @@ struct Writing {
     blob: BlobId,
     chunks: Vec<Chunk>,
     ordered: BTreeMap<DiskId, JournalSeq>,
+    /// What a frame of the last large chunk took on average: its first may have been waiting for us.
+    pace_ms: u64,
 }
 
 impl Writing {
@@ -82,11 +87,7 @@ impl Blob {
         length: u64,
         source: &mut S,
     ) -> Result<StoredChunks, PutError<S::Error>> {
-        let mut writing = Writing {
-            blob: self.new_blob_id(),
-            chunks: Vec::new(),
-            ordered: BTreeMap::new(),
-        };
+        let mut writing = self.writing();
         let mut frames = Frames::new(source, length);
         if length == 0 {
             frames.end().await?;
@@ -106,17 +107,22 @@ impl Blob {
         sure: u64,
         source: &mut S,
     ) -> Result<(StoredChunks, u64), PutError<S::Error>> {
-        let mut writing = Writing {
-            blob: self.new_blob_id(),
-            chunks: Vec::new(),
-            ordered: BTreeMap::new(),
-        };
+        let mut writing = self.writing();
         // One byte is left for the needle that says it is the last: whether another would follow is not known before.
         let mut frames = Frames::beginning(source, sure.saturating_sub(1));
         self.put_frames(owner, &mut frames, &mut writing).await?;
         frames.go_on(self.config.frame_bytes_max).await?;
         self.put_frames(owner, &mut frames, &mut writing).await?;
         Ok((writing.stored(), frames.length()))
+    }
+
+    fn writing(&self) -> Writing {
+        Writing {
+            blob: self.new_blob_id(),
+            chunks: Vec::new(),
+            ordered: BTreeMap::new(),
+            pace_ms: 0,
+        }
     }
 
     async fn put_frames<S: Source>(
@@ -149,7 +155,7 @@ impl Blob {
             ordinal: writing.chunks.len() as u32,
             logical_offset: length - left,
             last: false,
-            length: left.min(self.chunk_at(pace_ms)),
+            length: left.min(self.chunk_at(pace_ms.max(writing.pace_ms))),
             append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
             session: self.session,
         };
@@ -157,7 +163,10 @@ impl Blob {
         let (appended, chunk) = if head.length <= self.config.small_bytes_max as u64 {
             self.append_small(head, first).await?
         } else {
-            self.append_large(head, (left, goes_on), first, frames).await?
+            let (appended, chunk, waited) = self.append_large(head, (left, goes_on), first, frames).await?;
+            let frames_after_first = chunk.length.div_ceil(self.config.frame_bytes_max as u64).max(2) - 1;
+            writing.pace_ms = waited.as_millis() as u64 / frames_after_first;
+            (appended, chunk)
         };
         if let Some(o) = appended.ordered {
             let newest = writing.ordered.entry(o.disk).or_insert(o.sequence);
@@ -211,7 +220,7 @@ impl Blob {
         (left, goes_on): (u64, bool),
         first: Checked,
         frames: &mut Frames<'_, S>,
-    ) -> Result<(Appended, Chunk), PutError<S::Error>> {
+    ) -> Result<(Appended, Chunk, Duration), PutError<S::Error>> {
         let mut kept = Kept::new(first, self.config.resend_bytes_max);
         let mut attempt = 0;
         loop {
@@ -228,7 +237,7 @@ impl Blob {
             match self.stream(&grant, &head, &mut kept, frames).await {
                 Ok((appended, crc)) => {
                     let chunk = chunk_of(&grant, &appended, head.length, crc);
-                    return Ok((appended, chunk));
+                    return Ok((appended, chunk, kept.waited));
                 }
                 Err(PutError::Fault(fault)) if kept.whole => self.failed(held, fault, attempt).await?,
                 Err(PutError::Fault(fault)) => {
@@ -263,7 +272,7 @@ impl Blob {
             let send = self.in_time("frame", appending.frame(frame));
             if queue.is_empty() && received < head.length {
                 let want = self.frame_bytes(head.length - received);
-                let (sent, next) = join(send, self.next_in_time(frames, want)).await;
+                let (sent, next) = join(send, self.next_in_time(frames, want, &mut kept.waited)).await;
                 let next = next?;
                 received += next.bytes.len() as u64;
                 kept.push(&next);
@@ -281,12 +290,22 @@ impl Blob {
         &self,
         frames: &mut Frames<'_, S>,
         bytes: usize,
+        waited: &mut Duration,
     ) -> Result<Checked, PutError<S::Error>> {
-        tokio::select! {
+        let begun = self.world.clock.mono();
+        let dawdle = Duration::from_millis(self.config.dawdle_ms_max).saturating_sub(*waited);
+        let others_wait = async {
+            self.world.clock.sleep(dawdle).await;
+            self.pool.wanted().await;
+        };
+        let frame = tokio::select! {
             biased;
             frame = frames.next(bytes) => frame,
             () = self.world.clock.sleep(Duration::from_millis(self.config.frame_wait_ms)) => Err(PutError::Stalled),
-        }
+            () = others_wait => Err(PutError::Stalled),
+        };
+        *waited += self.world.clock.mono().saturating_sub(begun);
+        frame
     }
 
     /// The largest chunk, in whole frames, that an empty extent of `bytes_max` takes.

@@ -1,6 +1,6 @@
 //! The client of the stream layer: what puts and gets share.
 
-use crate::pool::Pool;
+use crate::pool::{Patience, Pool};
 use crate::{Config, Reader};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -56,7 +56,15 @@ impl Blob {
     ) -> Self {
         config.assert_sound();
         Self {
-            pool: Arc::new(Pool::new(Arc::clone(&control), session, config.extents_max)),
+            pool: Arc::new(Pool::new(
+                Arc::clone(&control),
+                session,
+                config.extents_max,
+                Patience {
+                    clock: Arc::clone(&world.clock),
+                    wait: Duration::from_millis(config.extent_wait_ms_max),
+                },
+            )),
             read_ahead: Arc::new(Semaphore::new(config.read_ahead_frames_total)),
             world,
             config,

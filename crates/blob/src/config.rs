@@ -26,6 +26,10 @@ pub struct Config {
     /// How long a chunk may hold an extent, by the pace that its first frame came at: a slower client sends smaller chunks,
     /// down to one frame, which is whole before an extent is held at all.
     pub chunk_hold_ms: u64,
+    /// How long a chunk's frames may let an extent wait in all, once another put waits for an extent.
+    pub dawdle_ms_max: u64,
+    /// How long a put waits for an extent before it is told that the store is busy.
+    pub extent_wait_ms_max: u64,
     /// Disks whose journals the index's log is written behind too, so that an append may be answered ordered.
     /// `None`: all. Elsewhere every append waits for stable storage.
     pub ordered_disks: Option<BTreeSet<DiskId>>,
@@ -43,6 +47,8 @@ impl Default for Config {
             resend_bytes_max: 4 * limits::FRAME_BYTES_MAX,
             frame_wait_ms: 15_000,
             chunk_hold_ms: 10_000,
+            dawdle_ms_max: 30_000,
+            extent_wait_ms_max: 45_000,
             ordered_disks: None,
         }
     }
@@ -79,6 +85,10 @@ impl Config {
         assert!(
             self.extents_max >= 2,
             "one extent for small appends, one for large ones"
+        );
+        assert!(
+            self.extent_wait_ms_max > self.dawdle_ms_max,
+            "who waits sees those who dawdle go"
         );
         assert!(
             self.read_ahead_frames >= 1,

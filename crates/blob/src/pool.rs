@@ -5,15 +5,17 @@
 //!   granted ─┤                                        ├─ a failed append ─▶ retired (taken out, then sealed)
 //!            └─ one large append at a time, alone ────┘
 //! ```
-//! A new extent is granted only when none will do, up to a bound; at the bound callers wait for one to come back. One
-//! extent is always left to small appends, so that large bodies do not starve them.
+//! A new extent is granted only when none will do, up to a bound; at the bound callers wait for one to come back, though
+//! not for ever. One is always left to small appends, so that large bodies do not starve them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
 use types::{ErrorKind, ExtentId, SessionId};
 use wire::Fault;
 use wire::control::{Control, Grant};
+use world::Clock;
 
 /// What an extent is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,12 @@ struct Slot {
     large: bool,
 }
 
+/// How long callers wait for an extent.
+pub(crate) struct Patience {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wait: Duration,
+}
+
 /// The open extents.
 pub(crate) struct Pool {
     control: Arc<dyn Control>,
@@ -41,6 +49,25 @@ pub(crate) struct Pool {
     /// Held while asking for an extent, so that a crowd asks for one and not for a crowd of them.
     granting: tokio::sync::Mutex<()>,
     returned: Notify,
+    patience: Patience,
+    /// Large appends that wait for an extent.
+    waiting: watch::Sender<usize>,
+}
+
+/// A large append that waits; until it is dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|n| *n += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
 }
 
 /// An extent in use; given back when dropped.
@@ -65,7 +92,12 @@ impl Drop for Held {
 }
 
 impl Pool {
-    pub(crate) fn new(control: Arc<dyn Control>, session: SessionId, extents_max: usize) -> Self {
+    pub(crate) fn new(
+        control: Arc<dyn Control>,
+        session: SessionId,
+        extents_max: usize,
+        patience: Patience,
+    ) -> Self {
         Self {
             control,
             session,
@@ -74,6 +106,8 @@ impl Pool {
             cramped: AtomicBool::new(false),
             granting: tokio::sync::Mutex::default(),
             returned: Notify::new(),
+            patience,
+            waiting: watch::Sender::new(0),
         }
     }
 
@@ -81,8 +115,10 @@ impl Pool {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An extent for `purpose`; waits while all are busy and no more may be opened.
+    /// An extent for `purpose`; waits a while when all are busy and no more may be opened, then is `Busy`.
     pub(crate) async fn acquire(self: &Arc<Self>, purpose: Purpose) -> Result<Held, Fault> {
+        let begun = self.patience.clock.mono();
+        let mut waiting = None;
         loop {
             let returned = self.returned.notified();
             tokio::pin!(returned);
@@ -92,7 +128,17 @@ impl Pool {
                 return Ok(held);
             }
             if !self.grow(purpose).await? {
-                returned.await;
+                if purpose == Purpose::Large {
+                    waiting.get_or_insert_with(|| Waiting::new(&self.waiting));
+                }
+                let waited = self.patience.clock.mono().saturating_sub(begun);
+                let left = self.patience.wait.saturating_sub(waited);
+                tokio::select! {
+                    biased;
+                    () = returned => {}
+                    () = self.patience.clock.sleep(left) =>
+                        return Err(Fault::new(ErrorKind::Busy, "every extent is being written")),
+                }
             }
         }
     }
@@ -153,6 +199,13 @@ impl Pool {
             }
             Err(f) => Err(f),
         }
+    }
+
+    /// Waits until a large append waits for an extent.
+    pub(crate) async fn wanted(&self) {
+        let mut waiting = self.waiting.subscribe();
+        // The sender is our own: it is there as long as we are.
+        drop(waiting.wait_for(|n| *n > 0).await);
     }
 
     fn any_busy(&self) -> bool {

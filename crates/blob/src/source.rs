@@ -26,7 +26,7 @@ pub enum PutError<E> {
         /// How many came.
         given: u64,
     },
-    /// No whole frame came for too long while an extent was held.
+    /// No whole frame came for too long while an extent was held, or for long enough where others waited for one.
     #[error("the bytes stopped coming")]
     Stalled,
     /// The bytes could not be stored.

@@ -1,6 +1,8 @@
 //! Blobs down and up again over an honest node in memory, with small sizes, failures and stalls.
 #![allow(clippy::disallowed_methods, reason = "the paused clock is tokio's")]
 
+mod pace;
+
 use blob::{Blob, Config, PutError, Source};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -623,19 +625,4 @@ async fn many_at_once_share_few_extents() {
     });
     futures_util::future::join_all(puts).await;
     assert!(b.blob.open_extents() <= small().extents_max);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_client_sends_chunks_that_are_whole_before_they_are_sent() {
-    let b = bench();
-    let all = bytes(8 * BLOCK_BYTES);
-    let mut source = Pieces::of(&all, BLOCK_BYTES);
-    source.0.iter_mut().for_each(|p| p.0 = 40_000);
-    let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
-    assert_eq!(stored.chunks.len(), 4, "a frame each");
-    assert_eq!(get_all(&b, &stored).await.unwrap(), all);
-    let mut source = Pieces::of(&all, BLOCK_BYTES);
-    source.0.iter_mut().for_each(|p| p.0 = 2_500);
-    let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
-    assert_eq!(stored.chunks.len(), 2, "two frames in ten seconds");
 }

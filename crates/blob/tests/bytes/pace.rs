@@ -1,0 +1,98 @@
+//! Clients of every pace: what they hold, and whom they hold up.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_sends_chunks_that_are_whole_before_they_are_sent() {
+    let b = bench();
+    let all = bytes(8 * BLOCK_BYTES);
+    let mut source = Pieces::of(&all, BLOCK_BYTES);
+    source.0.iter_mut().for_each(|p| p.0 = 40_000);
+    let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
+    assert_eq!(stored.chunks.len(), 4, "a frame each");
+    assert_eq!(get_all(&b, &stored).await.unwrap(), all);
+    let mut source = Pieces::of(&all, BLOCK_BYTES);
+    source.0.iter_mut().for_each(|p| p.0 = 2_500);
+    let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
+    assert_eq!(stored.chunks.len(), 2, "two frames in ten seconds");
+}
+
+/// Chunks of up to 64 frames, two extents for large ones.
+fn wide() -> Config {
+    Config {
+        chunk_bytes_max: 128 * BLOCK_BYTES as u64,
+        ..small()
+    }
+}
+
+/// 64 frames: the first at once, each other after `pause_ms`.
+fn dawdling(pause_ms: u64) -> (u64, Pieces) {
+    let all = bytes(128 * BLOCK_BYTES);
+    let mut source = Pieces::of(&all, 2 * BLOCK_BYTES);
+    source.0.iter_mut().skip(1).for_each(|p| p.0 = pause_ms);
+    (all.len() as u64, source)
+}
+
+async fn dawdle(b: &Bench, pause_ms: u64) -> Result<StoredChunks, PutError<()>> {
+    let (length, mut source) = dawdling(pause_ms);
+    b.blob.put(&owner(), length, &mut source).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_dawdle_give_way_to_those_who_wait() {
+    let b = bench_with(wide(), 64 << 20);
+    let begun = tokio::time::Instant::now();
+    let dawdlers = async { tokio::join!(dawdle(&b, 14_000), dawdle(&b, 14_000)) };
+    let quick = async {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        let all = bytes(600_000);
+        let stored = put(&b, &all, 50_000).await.unwrap();
+        assert_eq!(get_all(&b, &stored).await.unwrap(), all);
+        begun.elapsed()
+    };
+    let (dawdlers, waited) = tokio::join!(dawdlers, quick);
+    assert!(waited < Duration::from_secs(31), "{waited:?}");
+    assert!(
+        matches!(
+            dawdlers,
+            (Err(PutError::Stalled), _) | (_, Err(PutError::Stalled))
+        ),
+        "{dawdlers:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_nobody_up_may_dawdle() {
+    let b = bench_with(wide(), 64 << 20);
+    let stored = dawdle(&b, 14_000).await.unwrap();
+    assert_eq!(stored.chunks.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_extent_for_ever() {
+    let b = bench_with(wide(), 64 << 20);
+    let begun = tokio::time::Instant::now();
+    let all = futures_util::future::join_all((0..12).map(|_| dawdle(&b, 10_000))).await;
+    let busy = |r: &Result<_, _>| matches!(r, Err(PutError::Fault(f)) if f.kind == ErrorKind::Busy);
+    assert!(all.iter().any(busy), "{all:?}");
+    assert!(all.iter().any(Result::is_ok), "whoever is left is served");
+    let most = Duration::from_secs(2 * 45 + 64 * 10);
+    assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_waited_for_us_says_nothing_of_the_pace() {
+    let b = bench_with(wide(), 64 << 20);
+    let all = bytes(256 * BLOCK_BYTES);
+    let mut source = Pieces::of(&all, 2 * BLOCK_BYTES);
+    // The first frame of each full chunk stands in the socket's buffer already.
+    let late = source.0.iter_mut().enumerate().filter(|(i, _)| i % 64 != 0);
+    late.for_each(|(_, p)| p.0 = 1_000);
+    let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
+    let frames: Vec<u64> = stored
+        .chunks
+        .iter()
+        .map(|c| c.length / (2 * BLOCK_BYTES as u64))
+        .collect();
+    assert_eq!(frames, [64, 10, 10, 10, 10, 10, 10, 4]);
+}
