@@ -235,6 +235,17 @@ pub enum ObjectsError {
     /// A checksum does not fit the bytes, or the trailer did not bring it.
     #[error("{} does not fit the bytes", .0.name())]
     BadChecksum(ChecksumAlgorithm),
+    /// What is appended comes with another algorithm's checksum than the object's.
+    #[error("expected {}, actual {}", .expected.name(), .actual.name())]
+    OtherChecksum {
+        /// The object's.
+        expected: ChecksumAlgorithm,
+        /// The body's.
+        actual: ChecksumAlgorithm,
+    },
+    /// Metadata or tags came with an append to an object that has its own.
+    #[error("metadata for an object that is there")]
+    MetadataOfAppend,
     /// The read's range begins past the end.
     #[error("range past the end of {0} bytes")]
     BadRange(u64),
@@ -248,7 +259,12 @@ impl Kind for ObjectsError {
         match self {
             Self::Refused { .. } => ErrorKind::Conflict,
             Self::Denied => ErrorKind::Denied,
-            Self::Body(_) | Self::BadDigest | Self::BadChecksum(_) | Self::BadRange(_) => ErrorKind::Invalid,
+            Self::Body(_)
+            | Self::BadDigest
+            | Self::BadChecksum(_)
+            | Self::OtherChecksum { .. }
+            | Self::MetadataOfAppend
+            | Self::BadRange(_) => ErrorKind::Invalid,
             Self::Fault(f) => f.kind,
         }
     }

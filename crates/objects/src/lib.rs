@@ -4,6 +4,7 @@
 //! orphans and gc removes them; nothing ever names bytes that are not durable.
 
 mod api;
+mod append;
 mod buckets;
 mod commands;
 mod copy;

@@ -102,6 +102,7 @@ pub(crate) fn write(headers: &HeaderMap) -> Result<Precondition, Error> {
     Ok(Precondition {
         if_match: matches(header::IF_MATCH)?,
         if_none_match: matches(header::IF_NONE_MATCH)?,
+        ..Precondition::default()
     })
 }
 

@@ -45,6 +45,7 @@ codes! {
     BucketAlreadyExists 409 "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.",
     BucketAlreadyOwnedByYou 409 "Your previous request to create the named bucket succeeded and you already own it.",
     BucketNotEmpty 409 "The bucket you tried to delete is not empty",
+    ConditionalRequestConflict 409 "The conditional request cannot succeed due to a conflicting operation against this resource.",
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed size",
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size",
     IllegalLocationConstraintException 400 "The location constraint is incompatible with the region this request was sent to.",
@@ -66,6 +67,7 @@ codes! {
     InvalidTag 400 "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation.",
     InvalidToken 400 "The provided token is malformed or otherwise invalid.",
     InvalidURI 400 "Couldn't parse the specified URI.",
+    InvalidWriteOffset 400 "The write offset value that you specified does not match the current object size.",
     KeyTooLongError 400 "Your key is too long",
     MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema",
     MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema.",
@@ -96,6 +98,7 @@ codes! {
     ServiceUnavailable 503 "Service is unable to handle request.",
     SignatureDoesNotMatch 403 "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     SlowDown 503 "Please reduce your request rate.",
+    TooManyParts 400 "You have attempted to add more parts than the maximum of 10000 that are allowed for this object. You can use the CopyObject operation to copy this object to another and then add more data to the newly copied object.",
     XAmzContentSHA256Mismatch 400 "The provided 'x-amz-content-sha256' header does not match what was computed.",
 }
 

@@ -69,6 +69,7 @@ const ON: &[(&str, &[Operation])] = &[
     ("x-amz-source-expected-bucket-owner", COPIES),
     ("x-amz-tagging", &[PutObject, CopyObject, CreateMultipartUpload]),
     ("x-amz-tagging-directive", &[CopyObject]),
+    ("x-amz-write-offset-bytes", &[PutObject]),
 ];
 
 /// Read as one value wherever they are read: given twice, one of the two would be ignored.
@@ -249,7 +250,8 @@ mod tests {
         (CopyObject, "x-amz-source-expected-bucket-owner", "000000000002", Some(Code::AccessDenied)),
         (PUT, "x-amz-metadata-directive", "COPY", NOT),
         (PUT, "x-amz-website-redirect-location", "/x", NOT),
-        (PUT, "x-amz-write-offset-bytes", "0", NOT),
+        (PUT, "x-amz-write-offset-bytes", "0", None),
+        (Operation::UploadPart, "x-amz-write-offset-bytes", "0", NOT),
         (PUT, "x-amz-grant-read", "id=1", NOT),
         (CREATE, "x-amz-bucket-object-lock-enabled", "true", NOT),
         (CREATE, "x-amz-bucket-object-lock-enabled", "false", None),

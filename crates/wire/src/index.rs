@@ -52,6 +52,14 @@ pub enum Reason {
     EntityTooLarge = 17,
     /// Another completion of the upload is under way.
     UploadBusy = 18,
+    /// An append's offset is not the object's size; `detail`.
+    InvalidWriteOffset = 19,
+    /// An append past the 10,000th part.
+    TooManyParts = 20,
+    /// The object was written while bytes to append to it were on their way.
+    AppendRaced = 21,
+    /// An append in a bucket that keeps versions.
+    AppendVersioned = 22,
 }
 
 impl Reason {
@@ -77,6 +85,10 @@ impl Reason {
             BucketOwned,
             EntityTooLarge,
             UploadBusy,
+            InvalidWriteOffset,
+            TooManyParts,
+            AppendRaced,
+            AppendVersioned,
         ]
         .into_iter()
         .find(|r| *r as u32 == n)
@@ -127,6 +139,10 @@ pub struct Precondition {
     pub if_match: Option<Match>,
     /// `If-None-Match`: none of these, or nothing at all when `*`.
     pub if_none_match: Option<Match>,
+    /// `x-amz-if-match-last-modified-time`: modified then, in whole seconds as HTTP dates carry them.
+    pub if_modified_s: Option<u64>,
+    /// `x-amz-if-match-size`: of this size.
+    pub if_size: Option<u64>,
 }
 
 /// The value of a match header.
@@ -224,6 +240,15 @@ pub enum Command {
         version: Option<VersionId>,
         precondition: Precondition,
     },
+    /// Puts bytes behind those of the current object. `piece` is their record: size, ETag and checksums; and all that the
+    /// object is to be, where there is none yet.
+    Append {
+        bucket: BucketId,
+        key: ObjectKey,
+        piece: Box<ObjectRecord>,
+        data: Box<AppendData>,
+        precondition: Precondition,
+    },
     /// Begins an upload. `record` has everything but upload id and time.
     CreateUpload {
         bucket: BucketId,
@@ -253,6 +278,19 @@ pub enum Command {
         key: ObjectKey,
         upload: UploadId,
     },
+}
+
+/// Bytes to append, stored to fit the object as its gateway saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppendData {
+    /// The size that the object must have.
+    pub offset: u64,
+    /// The object's version as the gateway saw it; `None`: there was none.
+    pub seen: Option<VersionId>,
+    /// The bytes.
+    pub data: StoredData,
+    /// They begin with the object's own, which stood inline and had to move.
+    pub whole: bool,
 }
 
 /// A part as a completion names it.

@@ -9,7 +9,7 @@ use md5::{Digest, Md5};
 use std::collections::BTreeMap;
 use types::{ChecksumAlgorithm, ChecksumKind};
 use wire::index::{Expected, Reason};
-use wire::records::{Checksum, PartRecord, UploadRecord};
+use wire::records::{Checksum, ObjectRecord, PartRecord, UploadRecord};
 
 /// MD5 of the parts' MD5s: the ETag of a multipart object, less its `-N`.
 pub(super) fn etag_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -51,6 +51,24 @@ pub(super) fn of_object(
         };
         (checksum, kind as u32)
     }))
+}
+
+/// The checksum, and its kind, of an object that bytes were appended to: of all of them where both have a CRC of one
+/// algorithm, else none. A composite one is of parts that nobody has read again, a SHA cannot be continued.
+pub(super) fn of_appended(old: &ObjectRecord, piece: &ObjectRecord) -> (Vec<Checksum>, u32) {
+    let whole = old.checksum_kind != ChecksumKind::Composite as u32;
+    let made = old.checksums.iter().filter(|_| whole).find_map(|checksum| {
+        let algorithm = ChecksumAlgorithm::from_number(checksum.algorithm)?;
+        let values = [
+            (value_of(&old.checksums, algorithm)?, old.size),
+            (value_of(&piece.checksums, algorithm)?, piece.size),
+        ];
+        Some(Checksum {
+            algorithm: algorithm as u32,
+            value: combine(algorithm, &values)?,
+        })
+    });
+    (made.into_iter().collect(), ChecksumKind::FullObject as u32)
 }
 
 /// S3's default: CRC64NVME is always of the full object, the others composite unless asked otherwise.

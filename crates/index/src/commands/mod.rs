@@ -3,6 +3,7 @@
 //! | file | commands |
 //! |---|---|
 //! | put.rs | Put |
+//! | append.rs | Append |
 //! | delete.rs | Delete |
 //! | upload.rs | CreateUpload, PutPart, AbortUpload |
 //! | complete.rs, checksum.rs | CompleteUpload |
@@ -14,6 +15,7 @@
 //! Preconditions are decided here and nowhere else. The commit that unnames bytes books them as garbage (I3).
 
 mod act;
+mod append;
 mod blob;
 mod bucket;
 mod checksum;
@@ -84,6 +86,13 @@ fn run_on_object<'a>(
             data,
             precondition,
         } => put::put(act(bucket, key), record, data, precondition),
+        Command::Append {
+            bucket,
+            key,
+            piece,
+            data,
+            precondition,
+        } => append::append(act(bucket, key), piece, data, precondition),
         Command::Delete {
             bucket,
             key,
@@ -171,6 +180,21 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
                 blob::gone_rows((*bucket, key), stored, out);
             }
         }
+        Command::Append {
+            bucket,
+            key,
+            piece,
+            data,
+            ..
+        } => {
+            let key = key.as_str();
+            out.push(RowRef::Bucket(*bucket).key());
+            out.push(RowRef::Current(*bucket, key).key());
+            out.push(RowRef::Usage(*bucket, piece.storage_class).key());
+            if let StoredData::Chunks(stored) = &data.data {
+                blob::gone_rows((*bucket, key), stored, out);
+            }
+        }
         Command::Delete { bucket, key, .. } => {
             out.push(RowRef::Current(*bucket, key.as_str()).key());
             out.push(RowRef::Usage(*bucket, 0).key());
@@ -214,6 +238,7 @@ fn is_on_object(command: &Command) -> bool {
     matches!(
         command,
         Command::Put { .. }
+            | Command::Append { .. }
             | Command::Delete { .. }
             | Command::CreateUpload { .. }
             | Command::PutPart { .. }

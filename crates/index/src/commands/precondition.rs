@@ -24,6 +24,16 @@ pub(super) fn check(condition: &Precondition, current: Option<&ObjectRecord>) ->
     {
         return refuse(Reason::PreconditionFailed, "If-None-Match");
     }
+    let modified_s = current.map(|o| o.modified_ms / 1000);
+    if condition.if_modified_s.is_some_and(|at| modified_s != Some(at)) {
+        return refuse(Reason::PreconditionFailed, "x-amz-if-match-last-modified-time");
+    }
+    if condition
+        .if_size
+        .is_some_and(|size| current.map(|o| o.size) != Some(size))
+    {
+        return refuse(Reason::PreconditionFailed, "x-amz-if-match-size");
+    }
     Ok(())
 }
 
@@ -53,6 +63,7 @@ mod tests {
             let condition = Precondition {
                 if_match: if_match.cloned(),
                 if_none_match: if_none_match.cloned(),
+                ..Precondition::default()
             };
             match check(&condition, there.then_some(&object)) {
                 Ok(()) => None,
@@ -76,5 +87,28 @@ mod tests {
         ] {
             assert_eq!(reason(if_match, if_none_match, there), expected);
         }
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_seen_fails() {
+        let object = ObjectRecord {
+            etag_md5: vec![1; 16],
+            modified_ms: 7_999,
+            size: 5,
+            ..ObjectRecord::default()
+        };
+        let holds = |if_modified_s, if_size, meant| {
+            let condition = Precondition {
+                if_modified_s,
+                if_size,
+                ..Precondition::default()
+            };
+            check(&condition, meant).is_ok()
+        };
+        assert!(holds(Some(7), Some(5), Some(&object)));
+        assert!(!holds(Some(8), None, Some(&object)));
+        assert!(!holds(None, Some(4), Some(&object)));
+        assert!(!holds(Some(7), Some(0), Some(&object)));
+        assert!(!holds(Some(8), None, None));
     }
 }

@@ -38,6 +38,16 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
             );
         }
         Reason::EntityTooLarge => Code::EntityTooLarge,
+        Reason::InvalidWriteOffset => Code::InvalidWriteOffset,
+        Reason::TooManyParts => Code::TooManyParts,
+        Reason::AppendRaced => Code::ConditionalRequestConflict,
+        Reason::AppendVersioned => {
+            return Error::with(
+                Code::NotImplemented,
+                "x-amz-write-offset-bytes in a bucket that keeps versions is not implemented",
+            )
+            .field("Header", "x-amz-write-offset-bytes");
+        }
         // The change that is in the way will pass.
         Reason::BucketBusy | Reason::UploadBusy => Code::OperationAborted,
         // This process's lease is over, or its bytes were given up before they were named: nothing took effect, and
@@ -69,6 +79,21 @@ impl From<ObjectsError> for Error {
                 return Self::with(
                     Code::BadDigest,
                     format!("The {name} you specified did not match the calculated checksum."),
+                );
+            }
+            ObjectsError::OtherChecksum { expected, actual } => {
+                let (expected, actual) = (expected.name().to_lowercase(), actual.name().to_lowercase());
+                return Self::with(
+                    Code::InvalidRequest,
+                    format!(
+                        "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
+                    ),
+                );
+            }
+            ObjectsError::MetadataOfAppend => {
+                return Self::with(
+                    Code::InvalidRequest,
+                    "Cannot specify both a write offset value and user-defined object metadata for existing objects.",
                 );
             }
             ObjectsError::BadRange(size) => {

@@ -1,0 +1,174 @@
+//! Appends: new bytes behind an object's, named in one commit.
+//!
+//! What is there is looked at first, so that the bytes are stored in the form that joins it (crates/index, append.rs). The
+//! commit looks again: an object that changed meanwhile takes nothing, and its client asks anew.
+
+use crate::commands::unexpected;
+use crate::digests::Digested;
+use crate::intake::Intake;
+use crate::put::{from_blob, recorded};
+use crate::service::Objects;
+use crate::{Caller, ObjectsError, PutObject};
+use blob::Source;
+use bytes::Bytes;
+use types::limits::{INLINE_BYTES_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
+use types::{BucketId, ChecksumAlgorithm, ChecksumKind, VersionId};
+use wire::index::{AppendData, Command, Found, Reason, StoredData};
+use wire::node::OwnerRef;
+use wire::records::answer::Kind as AnswerKind;
+use wire::records::{self, ObjectRecord, PutAnswer, object_record::Data};
+
+/// The object's own bytes, then a client's.
+struct Prefixed<'a> {
+    head: Option<Bytes>,
+    intake: &'a mut Intake,
+}
+
+impl Source for Prefixed<'_> {
+    type Error = ObjectsError;
+
+    async fn next(&mut self) -> Result<Option<Bytes>, ObjectsError> {
+        match self.head.take() {
+            Some(head) => Ok(Some(head)),
+            None => self.intake.next().await,
+        }
+    }
+}
+
+impl Objects {
+    /// Puts a body behind the object's bytes, of which there must be `offset`; an object that is not there is made. Of an
+    /// object that is there everything else stays as it is.
+    ///
+    /// # Errors
+    /// As [`Objects::put`]; `InvalidWriteOffset`, `TooManyParts`, `AppendRaced`, `AppendVersioned`,
+    /// [`ObjectsError::OtherChecksum`], [`ObjectsError::MetadataOfAppend`].
+    pub async fn append(
+        &self,
+        caller: &Caller,
+        put: PutObject,
+        offset: u64,
+    ) -> Result<PutAnswer, ObjectsError> {
+        if put.length > PUT_BYTES_MAX {
+            return Err(Reason::EntityTooLarge.into());
+        }
+        let record = self.bucket(caller, &put.bucket).await?;
+        if record.versioning != 0 {
+            return Err(Reason::AppendVersioned.into());
+        }
+        let bucket = BucketId(record.bucket);
+        let seen = match self.index.get(bucket, &put.key, None, false).await? {
+            Ok(found) => Some(found),
+            Err(Reason::NoSuchKey) => None,
+            Err(reason) => return Err(reason.into()),
+        };
+        check_seen(seen.as_ref(), &put, offset)?;
+        let wanted = seen.as_ref().and_then(|f| continued(&f.record));
+        check_algorithm(&put, wanted)?;
+        let mut intake = Intake::new(put.body, put.length, put.expect, wanted);
+        let owner = OwnerRef {
+            bucket,
+            key: put.key.as_str().to_owned(),
+            upload: None,
+        };
+        let (data, whole) = self
+            .store_behind(seen.as_ref(), &owner, put.length, &mut intake)
+            .await?;
+        let Digested { md5, mut checksums } = intake.finish()?;
+        checksums.retain(|c| wanted.is_none_or(|kept| kept == c.algorithm));
+        let piece = ObjectRecord {
+            size: put.length,
+            etag_md5: md5.to_vec(),
+            owner: caller.account.0,
+            checksum_kind: ChecksumKind::FullObject as u32,
+            checksums: recorded(checksums),
+            headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
+            metadata: put.metadata,
+            tags: put.tags,
+            ..ObjectRecord::default()
+        };
+        let data = AppendData {
+            offset,
+            seen: seen.and_then(|f| VersionId::from_slice(&f.record.version)),
+            data,
+            whole,
+        };
+        let command = || Command::Append {
+            bucket,
+            key: put.key.clone(),
+            piece: Box::new(piece.clone()),
+            data: Box::new(data.clone()),
+            precondition: put.precondition.clone(),
+        };
+        match self.send_in(caller, &put.bucket, bucket, command).await? {
+            AnswerKind::Put(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Stores the new bytes in the form that joins what was seen; whether they begin with the object's own.
+    async fn store_behind(
+        &self,
+        seen: Option<&Found>,
+        owner: &OwnerRef,
+        length: u64,
+        intake: &mut Intake,
+    ) -> Result<(StoredData, bool), ObjectsError> {
+        let inline = match seen.map(|f| (&f.record.data, &f.inline)) {
+            Some((Some(Data::Inline(_)), Some(bytes))) => Some(bytes.clone()),
+            // There are no bytes yet.
+            None | Some((None, _)) => Some(Bytes::new()),
+            Some(_) => None,
+        };
+        let there = inline.as_ref().map_or(0, |b| b.len() as u64);
+        if inline.is_some() && there + length <= INLINE_BYTES_MAX as u64 {
+            return Ok((StoredData::Inline(intake.whole().await?), false));
+        }
+        let mut source = Prefixed {
+            head: inline.filter(|b| !b.is_empty()),
+            intake,
+        };
+        let stored = self.blob.put(owner, there + length, &mut source).await;
+        Ok((StoredData::Chunks(stored.map_err(from_blob)?), there > 0))
+    }
+}
+
+/// What the commit would refuse anyway is refused before a byte is read.
+fn check_seen(seen: Option<&Found>, put: &PutObject, offset: u64) -> Result<(), ObjectsError> {
+    let size = seen.map_or(0, |f| f.record.size);
+    if size != offset {
+        return Err(ObjectsError::Refused {
+            reason: Reason::InvalidWriteOffset,
+            detail: size.to_string(),
+            part_number: 0,
+            size,
+        });
+    }
+    let Some(found) = seen else { return Ok(()) };
+    if found.record.etag_parts.max(1) >= PART_NUMBER_MAX {
+        return Err(Reason::TooManyParts.into());
+    }
+    if !put.metadata.is_empty() || !put.tags.is_empty() {
+        return Err(ObjectsError::MetadataOfAppend);
+    }
+    Ok(())
+}
+
+/// The algorithm that an object's checksum goes on in.
+fn continued(record: &ObjectRecord) -> Option<ChecksumAlgorithm> {
+    let whole = record.size > 0 && record.checksum_kind != ChecksumKind::Composite as u32;
+    let named = |c: &records::Checksum| ChecksumAlgorithm::from_number(c.algorithm);
+    let mut algorithms = record.checksums.iter().filter(|_| whole).filter_map(named);
+    algorithms.find(|a| a.combines())
+}
+
+/// A checksum of another algorithm than the object's could be checked, but not kept.
+fn check_algorithm(put: &PutObject, wanted: Option<ChecksumAlgorithm>) -> Result<(), ObjectsError> {
+    let given = put.expect.checksums.iter().map(|c| c.algorithm);
+    let other = given
+        .chain(put.expect.trailing.iter().copied())
+        .find(|a| wanted.is_some_and(|w| w != *a));
+    match (wanted, other) {
+        (Some(expected), Some(actual)) => Err(ObjectsError::OtherChecksum { expected, actual }),
+        _ => Ok(()),
+    }
+}
