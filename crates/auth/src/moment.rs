@@ -6,7 +6,9 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 const BASIC: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 const HTTP: &[BorrowedFormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second]");
+/// What HTTP writes after the time, and what mail libraries write there: botocore's `Date` ends so.
+const ZONES: [&str; 3] = [" GMT", " -0000", " +0000"];
 
 /// A moment, to the second.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,7 +35,10 @@ impl SignedAt {
 
     /// From an HTTP date (`Fri, 24 May 2013 00:00:00 GMT`) or the basic form.
     pub(crate) fn parse_date_header(s: &str) -> Option<Self> {
-        Self::parse_basic(s).or_else(|| Self::at(PrimitiveDateTime::parse(s, HTTP).ok()?.assume_utc()))
+        Self::parse_basic(s).or_else(|| {
+            let without_zone = ZONES.iter().find_map(|zone| s.strip_suffix(zone))?;
+            Self::at(PrimitiveDateTime::parse(without_zone, HTTP).ok()?.assume_utc())
+        })
     }
 
     /// From milliseconds since 1970; `None` past the year 9999.
@@ -63,10 +68,10 @@ mod tests {
     fn both_forms_are_the_same_moment() {
         let t = SignedAt::parse_basic("20130524T000000Z").unwrap();
         assert_eq!(t.ms, 1_369_353_600_000);
-        assert_eq!(
-            SignedAt::parse_date_header("Fri, 24 May 2013 00:00:00 GMT").as_ref(),
-            Some(&t)
-        );
+        for zone in ["GMT", "-0000", "+0000"] {
+            let header = format!("Fri, 24 May 2013 00:00:00 {zone}");
+            assert_eq!(SignedAt::parse_date_header(&header).as_ref(), Some(&t), "{zone}");
+        }
         assert_eq!(SignedAt::from_ms(t.ms + 999).as_ref(), Some(&t));
         assert_eq!(t.date(), "20130524");
     }

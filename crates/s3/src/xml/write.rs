@@ -83,13 +83,13 @@ fn escape(value: &str, out: &mut String) {
     }
 }
 
-/// `encoding-type=url` as S3 does it: form encoding (space as `+`) that leaves `/` alone.
+/// `encoding-type=url`: percent-encoding that leaves `/` alone. A space is `%20`, which every client decodes: S3's own `+` stays a plus with those
+/// that know no forms.
 pub(crate) fn url_encode(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 16);
     for b in value.bytes() {
         match b {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' | b'/' => out.push(b as char),
-            b' ' => out.push('+'),
             _ => {
                 let _infallible = write!(out, "%{b:02X}");
             }
@@ -120,7 +120,7 @@ mod tests {
     fn encodes_urls_as_s3_lists_them() {
         let cases = [
             ("test_file(3).png", "test_file%283%29.png"),
-            ("a b+c/d~*", "a+b%2Bc/d%7E*"),
+            ("a b+c/d~*", "a%20b%2Bc/d%7E*"),
             ("é\u{1}%", "%C3%A9%01%25"),
         ];
         for (given, encoded) in cases {
