@@ -144,6 +144,28 @@ pub(crate) fn conformance(repo: &Repo, suite: &Path, arguments: &[String]) -> Re
     stage::run(c)
 }
 
+/// Clients in Rust. They are another workspace with another lock file, so their artifacts stay apart, too.
+pub(crate) fn rust_clients(repo: &Repo) -> Result<Counts> {
+    build(repo)?;
+    let target = repo.target("clients");
+    let mut cargo = repo.cargo(&[
+        "build",
+        "--manifest-path",
+        "clients/Cargo.toml",
+        "--locked",
+        "--target-dir",
+    ]);
+    cargo.arg(&target);
+    let built = stage::run(cargo)?;
+    if built.failed > 0 {
+        return Ok(built);
+    }
+    let mut c = python(repo, binary(repo))?;
+    c.arg("tests/rust_clients.py")
+        .arg(target.join("debug/cairn-clients"));
+    stage::run(c)
+}
+
 /// Opens what an earlier build wrote (I10).
 pub(crate) fn replay_fixture(repo: &Repo) -> Result<Counts> {
     let mut c = python(repo, binary(repo))?;

@@ -55,6 +55,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// aws-sdk-s3 and object_store (clients/, a workspace of its own that compiles long) against the real binary
+    Clients,
     /// Writes a data directory of this version into tests/fixtures, to be replayed by every later one
     Fixture {
         /// Over one that is there already: only before its format version is released
@@ -85,6 +87,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Conformance { suite, arguments } => {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))
         }
+        Command::Clients => stage::alone("clients in Rust", || blackbox::rust_clients(&repo)),
         Command::BenchFirst { rounds, seconds, dry } => {
             let plan = bench::Plan {
                 rounds,
