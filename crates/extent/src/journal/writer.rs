@@ -225,10 +225,11 @@ impl Writer {
         }
     }
 
-    /// Presses consumers while more than half is held, once for each sixteenth written.
+    /// Presses consumers while more than half is held, once for each sixteenth written; and whenever the head is stuck, which
+    /// a large record in an unlucky place can be with less held.
     fn press(&mut self) {
         let (used, bytes) = (self.at.ring.used(), self.at.ring.bytes());
-        if used * 2 < bytes {
+        if used * 2 < bytes && !self.stalled {
             self.press_after = 0;
             return;
         }

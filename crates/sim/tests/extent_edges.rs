@@ -1,0 +1,150 @@
+//! Corners of a data directory: a queue that is full at the wrong moment, a file cut short, a stop with nothing left to write.
+
+use bytes::Bytes;
+use extent::{Body, DataDir, DataDirConfig, Done, ExtentError, Head, LogBatch, Opened};
+use sim::{SimClock, SimDisk, SimRng};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use types::limits::SYNC_MARK_MS;
+use types::{BlobId, BucketId, Epoch, ErrorKind, ExtentId, Kind, LogSeq, PartitionId, SessionId};
+use world::{Clock, Disk, Exec, World};
+
+const X: ExtentId = ExtentId(0x1_0000_0000_0001);
+const E1: Epoch = Epoch(1);
+const EXTENT_BYTES: u64 = 1 << 20;
+
+struct Machine {
+    disk: SimDisk,
+    clock: Arc<SimClock>,
+    journal_bytes: u64,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        Self {
+            journal_bytes: 1 << 20,
+            disk: SimDisk::new(seed, 64 << 20),
+            clock: Arc::new(SimClock::new(1_700_000_000_000)),
+        }
+    }
+
+    fn open(&self) -> Opened {
+        self.clock.boot();
+        let world = World {
+            clock: self.clock.clone(),
+            rng: Arc::new(SimRng::new(7)),
+            exec: Exec::Inline,
+        };
+        let config = DataDirConfig {
+            journal_bytes: Some(self.journal_bytes),
+            extent_bytes: Some(EXTENT_BYTES),
+            extent_step_bytes: Some(64 << 10),
+            ballast_bytes: Some(64 << 10),
+            ..DataDirConfig::default()
+        };
+        DataDir::open(&world, Arc::new(self.disk.clone()), config).unwrap()
+    }
+}
+
+/// One life of the machine, and the power cut at its end.
+fn life<T>(machine: &Machine, f: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let out = runtime.block_on(async {
+        let out = f.await;
+        machine.clock.halt();
+        out
+    });
+    machine.disk.crash();
+    out
+}
+
+async fn wait<T>(f: impl FnOnce(Done) -> Result<T, ExtentError>) -> Result<T, ExtentError> {
+    let (tx, rx) = oneshot::channel();
+    let out = f(Box::new(move |r| tx.send(r).unwrap()))?;
+    rx.await.unwrap()?;
+    Ok(out)
+}
+
+fn batch(n: u64, bytes: usize) -> LogBatch {
+    LogBatch {
+        partition: PartitionId(16),
+        epoch: E1,
+        sequence: LogSeq(n),
+        members: vec![],
+        previous_crc: 0,
+        payload: Bytes::from(vec![n as u8; bytes]),
+    }
+}
+
+fn head(serial: u64, length: usize) -> Head {
+    Head {
+        blob: BlobId::new(SessionId(1), serial),
+        bucket: BucketId(9),
+        key: format!("key {serial}"),
+        upload: None,
+        ordinal: 0,
+        logical_offset: 0,
+        last: true,
+        length: length as u64,
+        append_hlc: 5,
+        session: SessionId(1),
+    }
+}
+
+/// A needle of one byte.
+async fn put(dir: &DataDir, serial: u64) -> Result<extent::Appended, ExtentError> {
+    // The crc32c of one zero byte.
+    let body = Body {
+        bytes: &[0],
+        crcs: &[0x527d_5351],
+    };
+    wait(|done| dir.append((X, E1), head(serial, 1), body, Some(done))).await
+}
+
+/// A batch that finds no room because of how the ring lies, less than half of it held: whoever holds it is pressed.
+#[test]
+fn whoever_holds_the_tail_is_pressed_when_the_head_is_stuck() {
+    let machine = Machine::new(3);
+    life(&machine, async {
+        let Opened { dir, .. } = machine.open();
+        let store = dir.journal().consumer("store");
+        let (tx, mut pressed) = mpsc::unbounded_channel();
+        dir.journal().on_pressure(Box::new(move || tx.send(()).unwrap()));
+        // Of 256 blocks 80 are written and released, then 100 held: 75 are left before the end and 80 at the start.
+        for n in 1..=18 {
+            wait(|done| dir.journal().submit_batch(batch(n, 40_000), done))
+                .await
+                .unwrap();
+            if n == 8 {
+                store.release(dir.journal().next());
+                dir.checkpoint().unwrap();
+            }
+        }
+        assert!(pressed.try_recv().is_err(), "less than half is held");
+        let large = wait(|done| dir.journal().submit_batch(batch(19, 320_000), done));
+        let release = async {
+            pressed.recv().await.expect("the journal goes on");
+            store.release(dir.journal().next());
+            dir.checkpoint().unwrap();
+            std::future::pending().await
+        };
+        tokio::select! {
+            done = large => drop(done.unwrap()),
+            () = release => {}
+            () = machine.clock.sleep(Duration::from_secs(60)) => panic!("nobody was pressed"),
+        }
+        assert!(
+            dir.journal()
+                .stats()
+                .stalls
+                .load(std::sync::atomic::Ordering::Relaxed)
+                > 0
+        );
+    });
+}
