@@ -120,12 +120,11 @@ impl DataDir {
             footer: false,
         };
         let extent = self.create(row)?;
-        self.0
-            .extents
-            .write()
-            .expect("no panic under this lock")
-            .insert(id, extent.clone());
+        // Known only once its row is queued: refused there, it is made anew next time. Queued under this lock: a checkpoint
+        // that sees the row synced must see the extent too.
+        let mut extents = self.0.extents.write().expect("no panic under this lock");
         self.record_row(&extent.lock(), done)?;
+        extents.insert(id, extent.clone());
         Ok(extent.status())
     }
 

@@ -107,6 +107,40 @@ async fn put(dir: &DataDir, serial: u64) -> Result<extent::Appended, ExtentError
     wait(|done| dir.append((X, E1), head(serial, 1), body, Some(done))).await
 }
 
+/// An extent that could not be journalled is not there: asked for again, it is made, and it outlives a crash. // I1
+#[test]
+fn an_extent_refused_by_a_full_queue_is_made_when_asked_again() {
+    let machine = Machine {
+        // As many records as the queue takes find room in it.
+        journal_bytes: 8 << 20,
+        ..Machine::new(1)
+    };
+    life(&machine, async {
+        let Opened { dir, .. } = machine.open();
+        let full = (1..).find(|n| {
+            let queued = dir.journal().submit_batch(batch(*n, 10), Box::new(|_| {}));
+            queued.is_err_and(|e| e.kind() == ErrorKind::Busy)
+        });
+        assert!(full.is_some());
+        let refused = wait(|done| dir.open_extent(X, E1, EXTENT_BYTES, done)).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(dir.status(X), Err(ExtentError::NoExtent(X)));
+        wait(|done| dir.open_extent(X, E1, EXTENT_BYTES, done))
+            .await
+            .expect_err("the journal has not run yet");
+        tokio::task::yield_now().await;
+        wait(|done| dir.open_extent(X, E1, EXTENT_BYTES, done))
+            .await
+            .unwrap();
+        put(&dir, 1).await.unwrap();
+    });
+    life(&machine, async {
+        let Opened { dir, report, .. } = machine.open();
+        assert_eq!(report.damage, Vec::<String>::new());
+        assert_eq!(dir.status(X).unwrap().needles, 1);
+    });
+}
+
 /// A batch that finds no room because of how the ring lies, less than half of it held: whoever holds it is pressed.
 #[test]
 fn whoever_holds_the_tail_is_pressed_when_the_head_is_stuck() {
