@@ -140,12 +140,11 @@ impl DataDir {
 
     /// Allocates the file ahead in steps. The file system says now, not at writing back, whether there is room.
     fn grow(&self, state: &mut State, file: &dyn DiskFile, end: u64) -> Result<(), ExtentError> {
-        if end <= state.allocated {
-            return Ok(());
-        }
         if state.allocated == 0 {
             state.allocated = file.len().map_err(|e| ExtentError::io("extent", &e))?;
-            return self.grow(state, file, end);
+        }
+        if end <= state.allocated {
+            return Ok(());
         }
         let ahead = round_up(end, self.superblock().extent_step_bytes).min(state.row.bytes_max.max(end));
         let mut last = ExtentError::Full("no room".into());

@@ -1,7 +1,7 @@
 //! Bringing extents to what the journal says, after a crash or a clean stop alike. Idempotent: the same records give the same bytes.
 
 use crate::ExtentError;
-use crate::extent::{self, Advance, Appended, BODY_OFFSET, Extent};
+use crate::extent::{self, Advance, Appended, BODY_OFFSET, Extent, State};
 use crate::journal::RecordType;
 use crate::journal::record::{PLACE_BYTES, Place};
 use crate::needle::Header;
@@ -20,6 +20,8 @@ pub(crate) struct Replay<'a> {
     disk: &'a dyn Disk,
     superblock: &'a Superblock,
     extents: BTreeMap<ExtentId, Extent>,
+    /// Why the files of some cannot hold what the table says: seen before replay makes them longer again.
+    short: BTreeMap<ExtentId, String>,
 }
 
 impl<'a> Replay<'a> {
@@ -29,11 +31,18 @@ impl<'a> Replay<'a> {
         table: &Table,
     ) -> Result<Self, ExtentError> {
         let rows = table.rows.iter();
-        Ok(Self {
+        let mut replay = Self {
             disk,
             superblock,
             extents: rows.map(|row| (row.extent, Extent::new(*row, None))).collect(),
-        })
+            short: BTreeMap::new(),
+        };
+        for extent in replay.extents.values() {
+            if let Some(why) = replay.shortened(extent)? {
+                replay.short.insert(extent.id, why);
+            }
+        }
+        Ok(replay)
     }
 
     /// Takes up one record.
@@ -151,8 +160,12 @@ impl<'a> Replay<'a> {
     ) -> Result<Vec<Extent>, ExtentError> {
         if lost {
             self.adopt_unknown(report)?;
-            for extent in self.extents.values() {
-                self.freeze(extent, report);
+        }
+        for extent in self.extents.values() {
+            match self.short.get(&extent.id).cloned().or(self.shortened(extent)?) {
+                Some(why) => self.freeze(extent, &why, report),
+                None if lost => self.freeze(extent, "journal records of it may be lost", report),
+                None => {}
             }
         }
         Ok(self.extents.into_values().collect())
@@ -174,12 +187,34 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn freeze(&self, extent: &Extent, report: &mut RecoveryReport) {
+    /// Why the file of an extent that still takes needles cannot hold those it should. Of a sealed one, a read tells.
+    fn shortened(&self, extent: &Extent) -> Result<Option<String>, ExtentError> {
+        if extent.lock().row.sealed {
+            return Ok(None);
+        }
+        let file = match extent.file(self.disk) {
+            Err(ExtentError::Corrupt(why)) => return Ok(Some(why)),
+            other => other?,
+        };
+        let len = file.len().map_err(|e| ExtentError::io("extent", &e))?;
+        let end = extent.end();
+        Ok((len < end).then(|| format!("its file has {len} bytes of {end}")))
+    }
+
+    fn freeze(&self, extent: &Extent, why: &str, report: &mut RecoveryReport) {
         let mut state = extent.lock();
         if state.row.sealed && !state.row.frozen {
             return;
         }
         (state.row.sealed, state.row.frozen) = (true, true);
+        self.take_up_behind(extent, &mut state);
+        report
+            .damage
+            .push(format!("extent {} is frozen: {why}", extent.id));
+    }
+
+    /// Takes up what stands behind an extent's end, in order and whole.
+    fn take_up_behind(&self, extent: &Extent, state: &mut State) {
         let Ok(file) = extent.file(self.disk) else { return };
         let Ok(len) = file.len() else { return };
         let mut walker = Walker::new(file, extent.id, extent.salt, state.row.end, len);
@@ -193,12 +228,8 @@ impl<'a> Replay<'a> {
                 stored_length: header.stored_bytes(),
                 void: header.void,
             };
-            extent.advance(&mut state, advance);
+            extent.advance(state, advance);
         }
-        report.damage.push(format!(
-            "extent {} is frozen: journal records of it may be lost",
-            extent.id
-        ));
     }
 
     /// A table made by walking every extent: what is left when the table itself is damaged.

@@ -182,3 +182,49 @@ fn whoever_holds_the_tail_is_pressed_when_the_head_is_stuck() {
         );
     });
 }
+
+/// An open extent whose file is shorter than its needles, or gone, is damage that is told, and takes no more needles. // I5
+#[test]
+fn an_open_extent_cut_short_is_told_and_frozen() {
+    for cut in [None, Some(0), Some(4096), Some(5000)] {
+        let machine = Machine::new(4);
+        life(&machine, async {
+            let Opened { dir, .. } = machine.open();
+            wait(|done| dir.open_extent(X, E1, EXTENT_BYTES, done))
+                .await
+                .unwrap();
+            for n in 1..=20 {
+                put(&dir, n).await.unwrap();
+            }
+            dir.checkpoint().unwrap();
+            wait(|done| {
+                dir.close(done);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        });
+        let path = format!("extents/{X}");
+        match cut {
+            None => {
+                machine.disk.remove(&path).unwrap();
+                machine.disk.sync_dir("extents").unwrap();
+            }
+            Some(length) => {
+                let file = machine.disk.open(&path).unwrap();
+                file.set_len(length).unwrap();
+                file.sync_data().unwrap();
+            }
+        }
+        life(&machine, async {
+            let Opened { dir, report, .. } = machine.open();
+            let told = report.damage.iter().any(|d| d.contains(&format!("extent {X}")));
+            assert!(told, "cut to {cut:?}: {:?}", report.damage);
+            let refused = put(&dir, 30).await.expect_err("it is frozen").kind();
+            assert!(
+                matches!(refused, ErrorKind::Conflict | ErrorKind::Corrupt),
+                "cut to {cut:?}: {refused:?}"
+            );
+        });
+    }
+}
