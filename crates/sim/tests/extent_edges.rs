@@ -183,6 +183,37 @@ fn whoever_holds_the_tail_is_pressed_when_the_head_is_stuck() {
     });
 }
 
+/// What was released before a stop in order does not come back, though nothing else was left to write.
+#[test]
+fn a_stop_in_order_records_what_was_released() {
+    let machine = Machine::new(2);
+    life(&machine, async {
+        let Opened { dir, .. } = machine.open();
+        let store = dir.journal().consumer("store");
+        for n in 1..=20 {
+            wait(|done| dir.journal().submit_batch(batch(n, 5000), done))
+                .await
+                .unwrap();
+        }
+        // Idle long enough, the last sync is named by a mark.
+        machine.clock.sleep(Duration::from_millis(2 * SYNC_MARK_MS)).await;
+        dir.journal().tick();
+        tokio::task::yield_now().await;
+        store.release(dir.journal().next());
+        dir.checkpoint().unwrap();
+        wait(|done| {
+            dir.close(done);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+    life(&machine, async {
+        let Opened { batches, report, .. } = machine.open();
+        assert_eq!((batches.len(), report.damage), (0, vec![]));
+    });
+}
+
 /// An open extent whose file is shorter than its needles, or gone, is damage that is told, and takes no more needles. // I5
 #[test]
 fn an_open_extent_cut_short_is_told_and_frozen() {

@@ -94,7 +94,10 @@ impl Writer {
         let shared = self.shared.clone();
         let mut q = shared.queue.lock().expect("no panic under this lock");
         let Some(first) = q.waiting.front() else {
-            let wanted = std::mem::take(&mut q.mark) && self.named < self.at.known_synced;
+            // What is released and not on disk would come back at the next opening: a stop in order says it, too.
+            let says_more =
+                self.named < self.at.known_synced || self.at.ring.would_free(shared.low_water(self.last + 1));
+            let wanted = std::mem::take(&mut q.mark) && says_more;
             return if wanted { self.mark() } else { None };
         };
         let least = round_up(record_bytes(first.payload_bytes()) as u64, BLOCK);
