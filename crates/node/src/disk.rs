@@ -133,15 +133,14 @@ impl DiskService {
         drop(self.upkeep.try_send(job));
     }
 
-    /// The last checkpoint, then the journal's last mark.
+    /// The last checkpoint, then the journal's last mark: also where a full disk has no room for the checkpoint.
     pub(crate) async fn close(self: &Arc<Self>) -> Result<(), Fault> {
         let service = self.clone();
-        run(&self.upkeep, move || service.checkpoint())
-            .await?
-            .map_err(|e| fault(&e))?;
+        let checkpoint = run(&self.upkeep, move || service.checkpoint()).await;
         let (done, synced) = crate::translate::Synced::durable();
         self.dir.close(done);
-        synced.wait().await
+        synced.wait().await?;
+        checkpoint?.map_err(|e| fault(&e))
     }
 }
 
