@@ -76,9 +76,10 @@ impl Blob {
         }
     }
 
-    /// Reads `range` of the blob made of `chunks`. Nothing is read before the first [`Reader::next`].
-    pub fn get(self: &Arc<Self>, chunks: Vec<Chunk>, range: ByteRange) -> Reader {
-        Reader::new(Arc::clone(self), chunks, range)
+    /// Reads `range` of the blob `of`, which is made of `chunks`; of an upload, where parts became an object. Nothing is read before
+    /// the first [`Reader::next`].
+    pub fn get(self: &Arc<Self>, of: BlobId, chunks: Vec<Chunk>, range: ByteRange) -> Reader {
+        Reader::new(Arc::clone(self), (of, chunks), range)
     }
 
     /// How many extents are open for appends now.

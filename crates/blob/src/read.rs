@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use types::limits::{BLOCK_BYTES, RETRIES_MAX};
-use types::{ByteRange, ErrorKind, ExtentId, Generation, NeedleId};
+use types::{BlobId, ByteRange, ErrorKind, ExtentId, Generation, NeedleId};
 use wire::Fault;
 use wire::node::{Checked, ReadNeedle};
 use wire::records::Chunk;
@@ -36,6 +36,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<Read, Fault>> + Send>>;
 /// Reads a range of a blob in order.
 pub struct Reader {
     blob: Arc<Blob>,
+    of: BlobId,
     chunks: Arc<[Chunk]>,
     /// What is still to be asked for.
     next: ByteRange,
@@ -49,7 +50,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(blob: Arc<Blob>, chunks: Vec<Chunk>, range: ByteRange) -> Self {
+    pub(crate) fn new(blob: Arc<Blob>, (of, chunks): (BlobId, Vec<Chunk>), range: ByteRange) -> Self {
         let total: u64 = chunks.iter().map(|c| c.length).sum();
         assert!(
             range.start <= range.end && range.end <= total,
@@ -57,6 +58,7 @@ impl Reader {
         );
         Self {
             blob,
+            of,
             chunks: chunks.into(),
             next: range,
             chunk: 0,
@@ -99,9 +101,9 @@ impl Reader {
                 },
             };
             let Some(piece) = self.plan() else { return };
-            let (blob, chunks) = (Arc::clone(&self.blob), Arc::clone(&self.chunks));
+            let (blob, of, chunks) = (Arc::clone(&self.blob), self.of, Arc::clone(&self.chunks));
             self.reading.push_back(Box::pin(async move {
-                let checked = read_piece(&blob, &chunks[piece.chunk], piece).await?;
+                let checked = read_piece(&blob, (of, &chunks[piece.chunk]), piece).await?;
                 Ok((piece, checked, share))
             }));
         }
@@ -159,10 +161,10 @@ impl Reader {
 }
 
 /// Reads and checks a piece from the first replica that has it whole.
-async fn read_piece(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Checked, Fault> {
+async fn read_piece(blob: &Blob, (of, chunk): (BlobId, &Chunk), piece: Piece) -> Result<Checked, Fault> {
     let mut attempt = 0;
     loop {
-        let fault = match read_replicas(blob, chunk, piece).await {
+        let fault = match read_replicas(blob, (of, chunk), piece).await {
             Ok(checked) => return Ok(checked),
             Err(fault) => fault,
         };
@@ -184,7 +186,7 @@ async fn read_piece(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Checked,
     }
 }
 
-async fn read_replicas(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Checked, Fault> {
+async fn read_replicas(blob: &Blob, (of, chunk): (BlobId, &Chunk), piece: Piece) -> Result<Checked, Fault> {
     let extent = ExtentId(chunk.place);
     let location = blob.locate(extent).await?;
     let mut worst: Option<Fault> = None;
@@ -194,6 +196,7 @@ async fn read_replicas(blob: &Blob, chunk: &Chunk, piece: Piece) -> Result<Check
                 .read(ReadNeedle {
                     extent,
                     needle: NeedleId(chunk.needle),
+                    blob: of,
                     hint: (Generation(chunk.hint_generation), chunk.hint_offset),
                     length: chunk.length,
                     first_block: piece.first_block,

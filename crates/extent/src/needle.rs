@@ -56,6 +56,11 @@ pub(crate) fn block_count(length: u64) -> u64 {
 }
 
 impl Head {
+    /// Whether these are bytes of `blob`, or of the upload that has its id (the two never meet).
+    pub(crate) fn is_of(&self, blob: BlobId) -> bool {
+        self.blob == blob || self.upload.is_some_and(|(upload, _)| upload.0 == blob.0)
+    }
+
     /// Why it cannot be stored; `None` when it can.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         if self.key.len() > OBJECT_KEY_BYTES_MAX {

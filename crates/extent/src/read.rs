@@ -9,7 +9,7 @@ use crate::needle::{HEADER_BYTES_MAX, Header, block_count};
 use crate::walk::{Step, Walked, Walker, find};
 use bytes::Bytes;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use types::{ExtentId, Generation, NeedleId};
+use types::{BlobId, ExtentId, Generation, NeedleId};
 use world::DiskFile;
 
 /// Needles up to here are read whole with one read.
@@ -24,6 +24,8 @@ pub struct Read {
     pub extent: ExtentId,
     /// Which needle.
     pub needle: NeedleId,
+    /// Whose its header must say it is: a blob's, or sent in the upload of that number.
+    pub blob: BlobId,
     /// Where it was.
     pub hint: (Generation, u64),
     /// Bytes of the needle, as its header must say too.
@@ -134,7 +136,7 @@ fn read_at(
         return Ok(None);
     };
     let proven = (header.extent, header.needle) == (read.extent, read.needle);
-    if !proven || header.void || header.head.length != read.length {
+    if !proven || header.void || header.head.length != read.length || !header.head.is_of(read.blob) {
         return Ok(None);
     }
     let (first, count) = (u64::from(read.first_block), u64::from(read.block_count));

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use types::{BlobId, BucketId, Epoch, ErrorKind, ExtentId, Kind, LogSeq, PartitionId, SessionId};
+use types::{BlobId, BucketId, Epoch, ErrorKind, ExtentId, Kind, LogSeq, PartitionId, SessionId, UploadId};
 use world::World;
 use world::real::RealDisk;
 
@@ -69,11 +69,15 @@ fn crc(block: &[u8]) -> u32 {
 }
 
 fn put_small(dir: &DataDir, serial: u64, length: usize) -> extent::Appended {
-    let (bytes, crcs) = body(serial, length);
+    put_under(dir, head(serial, length), serial)
+}
+
+fn put_under(dir: &DataDir, head: Head, serial: u64) -> extent::Appended {
+    let (bytes, crcs) = body(serial, head.length as usize);
     wait(|done| {
         dir.append(
             (X, E1),
-            head(serial, length),
+            head,
             Body {
                 bytes: &bytes,
                 crcs: &crcs,
@@ -103,6 +107,7 @@ fn assert_reads(dir: &DataDir, a: &extent::Appended, serial: u64, length: usize)
             let read = Read {
                 extent: X,
                 needle: a.needle,
+                blob: head(serial, length).blob,
                 hint: (a.generation, hint),
                 length: length as u64,
                 first_block: first as u32,
@@ -116,6 +121,49 @@ fn assert_reads(dir: &DataDir, a: &extent::Appended, serial: u64, length: usize)
                 a.needle
             );
             assert_eq!(got_crcs, crcs[first..first + count]);
+        }
+    }
+}
+
+/// A record, or a hint, that leads to another blob's needle gets an error, never its bytes; an upload's bytes are found by the upload. // I5
+#[test]
+fn another_blobs_needle_is_never_given() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = open(tmp.path()).dir;
+    wait(|done| dir.open_extent(X, E1, 64 << 20, done)).unwrap();
+    let length = 4096;
+    let mut appended = vec![put_small(&dir, 1, length), put_small(&dir, 2, length)];
+    let upload = UploadId(77 << 100);
+    let sent = Head {
+        upload: Some((upload, 5)),
+        ..head(3, length)
+    };
+    appended.push(put_under(&dir, sent, 3));
+    let blob = |serial| head(serial, length).blob;
+    let cases = [
+        (0, 0, blob(1), true),
+        (0, 0, blob(2), false),
+        (0, 1, blob(2), false),
+        (1, 0, blob(2), true),
+        (1, 1, blob(1), false),
+        (2, 2, blob(3), true),
+        (2, 2, BlobId(upload.0), true),
+        (1, 1, BlobId(upload.0), false),
+        (2, 2, BlobId(upload.0 + 1), false),
+    ];
+    for (needle, hint, blob, is_given) in cases {
+        let read = Read {
+            extent: X,
+            needle: appended[needle].needle,
+            blob,
+            hint: (appended[hint].generation, appended[hint].offset),
+            length: length as u64,
+            first_block: 0,
+            block_count: 1,
+        };
+        match dir.read(&read) {
+            Ok(_) => assert!(is_given, "{read:?}"),
+            Err(e) => assert!(!is_given && matches!(e, ExtentError::Corrupt(_)), "{read:?}: {e}"),
         }
     }
 }

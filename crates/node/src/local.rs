@@ -157,6 +157,7 @@ impl Node for LocalNode {
         let asked = Read {
             extent: read.extent,
             needle: read.needle,
+            blob: read.blob,
             hint: read.hint,
             length: read.length,
             first_block: read.first_block,

@@ -79,6 +79,7 @@ async fn assert_reads(node: &LocalNode, a: &Appended, serial: u64, length: usize
         let read = ReadNeedle {
             extent: X,
             needle: a.needle,
+            blob: head(serial, length).blob,
             hint: (a.generation, a.offset),
             length: length as u64,
             first_block: first as u32,

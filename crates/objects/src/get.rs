@@ -5,7 +5,7 @@ use crate::{Caller, ObjectsError, Opened};
 use blob::{Blob, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
-use types::{BucketId, BucketName, ByteRange, ErrorKind, ObjectKey, VersionId};
+use types::{BlobId, BucketId, BucketName, ByteRange, ErrorKind, ObjectKey, VersionId};
 use wire::Fault;
 use wire::index::Found;
 use wire::records::object_record::Data;
@@ -15,8 +15,8 @@ use wire::records::{Chunk, ObjectRecord, Part};
 enum Place {
     /// In the record's own partition: they came with it.
     Inline(Bytes),
-    /// In needles.
-    Chunks(Vec<Chunk>),
+    /// In needles of a blob.
+    Chunks(BlobId, Vec<Chunk>),
 }
 
 /// Reads an opened object's bytes. Every byte it gives was checked.
@@ -70,11 +70,11 @@ impl GetReader {
                     bytes.slice(self.range.start as usize..self.range.end as usize),
                 ));
             }
-            Place::Chunks(chunks) => {
-                let (blob, range) = (&self.blob, self.range);
+            Place::Chunks(of, chunks) => {
+                let (blob, of, range) = (&self.blob, *of, self.range);
                 let reader = self
                     .reader
-                    .get_or_insert_with(|| blob.get(std::mem::take(chunks), range));
+                    .get_or_insert_with(|| blob.get(of, std::mem::take(chunks), range));
                 reader.next().await
             }
         };
@@ -185,5 +185,9 @@ fn place(found: &Found) -> Result<Place, &'static str> {
     if chunks.iter().any(|c| c.coded) {
         return Err("it is coded, which this build does not read");
     }
-    Ok(Place::Chunks(chunks))
+    let of = BlobId::from_slice(&found.record.blob);
+    if of.is_none() && !chunks.is_empty() {
+        return Err("it has bytes but names no blob");
+    }
+    Ok(Place::Chunks(of.unwrap_or_default(), chunks))
 }

@@ -377,6 +377,7 @@ fn check_needle(dir: &DataDir, needle: &Needle, excused: bool) -> Result<bool, S
         let read = Read {
             extent: needle.extent,
             needle: needle.appended.needle,
+            blob: head(needle.serial, needle.length).blob,
             hint: (needle.appended.generation, hint),
             length: needle.length as u64,
             first_block: 0,

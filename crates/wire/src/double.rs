@@ -406,6 +406,9 @@ impl Node for MemoryNode {
             .get(&read.extent)
             .and_then(|e| e.needles.get(&read.needle));
         let needle = needle.ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such needle"))?;
+        if !needle.head.is_of(read.blob) {
+            return Err(Fault::new(ErrorKind::Corrupt, "the needle is another blob's"));
+        }
         let (first, count) = (read.first_block as usize, read.block_count as usize);
         assert!(
             count <= FRAME_BYTES_MAX / BLOCK_BYTES && count > 0,

@@ -77,6 +77,13 @@ pub struct Appended {
     pub ordered: Option<Ordered>,
 }
 
+impl NeedleHead {
+    /// Whether these are bytes of `blob`, or of the upload that has its id.
+    pub fn is_of(&self, blob: BlobId) -> bool {
+        self.blob == blob || self.owner.upload.is_some_and(|(upload, _)| upload.0 == blob.0)
+    }
+}
+
 /// Bytes with the crc32c of each 64 KiB block, the first block beginning at the first byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
@@ -93,6 +100,9 @@ pub struct ReadNeedle {
     pub extent: ExtentId,
     /// Which needle.
     pub needle: NeedleId,
+    /// Whose bytes they must be: the blob that the needle's header names, or the upload that it was sent in, whose id an object made of
+    /// parts has for its blob's (the two never meet).
+    pub blob: BlobId,
     /// Where it was when the record was written.
     pub hint: (Generation, u64),
     /// Bytes of the chunk: what the header must say too.
@@ -186,7 +196,8 @@ pub trait Node: Send + Sync {
         epoch: Epoch,
         head: NeedleHead,
     ) -> Result<Box<dyn Appending>, Fault>;
-    /// Reads blocks of a needle with the crcs they were written with. The caller checks them: end to end.
+    /// Reads blocks of a needle with the crcs they were written with. The caller checks them: end to end. A needle whose header names
+    /// another blob is `Corrupt`: its bytes are not given.
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault>;
     /// Raises the epoch and refuses appends for ever; answers what is in it.
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault>;

@@ -198,7 +198,7 @@ async fn put(b: &Bench, all: &Bytes, piece: usize) -> Result<StoredChunks, PutEr
 }
 
 async fn get(b: &Bench, stored: &StoredChunks, range: ByteRange) -> Result<Bytes, Fault> {
-    let mut reader = b.blob.get(stored.chunks.clone(), range);
+    let mut reader = b.blob.get(stored.blob, stored.chunks.clone(), range);
     let mut all = Vec::new();
     while let Some(piece) = reader.next().await? {
         assert!(!piece.is_empty());
@@ -363,7 +363,9 @@ async fn frames_read_ahead_are_bounded_over_all_gets() {
         start: 0,
         end: all.len() as u64,
     };
-    let mut readers: Vec<_> = (0..5).map(|_| b.blob.get(stored.chunks.clone(), range)).collect();
+    let mut readers: Vec<_> = (0..5)
+        .map(|_| b.blob.get(stored.blob, stored.chunks.clone(), range))
+        .collect();
     for reader in &mut readers {
         reader.next().await.unwrap();
     }
@@ -384,6 +386,7 @@ async fn no_damaged_byte_is_handed_out() {
         let (extent, needle, ordinal) = *b.node.needles_of(stored.blob).last().unwrap();
         b.node.damage(extent, needle, 0);
         let mut reader = b.blob.get(
+            stored.blob,
             stored.chunks.clone(),
             ByteRange {
                 start: 0,
@@ -416,6 +419,22 @@ async fn another_needles_bytes_are_not_handed_out() {
     b.node.confuse(at(&one).0, at(&one).1, at(&two).1);
     assert_eq!(get_all(&b, &one).await.unwrap_err().kind, ErrorKind::Corrupt);
     get_all(&b, &two).await.unwrap();
+}
+
+/// I5: a part of a needle fits no crc of the record's; its header says whose it is.
+#[tokio::test]
+async fn a_record_that_names_another_blobs_needle_gets_nothing() {
+    let b = bench();
+    let size = 2 * BLOCK_BYTES;
+    let one = put(&b, &bytes(size), 3000).await.unwrap();
+    let two = put(&b, &bytes(size), 3000).await.unwrap();
+    let range = ByteRange { start: 5, end: 10 };
+    let wrong = StoredChunks {
+        blob: one.blob,
+        ..two.clone()
+    };
+    assert_eq!(get(&b, &wrong, range).await.unwrap_err().kind, ErrorKind::Corrupt);
+    assert_eq!(get(&b, &two, range).await.unwrap().len(), 5);
 }
 
 #[tokio::test]

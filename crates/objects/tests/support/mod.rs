@@ -193,6 +193,10 @@ impl State {
         if p.if_none_match == Some(Match::Any) && self.objects.contains_key(&key) {
             return refused(Reason::PreconditionFailed);
         }
+        let blob = match &data {
+            StoredData::Chunks(c) => c.blob.to_bytes().to_vec(),
+            _ => Vec::new(),
+        };
         let (data, inline) = match data {
             StoredData::Empty => (None, None),
             StoredData::Inline(b) => {
@@ -215,7 +219,7 @@ impl State {
         self.objects.insert(
             key,
             Found {
-                record: ObjectRecord { data, ..record },
+                record: ObjectRecord { data, blob, ..record },
                 inline,
                 manifest: Vec::new(),
             },
