@@ -5,6 +5,7 @@ use crate::record::Recorder;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use store::{Batch, Committed, Fence, Snapshot, Store, StoreError};
 use types::{BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId, VersionId};
 use wire::Fault;
@@ -13,6 +14,7 @@ use wire::index::{
     SettingKind, UploadsPage, UploadsQuery,
 };
 use wire::records::{Answer, BucketRecord, BucketSetting, UsageRecord};
+use world::Clock;
 
 /// An index at the far end of a bad line.
 pub struct FlakyIndex {
@@ -21,17 +23,25 @@ pub struct FlakyIndex {
     recorder: Recorder,
     /// Calls in a hundred whose answer is lost.
     percent: u64,
+    clock: Arc<dyn Clock>,
     /// What each command was answered: it must not be answered otherwise (I11).
     answered: Mutex<BTreeMap<CommandId, Answer>>,
 }
 
 impl FlakyIndex {
     /// A line to `far` that loses `percent` of the answers.
-    pub fn new(far: Arc<dyn Index>, rng: SimRng, recorder: Recorder, percent: u64) -> Self {
+    pub fn new(
+        far: Arc<dyn Index>,
+        rng: SimRng,
+        recorder: Recorder,
+        clock: Arc<dyn Clock>,
+        percent: u64,
+    ) -> Self {
         Self {
             far,
             rng,
             recorder,
+            clock,
             percent,
             answered: Mutex::default(),
         }
@@ -60,6 +70,11 @@ fn unknown(what: &str) -> Fault {
 impl Index for FlakyIndex {
     async fn call(&self, call: Call) -> Answered {
         let dice = self.rng.below(200);
+        if self.rng.percent(25) {
+            self.clock
+                .sleep(Duration::from_millis(self.rng.between(1, 20)))
+                .await;
+        }
         if dice < self.percent {
             self.recorder.count("fault.call_lost");
             return Err(unknown("the call was lost"));

@@ -92,7 +92,13 @@ impl Machine {
                     session,
                     shape.blob_config(),
                 ));
-                let line = FlakyIndex::new(line.clone(), rng.fork(), recorder.clone(), shape.flaky_percent);
+                let line = FlakyIndex::new(
+                    line.clone(),
+                    rng.fork(),
+                    recorder.clone(),
+                    world.clock.clone(),
+                    shape.flaky_percent,
+                );
                 Client {
                     objects: Arc::new(Objects::new(world.clone(), blob, Arc::new(line), session)),
                     recorder: recorder.clone(),

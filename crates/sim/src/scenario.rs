@@ -26,6 +26,8 @@ pub struct Shape {
     pub flaky_percent: u64,
     /// Whether parts of 5 MiB are sent: slow, so in few runs.
     pub large_parts: bool,
+    /// Whether clients mostly make, fill and remove one bucket, at once.
+    pub war: bool,
     /// Whether bits turn over in it, and whether syncs lie: at most one of both.
     pub rot: Rot,
 }
@@ -54,6 +56,7 @@ impl Shape {
             clients: rng.between(2, 5),
             flaky_percent: *rng.pick(&[0, 3, 8]),
             large_parts: rng.percent(4),
+            war: rng.percent(15),
             rot: *rng.pick(&[Rot::None, Rot::None, Rot::None, Rot::Flips, Rot::Lies]),
         }
     }
@@ -142,6 +145,9 @@ impl Life {
         let on = *rng.pick(&["extents/", "extents/", "journal", "index/", ""]);
         if shape.rot == Rot::Flips && rot {
             add(Trouble::Flip(on));
+            // Little of the journal is alive at a time: it takes many to hit it.
+            let many = rng.percent(50);
+            (0..if many { 24 } else { 0 }).for_each(|_| add(Trouble::Flip("journal")));
         }
         if shape.rot == Rot::Lies && rot {
             add(Trouble::Disk(
@@ -179,6 +185,22 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
         pause_ms: *rng.pick(&[0, 0, 0, 0, 0, 0, 1, 40, 3_000]),
     };
     let gives_up = rng.percent(4).then(|| rng.between(1, 12));
+    if shape.war && rng.percent(70) {
+        let at = (1, 0);
+        let op = match rng.below(6) {
+            0 | 1 => Op::DeleteBucket { bucket: 1 },
+            2 => Op::CreateBucket { bucket: 1 },
+            3 => Op::Delete { bucket: 1, key: 0 },
+            _ => Op::Put {
+                bucket: at.0,
+                key: at.1,
+                size: rng.between(8, 100),
+                condition: Condition::Always,
+                spoil: Spoil::Whole,
+            },
+        };
+        return (Step::One(op), Pace { pause_ms: 0, ..pace }, None);
+    }
     let bucket = usize::from(rng.percent(25)) % BUCKETS;
     let key = rng.below(KEYS.len() as u64) as usize;
     let step = match rng.weighted(&[26, 18, 5, 9, 3, 9, 3, 4, 2, 2, 24]) {

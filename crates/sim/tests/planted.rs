@@ -35,3 +35,13 @@ fn a_replayed_lap_is_caught() {
 fn a_forgotten_answer_is_caught() {
     caught_within(Plant::ForgetDone, 40);
 }
+
+#[test]
+fn a_cut_at_corruption_is_caught() {
+    caught_within(Plant::CutAtCorruption, 400);
+}
+
+#[test]
+fn a_second_deleter_is_caught() {
+    caught_within(Plant::SecondDeleter, 400);
+}
