@@ -1,13 +1,14 @@
 //! The whole store in one thread from one seed.
 //!
 //! `disk`, `clock` and `rng` are the simulated world behind the seams of the `world` room. `op` is what clients do, `value`
-//! what they store, `model` what the store is meant to be, `oracle` the judge of histories against it.
+//! what they store, `model` what the store is meant to be, `oracle` the judge of histories against it, `frontier` what keeps its search small.
 
 pub mod client;
 pub mod clock;
 pub mod coverage;
 pub mod disk;
 pub mod flaky;
+pub mod frontier;
 pub mod life;
 pub mod look;
 pub mod machine;

@@ -10,8 +10,10 @@
 //!                └──no answer──▶ carried over the restart: the first look at everything says whether it took effect;
 //!                                if it had not by then, it never will (I11)
 //! ```
-//! Reads and refusals are let happen as soon as they can: they change nothing, so that is never wrong.
+//! Reads and refusals are let happen as soon as they can: they change nothing, so that is never wrong. Which configurations
+//! need not be kept is in `frontier`.
 
+use crate::frontier::{Configuration, Frontier, Kinds};
 use crate::model::{Book, State};
 use crate::op::{Answer, Op, OpId, Outcome, Things};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,13 +65,6 @@ pub enum Verdict {
     GivenUp,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Configuration {
-    state: State,
-    /// Pending operations that have taken effect, by slot.
-    done: u128,
-}
-
 struct Pending {
     op: OpId,
     outcome: Outcome,
@@ -81,9 +76,9 @@ struct Pending {
 pub struct Oracle {
     configurations: Vec<Configuration>,
     pending: Vec<Option<Pending>>,
-    /// Slots in use, and those of operations that change nothing.
+    /// Slots in use.
     live: u128,
-    passive: u128,
+    kinds: Kinds,
 }
 
 impl Default for Oracle {
@@ -95,7 +90,7 @@ impl Default for Oracle {
             }],
             pending: (0..PENDING_MAX).map(|_| None).collect(),
             live: 0,
-            passive: 0,
+            kinds: Kinds::default(),
         }
     }
 }
@@ -115,13 +110,13 @@ impl Oracle {
     /// # Errors
     /// What is wrong.
     pub fn judge(&mut self, book: &Book, events: &[Event], trusted: usize) -> Result<(), Verdict> {
-        let outcomes = outcomes(events, trusted);
+        let ends = ends(events, trusted);
         let mut ended = 0;
         for (n, event) in events.iter().enumerate() {
             match event {
                 Event::Begin(op) => {
-                    let outcome = outcomes.get(op).cloned().unwrap_or(Outcome::Unknown);
-                    self.begin(book, *op, outcome, ended)?;
+                    let end = ends.get(op).cloned().unwrap_or(End::Never);
+                    self.begin(book, *op, end, ended)?;
                 }
                 Event::End(op, outcome) => {
                     let slot =
@@ -129,13 +124,15 @@ impl Oracle {
                     match slot {
                         Some(slot) if n < trusted => self.end(book, slot, outcome)?,
                         // What was promised falsely survives only with all that was promised before it.
-                        Some(slot) if is_effective(book, *op, outcome) => ended |= 1 << slot,
+                        Some(slot) if *outcome != Outcome::Unknown && is_effective(book, *op, outcome) => {
+                            ended |= 1 << slot;
+                        }
                         _ => {}
                     }
                 }
             }
         }
-        assert_eq!(self.live & self.passive, 0, "an answer that came was judged");
+        assert_eq!(self.kinds.passive, 0, "an answer that came was judged");
         Ok(())
     }
 
@@ -149,30 +146,30 @@ impl Oracle {
                 all.with(book.op(self.at(s).op).writes())
             });
             let seen = Things(writes.0 & look.known.0);
-            let mut next = BTreeSet::new();
-            for configuration in &self.configurations {
-                self.reach(book, *configuration, group, |c| {
-                    if c.state.agrees(&look.state, seen) {
-                        next.insert(Configuration {
-                            done: c.done & !group,
-                            ..c
-                        });
-                    }
-                    true
-                })?;
-            }
+            let mut next = Frontier::new(&self.kinds);
+            self.reach(book, group, |c| {
+                if c.state.agrees(&look.state, seen) {
+                    next.insert(Configuration {
+                        done: c.done & !group,
+                        ..c
+                    });
+                }
+                true
+            })?;
+            let next = next.all();
             self.replace(next, look)?;
             for slot in slots(group) {
                 self.pending[slot] = None;
             }
             self.live &= !group;
+            self.kinds.forget(group);
         }
         let agree = |c: &&Configuration| c.state.agrees(&look.state, look.known);
         let next = self.configurations.iter().filter(agree).copied().collect();
         self.replace(next, look)
     }
 
-    fn replace(&mut self, next: BTreeSet<Configuration>, look: &Look) -> Result<(), Verdict> {
+    fn replace(&mut self, next: Vec<Configuration>, look: &Look) -> Result<(), Verdict> {
         if next.is_empty() {
             return Err(Verdict::WrongAfterRestart {
                 look: Box::new(look.clone()),
@@ -209,7 +206,12 @@ impl Oracle {
         self.pending[slot].as_ref().expect("live slots are taken")
     }
 
-    fn begin(&mut self, book: &Book, op: OpId, outcome: Outcome, needs: u128) -> Result<(), Verdict> {
+    fn begin(&mut self, book: &Book, op: OpId, end: End, needs: u128) -> Result<(), Verdict> {
+        let (outcome, is_free) = match end {
+            End::Never => (Outcome::Unknown, true),
+            End::Distrusted => (Outcome::Unknown, false),
+            End::Judged(outcome) => (outcome, false),
+        };
         if matches!(outcome, Outcome::Failed(_)) || (outcome == Outcome::Unknown && !book.op(op).is_write()) {
             return Ok(());
         }
@@ -220,8 +222,11 @@ impl Oracle {
         let effective = is_effective(book, op, &outcome);
         self.pending[slot] = Some(Pending { op, outcome, needs });
         self.live |= 1 << slot;
+        if is_free {
+            self.add_free(book, slot);
+        }
         if !effective {
-            self.passive |= 1 << slot;
+            self.kinds.passive |= 1 << slot;
             for n in 0..self.configurations.len() {
                 self.configurations[n] = self.with_passive(book, self.configurations[n]);
             }
@@ -229,9 +234,26 @@ impl Oracle {
         Ok(())
     }
 
+    fn add_free(&mut self, book: &Book, slot: usize) {
+        self.kinds.free |= 1 << slot;
+        let (op, needs) = (self.at(slot).op, self.at(slot).needs);
+        // What these store is known by who stored it.
+        if matches!(book.op(op), Op::Put { .. } | Op::PutPart { .. }) {
+            return;
+        }
+        let is_twin = |twins: &u128| {
+            let other = self.at(twins.trailing_zeros() as usize);
+            book.op(other.op) == book.op(op) && other.needs == needs
+        };
+        match self.kinds.twins.iter().position(is_twin) {
+            Some(at) => self.kinds.twins[at] |= 1 << slot,
+            None => self.kinds.twins.push(1 << slot),
+        }
+    }
+
     /// Lets everything that changes nothing happen, where it can.
     fn with_passive(&self, book: &Book, mut c: Configuration) -> Configuration {
-        for slot in slots(self.passive & !c.done) {
+        for slot in slots(self.kinds.passive & !c.done) {
             let p = self.at(slot);
             if book.step(&c.state, p.op, &p.outcome).is_some() {
                 c.done |= 1 << slot;
@@ -245,7 +267,7 @@ impl Oracle {
         let mut related = 0;
         loop {
             let before = related;
-            for slot in slots(self.live & !self.passive & !related) {
+            for slot in slots(self.live & !self.kinds.passive & !related) {
                 let op = book.op(self.at(slot).op);
                 if op.writes().meets(reads.with(writes)) || op.reads().meets(writes) {
                     related |= 1 << slot;
@@ -259,19 +281,18 @@ impl Oracle {
         }
     }
 
-    /// Visits every configuration that `from` can become by letting operations of `group` take effect, itself first;
-    /// beyond one for which `visit` answers `false` it does not go.
+    /// Visits every configuration that the present ones can become by letting operations of `group` take effect, those
+    /// themselves first, less the superfluous; beyond one for which `visit` answers `false` it does not go.
     fn reach(
         &self,
         book: &Book,
-        from: Configuration,
         group: u128,
         mut visit: impl FnMut(Configuration) -> bool,
     ) -> Result<(), Verdict> {
-        let mut seen = BTreeSet::from([from]);
-        let mut stack = vec![from];
-        while let Some(c) = stack.pop() {
-            if seen.len() > CONFIGURATIONS_MAX {
+        let mut frontier = Frontier::new(&self.kinds);
+        self.configurations.iter().for_each(|c| frontier.insert(*c));
+        while let Some(c) = frontier.pop() {
+            if frontier.len() > CONFIGURATIONS_MAX {
                 return Err(Verdict::GivenUp);
             }
             if !visit(c) {
@@ -284,10 +305,7 @@ impl Oracle {
                 }
                 if let Some(state) = book.step(&c.state, p.op, &p.outcome) {
                     let done = c.done | 1 << slot;
-                    let next = self.with_passive(book, Configuration { state, done });
-                    if seen.insert(next) {
-                        stack.push(next);
-                    }
+                    frontier.insert(self.with_passive(book, Configuration { state, done }));
                 }
             }
         }
@@ -301,28 +319,27 @@ impl Oracle {
         let op = self.at(slot).op;
         let bit = 1 << slot;
         let group = self.related(book, book.op(op).reads(), book.op(op).writes()) & !bit;
-        let mut next = BTreeSet::new();
-        for configuration in &self.configurations {
-            self.reach(book, *configuration, group, |c| {
-                if c.done & bit != 0 {
-                    next.insert(Configuration {
-                        done: c.done & !bit,
-                        ..c
-                    });
-                    return false;
-                }
-                let Some(state) = book.step(&c.state, op, outcome) else {
-                    return true;
-                };
-                let after = self.with_passive(book, Configuration { state, done: c.done });
+        let mut next = Frontier::new(&self.kinds);
+        self.reach(book, group, |c| {
+            if c.done & bit != 0 {
                 next.insert(Configuration {
-                    done: after.done & !bit,
-                    ..after
+                    done: c.done & !bit,
+                    ..c
                 });
-                // What changes nothing need not wait for others; what does may come after any of them.
-                self.passive & bit == 0
-            })?;
-        }
+                return false;
+            }
+            let Some(state) = book.step(&c.state, op, outcome) else {
+                return true;
+            };
+            let after = self.with_passive(book, Configuration { state, done: c.done });
+            next.insert(Configuration {
+                done: after.done & !bit,
+                ..after
+            });
+            // What changes nothing need not wait for others; what does may come after any of them.
+            self.kinds.passive & bit == 0
+        })?;
+        let next = next.all();
         if next.is_empty() {
             return Err(Verdict::Wrong {
                 op,
@@ -332,15 +349,15 @@ impl Oracle {
         }
         self.pending[slot] = None;
         self.live &= !bit;
-        self.passive &= !bit;
+        self.kinds.forget(bit);
         self.take(next)
     }
 
-    fn take(&mut self, configurations: BTreeSet<Configuration>) -> Result<(), Verdict> {
+    fn take(&mut self, configurations: Vec<Configuration>) -> Result<(), Verdict> {
         if configurations.len() > CONFIGURATIONS_MAX {
             return Err(Verdict::GivenUp);
         }
-        self.configurations = configurations.into_iter().collect();
+        self.configurations = configurations;
         Ok(())
     }
 }
@@ -359,18 +376,34 @@ fn is_effective(book: &Book, op: OpId, outcome: &Outcome) -> bool {
     }
 }
 
-/// How each operation ended, as far as answers are trusted; that something had no effect is always trusted.
-fn outcomes(events: &[Event], trusted: usize) -> BTreeMap<OpId, Outcome> {
-    let outcome = |(n, event): (usize, &Event)| match event {
-        Event::End(op, Outcome::Refused(_) | Outcome::Spoiled) if n >= trusted => {
-            Some((*op, Outcome::Failed(types::ErrorKind::Conflict)))
-        }
-        Event::End(op, outcome) if n < trusted || matches!(outcome, Outcome::Failed(_)) => {
-            Some((*op, outcome.clone()))
-        }
-        _ => None,
+/// How an operation is taken to have ended.
+#[derive(Clone, Debug)]
+enum End {
+    /// Without an answer: it may take effect at any time, or never.
+    Never,
+    /// With an answer that a sync which lied stood behind.
+    Distrusted,
+    /// With this one.
+    Judged(Outcome),
+}
+
+/// How each operation ended; that something had no effect is always trusted.
+fn ends(events: &[Event], trusted: usize) -> BTreeMap<OpId, End> {
+    let end = |(n, event): (usize, &Event)| {
+        let Event::End(op, outcome) = event else {
+            return None;
+        };
+        let end = match outcome {
+            Outcome::Unknown => End::Never,
+            Outcome::Refused(_) | Outcome::Spoiled if n >= trusted => {
+                End::Judged(Outcome::Failed(types::ErrorKind::Conflict))
+            }
+            Outcome::Answered(_) if n >= trusted => End::Distrusted,
+            outcome => End::Judged(outcome.clone()),
+        };
+        Some((*op, end))
     };
-    events.iter().enumerate().filter_map(outcome).collect()
+    events.iter().enumerate().filter_map(end).collect()
 }
 
 #[cfg(test)]
@@ -547,6 +580,66 @@ mod tests {
         let a = h.done(put(0), Outcome::Failed(types::ErrorKind::Unavailable));
         h.done(get(0), value(a));
         assert!(!h.is_right());
+    }
+
+    /// Gateways fight over a bucket and few are told how it ended: what is certain is judged all the same.
+    #[test]
+    fn many_unknown_ends_hide_nothing_and_are_not_too_many() {
+        let mut h = History::new();
+        let mut unknown = |op| {
+            let id = h.begin(op);
+            h.end(id, Outcome::Unknown);
+            id
+        };
+        let mut puts = Vec::new();
+        for _ in 0..25 {
+            unknown(Op::DeleteBucket { bucket: 0 });
+            unknown(Op::CreateBucket { bucket: 0 });
+            unknown(Op::Delete { bucket: 0, key: 0 });
+            puts.push(unknown(put(0)));
+        }
+        let told = h.done(put(1), DONE);
+        let seen = [
+            (get(0), value(puts[7]), true),
+            (get(0), value(puts[3]), true),
+            (get(0), Outcome::Refused(Reason::NoSuchKey), true),
+            (get(0), value(puts[7]), false),
+            (get(1), value(told), true),
+            (get(1), Outcome::Refused(Reason::NoSuchKey), false),
+            (Op::DeleteBucket { bucket: 0 }, DONE, false),
+            (
+                Op::DeleteBucket { bucket: 0 },
+                Outcome::Refused(Reason::BucketNotEmpty),
+                true,
+            ),
+        ];
+        for (op, outcome, right) in seen {
+            h.done(op, outcome);
+            let judged = h.judge(&mut Oracle::default());
+            assert_ne!(judged, Err(Verdict::GivenUp));
+            assert_eq!(judged.is_ok(), right, "{judged:?}");
+            if !right {
+                h.events.truncate(h.events.len() - 2);
+            }
+        }
+    }
+
+    /// A lie hides the newest: of what is answered after it nothing is judged, but what was lost in between stays lost.
+    #[test]
+    fn what_never_ended_is_not_what_a_lie_promised() {
+        let mut h = History::new();
+        let lie = h.events.len();
+        let unknown = h.begin(put(0));
+        h.end(unknown, Outcome::Unknown);
+        let later = h.done(put(1), DONE);
+        for (seen, right) in [([0, later], true), ([unknown, later], true), ([unknown, 0], true)] {
+            let mut oracle = Oracle::default();
+            oracle.judge(&h.book, &h.events, lie).unwrap();
+            assert_eq!(
+                oracle.look(&h.book, &look([seen[0], seen[1], 0, 0])).is_ok(),
+                right
+            );
+        }
     }
 
     #[test]
