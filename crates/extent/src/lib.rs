@@ -25,6 +25,7 @@ mod read;
 mod replay;
 mod sizes;
 mod superblock;
+mod survey;
 mod table;
 mod walk;
 
@@ -37,4 +38,5 @@ pub use needle::Head;
 pub use open::{DataDirConfig, Opened, RecoveryReport};
 pub use read::Read;
 pub use superblock::{Superblock, write_whole};
+pub use survey::Survey;
 pub use walk::Walked;

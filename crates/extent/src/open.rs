@@ -25,7 +25,7 @@ use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD
 use types::{DiskId, JournalSeq, NodeId, StampId};
 use world::{Disk, DiskFile, DiskLock, World};
 
-const JOURNAL: &str = "journal";
+pub(crate) const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
 const EXTENTS_CONSUMER: &str = "extents";

@@ -127,6 +127,14 @@ impl SimDisk {
         self.state().plan.faults.len()
     }
 
+    /// Runs `f` without meeting a fault to come: for looks at the disk that are not the store's.
+    pub fn without_faults<T>(&self, f: impl FnOnce() -> T) -> T {
+        let faults = std::mem::take(&mut self.state().plan.faults);
+        let answer = f();
+        self.state().plan.faults = faults;
+        answer
+    }
+
     /// Makes the disk larger or smaller; less than is used just means full.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity = bytes;
@@ -156,6 +164,19 @@ impl SimDisk {
         let offset = state.files.get_mut(&id)?.flip(&state.rng)?;
         state.plan.counts.add("disk.flip", 1);
         Some(Flip { path, offset })
+    }
+
+    /// Turns over one bit of a byte of `path`, if it is on stable storage.
+    pub fn flip_at(&self, path: &str, offset: u64) -> Option<Flip> {
+        let state = &mut *self.state();
+        let id = state.file(path).ok()?;
+        let bit = state.rng.below(8) as u8;
+        let flipped = state.files.get_mut(&id)?.flip_at(offset, bit);
+        state.plan.counts.add("disk.flip", u64::from(flipped));
+        flipped.then(|| Flip {
+            path: path.to_owned(),
+            offset,
+        })
     }
 
     /// Switches the power off now.

@@ -11,10 +11,12 @@ use crate::run::{Run, gateway};
 use crate::scenario::{Ending, Life, Shape, Step, Trouble, next_step};
 use crate::{SimClock, SimDisk, SimRng};
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use types::JournalSeq;
 use world::Clock as _;
 
 /// Simulated time after which a life that has not ended hangs.
@@ -36,8 +38,8 @@ pub enum Ended {
 pub struct Notes {
     /// What was there at its beginning, once it was looked at.
     pub look: Option<Look>,
-    /// Bits that turned over.
-    pub flips: Vec<Flip>,
+    /// Bits that turned over, and the journal's record that each is in.
+    pub flips: Vec<(Flip, Option<JournalSeq>)>,
     /// Whether there was little room for a while.
     pub was_full: bool,
 }
@@ -216,10 +218,26 @@ impl Stage {
         let mut notes = self.notes.lock().expect("no panic under this lock");
         match trouble {
             Trouble::Disk(fault) => self.disk.plan(fault),
+            // A disk without power is not looked at.
+            Trouble::Flip(_) | Trouble::LastWord(_) if self.disk.is_off() => {}
             Trouble::Flip(on) => {
+                let survey = look::survey(&self.disk);
                 if let Some(flip) = self.disk.flip(on) {
-                    self.recorder.note(format_args!("{flip:?}"));
-                    notes.flips.push(flip);
+                    let record = survey.and_then(|s| s.record_at(flip.offset));
+                    let record = record.filter(|_| flip.path == look::JOURNAL);
+                    self.recorder.note(format_args!("{flip:?} {record:?}"));
+                    notes.flips.push((flip, record));
+                }
+            }
+            Trouble::LastWord(far) => {
+                let newest = look::survey(&self.disk).and_then(|s| s.newest());
+                let place = |bytes: &Range<u64>| bytes.start + (bytes.end - bytes.start) * far / 1_000;
+                if let Some((sequence, bytes)) = newest
+                    && let Some(flip) = self.disk.flip_at(look::JOURNAL, place(&bytes))
+                {
+                    self.recorder.note(format_args!("{flip:?} {sequence}"));
+                    notes.flips.push((flip, Some(sequence)));
+                    self.disk.power_off();
                 }
             }
             Trouble::Full(left) => {

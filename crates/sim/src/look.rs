@@ -7,8 +7,8 @@ use crate::machine::Machine;
 use crate::op::{Answer, BUCKETS, KEYS, Line, Op, Outcome, Query, Things, UPLOADS};
 use crate::oracle::Look;
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use types::ExtentId;
+use std::collections::{BTreeMap, BTreeSet};
+use types::{ExtentId, JournalSeq};
 use wire::Fault;
 use wire::index::{Index as _, Named};
 use wire::node::{Node as _, Walked};
@@ -19,6 +19,8 @@ const PACE: Pace = Pace {
     piece_bytes: usize::MAX,
     pause_ms: 0,
 };
+/// The journal's file.
+pub const JOURNAL: &str = "journal";
 /// Needles asked for at once.
 const NEEDLES: usize = 64;
 
@@ -27,14 +29,27 @@ const NEEDLES: usize = 64;
 pub struct Damage {
     /// Bytes of files under `extents/` that are not what was written.
     ranges: BTreeMap<String, Vec<(u64, u64)>>,
+    /// Records of the journal with bits turned over.
+    records: BTreeSet<JournalSeq>,
     /// Something else was hit: journal, index, superblock. Any error is excused then; wrong answers never are.
     pub elsewhere: bool,
 }
 
 impl Damage {
-    /// A bit turned over.
-    pub fn add_flip(&mut self, flip: &Flip) {
+    /// A bit turned over, in this record of the journal.
+    pub fn add_flip(&mut self, flip: &Flip, record: Option<JournalSeq>) {
         self.add(&flip.path, flip.offset, flip.offset + 1);
+        self.records.extend(record);
+    }
+
+    /// The first record of the journal, as it stands now, that a flip makes look like a torn tail: one that nothing which
+    /// holds says was synced. Only that may be cut, with what stands behind it.
+    pub fn looks_torn(&self, disk: &SimDisk) -> Option<JournalSeq> {
+        if self.records.is_empty() {
+            return None;
+        }
+        let known = survey(disk)?.known_synced();
+        self.records.range(JournalSeq(known.0 + 1)..).next().copied()
     }
 
     /// Promises that were broken.
@@ -69,6 +84,11 @@ impl Damage {
         let ranges = self.ranges.get(&format!("extents/{}", ExtentId(chunk.place)));
         self.elsewhere || ranges.is_some_and(|r| r.iter().any(|(from, to)| *from < end && start < *to))
     }
+}
+
+/// The journal as it stands; `None` when it cannot be read.
+pub fn survey(disk: &SimDisk) -> Option<extent::Survey> {
+    disk.without_faults(|| extent::Survey::of(disk).ok())
 }
 
 /// Why a look did not end well.

@@ -62,6 +62,7 @@ impl Machine {
             .map_err(|e| failed("data directory", e.kind(), e.to_string()))?;
         note_recovery(recorder, &opened.report);
         let journal = opened.dir.journal().clone();
+        recorder.get().journal = Some(journal.clone());
         let store = Embedded::open(world, disk, journal, opened.batches, &opened.report.lost)
             .map_err(|e| failed("index", e.kind(), e.to_string()))?;
         let store = Arc::new(store);

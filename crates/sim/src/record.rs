@@ -12,7 +12,7 @@ use crate::value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use types::UploadId;
+use types::{JournalSeq, UploadId};
 use wire::records::{Chunk, ObjectRecord};
 
 /// The record of one run; clones share it.
@@ -25,6 +25,10 @@ pub struct Record {
     pub book: Book,
     /// Since the machine was started.
     pub events: Vec<Event>,
+    /// How far the journal was synced when each event happened.
+    synced: Vec<JournalSeq>,
+    /// The open journal.
+    pub journal: Option<extent::Journal>,
     /// How often each kind of thing happened.
     pub counts: Counts,
     /// What is wrong whatever the order: each ends the run.
@@ -70,6 +74,8 @@ impl Recorder {
         Self(Arc::new(Mutex::new(Record {
             book: Book::default(),
             events: Vec::new(),
+            synced: Vec::new(),
+            journal: None,
             counts: Counts::default(),
             violations: Vec::new(),
             uploads: [None; UPLOADS],
@@ -162,7 +168,22 @@ fn name_of(outcome: &Outcome) -> String {
 impl Record {
     fn push(&mut self, event: Event) {
         self.events.push(event);
+        let journal = self.journal.as_ref();
+        self.synced
+            .push(journal.map_or(JournalSeq(0), extent::Journal::synced));
         self.disk.set_moment(self.events.len() as u64);
+    }
+
+    /// The first event that may rest on the journal's record `sequence`.
+    pub fn rests_on(&self, sequence: JournalSeq) -> usize {
+        self.synced.partition_point(|synced| *synced < sequence)
+    }
+
+    /// The events of the life that has ended.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.journal = None;
+        self.synced.clear();
+        std::mem::take(&mut self.events)
     }
 
     /// Writes a line into the log.

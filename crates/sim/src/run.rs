@@ -151,7 +151,7 @@ impl Run {
         self.disk.clear_plan();
         self.disk.set_capacity(self.shape.disk_bytes);
         for flip in &play.flips {
-            self.damage.add_flip(flip);
+            self.damage.add_flip(&flip.0, flip.1);
         }
         if let Some(look) = &play.look {
             self.look(look)?;
@@ -184,9 +184,18 @@ impl Run {
     }
 
     /// Judges the life that has ended.
-    fn judge(&mut self, trusted: usize) -> Result<(), String> {
+    fn judge(&mut self, mut trusted: usize) -> Result<(), String> {
+        let torn = self.damage.looks_torn(&self.disk);
         let record = &mut *self.recorder.get();
-        let events = std::mem::take(&mut record.events);
+        if let Some(sequence) = torn {
+            let since = record.rests_on(sequence);
+            record.note(format_args!(
+                "record {sequence} looks torn: what came from event {since} on may be cut"
+            ));
+            record.counts.add("crash.looks_torn", 1);
+            trusted = trusted.min(since);
+        }
+        let events = record.take_events();
         match self.oracle.judge(&record.book, &events, trusted) {
             Ok(()) => Ok(()),
             Err(Verdict::GivenUp) => Err("the oracle gave up".into()),

@@ -93,6 +93,8 @@ pub enum Trouble {
     Disk(Fault),
     /// A bit turns over in a file of that sort.
     Flip(&'static str),
+    /// A bit turns over in the journal's newest record, so far into it (of 1,000), and the power goes.
+    LastWord(u64),
     /// So many bytes are left.
     Full(u64),
     /// There is room again.
@@ -145,6 +147,9 @@ impl Life {
         let on = *rng.pick(&["extents/", "extents/", "journal", "index/", ""]);
         if shape.rot == Rot::Flips && rot {
             add(Trouble::Flip(on));
+            if rng.percent(30) {
+                add(Trouble::LastWord(rng.below(1_000)));
+            }
             // Little of the journal is alive at a time: it takes many to hit it.
             let many = rng.percent(50);
             (0..if many { 24 } else { 0 }).for_each(|_| add(Trouble::Flip("journal")));

@@ -181,16 +181,21 @@ impl File {
                 + rng.below(PAGE_BYTES / SECTOR_BYTES);
             let bytes = self.stable.sector(sector);
             let offset = sector * SECTOR_BYTES + rng.below(SECTOR_BYTES);
-            if self.dirty.contains_key(&sector) || bytes.iter().all(|b| *b == 0) || offset >= self.stable_len
-            {
-                continue;
+            if bytes.iter().any(|b| *b != 0) && self.flip_at(offset, rng.below(8) as u8) {
+                return Some(offset);
             }
-            let bit = rng.below(8) as u8;
-            self.stable.flip(offset, bit);
-            self.now.flip(offset, bit);
-            return Some(offset);
         }
         None
+    }
+
+    /// Turns over a bit of that byte, if it is on stable storage as it is seen.
+    pub(super) fn flip_at(&mut self, offset: u64, bit: u8) -> bool {
+        let is_stable = !self.dirty.contains_key(&(offset / SECTOR_BYTES)) && offset < self.stable_len;
+        if is_stable {
+            self.stable.flip(offset, bit);
+            self.now.flip(offset, bit);
+        }
+        is_stable
     }
 
     /// Whether some sync that was answered has not been done.
