@@ -593,6 +593,12 @@ impl DiskFile for SimFile {
             }
         }
         state.plan.counts.add("disk.syncs", 1);
+        let of = match self.path.as_str() {
+            "extent-table.new" => "syncs.extent_table",
+            path if path.starts_with("index/") => "syncs.index",
+            _ => "syncs.other",
+        };
+        state.plan.counts.add(of, 1);
         state.settle_lies(met.is_some());
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::SimRng;
 use crate::record::Recorder;
+use crate::watch::bucket_step;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,9 @@ use wire::index::{
 };
 use wire::records::{Answer, BucketRecord, BucketSetting, UsageRecord};
 use world::Clock;
+
+/// Lost commands that are kept for later, at most.
+const LATE_MAX: usize = 8;
 
 /// An index at the far end of a bad line.
 pub struct FlakyIndex {
@@ -77,12 +81,19 @@ impl Index for FlakyIndex {
         }
         if dice < self.percent {
             self.recorder.count("fault.call_lost");
+            let record = &mut *self.recorder.get();
+            if record.late.len() < LATE_MAX {
+                record.late.push(call);
+            }
             return Err(unknown("the call was lost"));
         }
-        let id = call.id;
+        let (id, command) = (call.id, call.command.clone());
         let answer = self.far.call(call).await;
         if let Ok(answer) = &answer {
             self.compare(id, answer);
+            if let Some(step) = bucket_step(&command, answer) {
+                self.recorder.count(step);
+            }
         }
         if dice < 2 * self.percent {
             self.recorder.count("fault.answer_lost");

@@ -20,6 +20,7 @@ pub mod rng;
 pub mod run;
 pub mod scenario;
 pub mod value;
+pub mod watch;
 
 pub use clock::SimClock;
 pub use disk::SimDisk;

@@ -9,6 +9,7 @@ use crate::oracle::Look;
 use crate::record::Recorder;
 use crate::run::{Run, gateway};
 use crate::scenario::{Ending, Life, Shape, Step, Trouble, next_step};
+use crate::watch::Opened;
 use crate::{SimClock, SimDisk, SimRng};
 use std::future::Future;
 use std::ops::Range;
@@ -40,6 +41,8 @@ pub struct Notes {
     pub look: Option<Look>,
     /// Bits that turned over, and the journal's record that each is in.
     pub flips: Vec<(Flip, Option<JournalSeq>)>,
+    /// When it had been opened.
+    pub opened: Option<Opened>,
     /// Whether there was little room for a while.
     pub was_full: bool,
 }
@@ -133,6 +136,9 @@ impl<'a> Play<'a> {
         look::count(&machine, &run.disk, &machine.gateways[0]).await;
         run.recorder.get().counts.add("walk.chunks", chunks);
         run.recorder.count("life.opened");
+        let late = std::mem::take(&mut run.recorder.get().late);
+        machine.hear_the_late(late, &run.recorder).await;
+        self.stage.notes.lock().expect("no panic under this lock").opened = Some(Opened::now(&run.disk));
         if !last {
             self.serve(&machine).await?;
         }

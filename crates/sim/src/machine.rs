@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::flaky::{FlakyIndex, FlakyStore};
 use crate::record::Recorder;
 use crate::scenario::Shape;
+use crate::watch::WatchedControl;
 use crate::{SimDisk, SimRng};
 use blob::Blob;
 use control::ControlPlane;
@@ -17,8 +18,9 @@ use store::{Embedded, Store};
 use types::{ErrorKind, Kind, NodeId, StampId};
 use wire::Fault;
 use wire::control::Control;
-use wire::index::Index;
+use wire::index::{Call, Index, Reason};
 use wire::node::Node;
+use wire::records::answer::Kind as AnswerKind;
 use world::World;
 
 const NODE: NodeId = NodeId(1);
@@ -88,7 +90,7 @@ impl Machine {
                 let far: Arc<dyn Node> = node.clone();
                 let blob = Arc::new(Blob::with_config(
                     world.clone(),
-                    control.clone(),
+                    Arc::new(WatchedControl::new(control.clone(), recorder.clone())),
                     BTreeMap::from([(NODE, far)]),
                     session,
                     shape.blob_config(),
@@ -113,6 +115,21 @@ impl Machine {
             index,
             store,
         })
+    }
+
+    /// Commands of ended sessions arrive at last: they are refused, or get the answer that they got then. Whether one took
+    /// effect all the same is for what is read later to show.
+    pub async fn hear_the_late(&self, late: Vec<Call>, recorder: &Recorder) {
+        for call in late {
+            let id = call.id;
+            match self.index.call(call).await.map(|answer| answer.kind) {
+                Ok(Some(AnswerKind::Refused(refused))) if refused.reason == Reason::SessionEnded as u32 => {
+                    recorder.count("session.ended_refused");
+                }
+                Ok(answer) => recorder.note(format_args!("late {id} was answered {answer:?}")),
+                Err(fault) => recorder.note(format_args!("late {id}: {fault}")),
+            }
+        }
     }
 
     /// Stops in order: everything is written behind.

@@ -7,6 +7,7 @@ use sim::run::{Report, run};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use world::plant::{Plant, plant_process};
 
 /// The simulation: the whole store in one thread from one seed.
 #[derive(Parser)]
@@ -20,6 +21,9 @@ struct Line {
     /// Prints the log.
     #[arg(long)]
     verbose: bool,
+    /// Plants a bug that the simulation must find: `skip-sync`, ... (`world::plant`).
+    #[arg(long, value_parser = plant)]
+    plant: Option<Plant>,
     /// Threads, each with seeds of its own.
     #[arg(long, default_value_t = 2)]
     threads: u64,
@@ -32,8 +36,15 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     Ok((number(a)?, number(b)?))
 }
 
+fn plant(name: &str) -> Result<Plant, String> {
+    Plant::parse(name).ok_or_else(|| format!("{name:?} is no bug that can be planted"))
+}
+
 fn main() -> ExitCode {
     let line = Line::parse();
+    if let Some(plant) = line.plant {
+        plant_process(plant);
+    }
     let (first, end) = match (line.seed, line.seeds) {
         (Some(seed), _) => (seed, seed + 1),
         (None, Some(range)) => range,

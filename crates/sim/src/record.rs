@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use types::{JournalSeq, UploadId};
+use wire::index::Call;
 use wire::records::{Chunk, ObjectRecord};
 
 /// The record of one run; clones share it.
@@ -27,6 +28,8 @@ pub struct Record {
     pub events: Vec<Event>,
     /// How far the journal was synced when each event happened.
     synced: Vec<JournalSeq>,
+    /// Commands that were lost on their way.
+    pub late: Vec<Call>,
     /// The open journal.
     pub journal: Option<extent::Journal>,
     /// How often each kind of thing happened.
@@ -76,6 +79,7 @@ impl Recorder {
             events: Vec::new(),
             synced: Vec::new(),
             journal: None,
+            late: Vec::new(),
             counts: Counts::default(),
             violations: Vec::new(),
             uploads: [None; UPLOADS],

@@ -156,6 +156,9 @@ impl Run {
         if let Some(look) = &play.look {
             self.look(look)?;
         }
+        if let Some(opened) = &play.opened {
+            opened.count(&self.disk, &self.recorder);
+        }
         let ended = ended?;
         self.excuse(&before, play.was_full)?;
         Ok(ended)

@@ -1,4 +1,5 @@
-//! Bugs planted on purpose: the simulation must catch each within so many seeds. Without the bug the same seeds are clean.
+//! Bugs planted on purpose, all that there are: the simulation must catch each within so many seeds. Without the bug the
+//! seed that caught it is clean.
 
 use sim::run::run;
 use world::plant::{Plant, plant_thread};

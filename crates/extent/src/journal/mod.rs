@@ -36,6 +36,8 @@ pub struct JournalStats {
     pub records: AtomicU64,
     /// Bytes written, padding and zeroing included.
     pub bytes: AtomicU64,
+    /// Times it went round to its file's start.
+    pub laps: AtomicU64,
     /// Times the loop found no room and had to wait for a release.
     pub stalls: AtomicU64,
 }

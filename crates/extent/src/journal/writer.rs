@@ -203,9 +203,13 @@ impl Writer {
             self.answer(&Err(ExtentError::Unknown(why.clone())));
             return Err(ExtentError::Unknown(why));
         }
-        if self.at.ring.lap_at(position) > 0 {
+        let lap = self.at.ring.lap_at(position);
+        if lap > 0 {
             self.zeroed = None;
         }
+        stats
+            .laps
+            .fetch_add(u64::from(lap - self.at.ring.lap()), Ordering::Relaxed);
         self.at.ring.take(position, self.buffer.len() as u64, last);
         self.last = last;
         self.at.previous_crc = crc;
