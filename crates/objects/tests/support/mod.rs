@@ -88,14 +88,7 @@ impl State {
                 bucket: id,
                 turn,
                 stale,
-            } => match self.buckets.get_mut(name.as_str()) {
-                Some(r) if (r.bucket, r.turn, r.state) == (id.0, turn, if stale { 3 } else { 2 }) => {
-                    (r.turn, r.state) = (r.turn + 1, 3);
-                    bucket(r, true)
-                }
-                Some(r) if r.bucket == id.0 => refused(Reason::BucketBusy),
-                _ => refused(Reason::NoSuchBucket),
-            },
+            } => self.begin_delete(&name, (id.0, turn, if stale { 3 } else { 2 })),
             Command::FinishDeleteBucket { name, turn, .. } => match self.buckets.get(name.as_str()) {
                 Some(r) if r.turn == turn && r.state == 3 => {
                     self.buckets.remove(name.as_str());
@@ -143,6 +136,17 @@ impl State {
             Command::CreateUpload { .. } => Kind::Upload(UploadAnswer { upload: vec![9; 16] }),
             Command::CompleteUpload { .. } => refused(Reason::InvalidPart),
             Command::AbortUpload { .. } => refused(Reason::NoSuchUpload),
+        }
+    }
+
+    fn begin_delete(&mut self, name: &BucketName, seen: (u64, u64, u32)) -> Kind {
+        match self.buckets.get_mut(name.as_str()) {
+            Some(r) if (r.bucket, r.turn, r.state) == seen => {
+                (r.turn, r.state) = (r.turn + 1, 3);
+                bucket(r, true)
+            }
+            Some(r) if r.bucket == seen.0 => refused(Reason::BucketBusy),
+            _ => refused(Reason::NoSuchBucket),
         }
     }
 
