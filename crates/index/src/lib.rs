@@ -7,7 +7,7 @@
 //! | `partition` | a partition and a batch in memory: answers, floors, hybrid time |
 //! | `owner`, `fetch` | the loop that decides, commits and answers; what it reads |
 //! | `cache` | point rows in memory |
-//! | `handle`, `read`, `listing`, `walk` | reads beside the loop |
+//! | `handle`, `read`, `listing`, `versions`, `walk` | reads beside the loop |
 //! | `role` | [`IndexRole`]: which partition it is |
 //!
 //! Invariants: preconditions are decided in `commands` and nowhere else (I2); no command takes effect twice (I11); bytes are booked
@@ -23,6 +23,7 @@ mod partition;
 mod read;
 mod role;
 mod rows;
+mod versions;
 mod view;
 mod walk;
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use store::{Snapshot, StoreError};
 use types::{BlobId, BucketId, BucketName, VersionId};
 use wire::Fault;
-use wire::index::{BucketsQuery, Found, ReadAnswer, Reason, SettingKind};
+use wire::index::{BucketsQuery, Found, ReadAnswer, Reason, SettingKind, VersionRef};
 use wire::records::{
-    BucketRecord, BucketSetting, ManifestPage, ObjectRecord, UsageRecord, object_record::Data,
+    BucketCopy, BucketRecord, BucketSetting, ManifestPage, ObjectRecord, UsageRecord, object_record::Data,
 };
 
 /// Where rows of one read come from.
@@ -23,6 +23,16 @@ pub(crate) enum Source<'a> {
     Newest(&'a Shared),
     /// One moment for all.
     Snapshot(Arc<dyn Snapshot>),
+}
+
+/// What a key names that has no visible object.
+enum Newest {
+    /// Nothing.
+    None,
+    /// A delete marker.
+    Marker(Box<ObjectRecord>),
+    /// It takes a snapshot to tell.
+    Unknown,
 }
 
 impl Source<'_> {
@@ -40,6 +50,41 @@ impl Source<'_> {
             .map(|v| decode(&key, &v))
             .transpose()
             .map_err(|e| corrupt(&e))
+    }
+
+    /// What a key without `current` row names: nothing, or the delete marker that stands first among its versions.
+    async fn newest_marker(&self, (bucket, key): (BucketId, &str)) -> Result<Newest, StoreError> {
+        let copy: Option<BucketCopy> = self.get(RowRef::Bucket(bucket)).await?;
+        if copy.is_none_or(|c| c.versioning == 0) {
+            return Ok(Newest::None);
+        }
+        let Self::Snapshot(snapshot) = self else {
+            return Ok(Newest::Unknown);
+        };
+        let rows = first_rows(&**snapshot, &Range::versions(bucket, key), 1).await?;
+        let Some((row, value)) = rows.first() else {
+            return Ok(Newest::None);
+        };
+        let newest: ObjectRecord = decode(row, value).map_err(|e| corrupt(&e))?;
+        if !newest.delete_marker {
+            let what = format!("the newest version of {key:?} in bucket {bucket} is not visible");
+            return Err(StoreError::Corrupt(what));
+        }
+        Ok(Newest::Marker(Box::new(newest)))
+    }
+
+    /// The null version that is not the current one.
+    pub(crate) async fn older_null(
+        &self,
+        (bucket, key): (BucketId, &str),
+    ) -> Result<Option<ObjectRecord>, StoreError> {
+        let row = RowRef::Null(bucket, key).key();
+        let Some(id) = self.rows(std::slice::from_ref(&row)).await?.pop().flatten() else {
+            return Ok(None);
+        };
+        let id = VersionId::from_slice(&id)
+            .ok_or_else(|| StoreError::Corrupt(format!("which version of {key:?} is null")))?;
+        self.get(RowRef::Version(bucket, key, id)).await
     }
 
     /// The bytes or pages that a record says are in other rows; `None` when one is not there.
@@ -101,7 +146,7 @@ impl Source<'_> {
     }
 }
 
-fn version_of(record: &ObjectRecord) -> Result<VersionId, StoreError> {
+pub(crate) fn version_of(record: &ObjectRecord) -> Result<VersionId, StoreError> {
     VersionId::from_slice(&record.version)
         .ok_or_else(|| StoreError::Corrupt("a record without version id".into()))
 }
@@ -123,7 +168,7 @@ impl Handle {
     pub(crate) async fn get(
         &self,
         name: (BucketId, &str),
-        version: Option<VersionId>,
+        version: VersionRef,
         with_manifest: bool,
     ) -> ReadAnswer<Found> {
         self.ready().await?;
@@ -134,7 +179,7 @@ impl Handle {
             Err(reason) => return Ok(Err(reason)),
             Ok(None) => {}
         }
-        // It was replaced between its rows. One moment for all of them cannot be.
+        // It was replaced or moved between its rows, or only a scan can tell. In one moment it is there or it is not.
         let found = self.at_one_moment(|snapshot| async move {
             let source = Source::Snapshot(snapshot);
             self.try_get(&source, name, (version, with_manifest)).await
@@ -149,34 +194,36 @@ impl Handle {
         }
     }
 
+    /// `None`: not to be told from this source, which only a snapshot never says of what is there.
     async fn try_get(
         &self,
         source: &Source<'_>,
         (bucket, key): (BucketId, &str),
-        (version, with_manifest): (Option<VersionId>, bool),
+        (version, with_manifest): (VersionRef, bool),
     ) -> Result<Result<Option<Found>, Reason>, StoreError> {
-        let mut record: Option<ObjectRecord> = source.get(RowRef::Current(bucket, key)).await?;
-        if let Some(wanted) = version {
-            let is_current = match &record {
-                Some(record) => version_of(record)? == wanted,
-                None => false,
-            };
-            if !is_current {
-                record = source.get(RowRef::Version(bucket, key, wanted)).await?;
-            }
-        }
-        let Some(record) = record else {
-            let reason = if version.is_some() {
-                Reason::NoSuchVersion
-            } else {
-                Reason::NoSuchKey
-            };
-            return Ok(Err(reason));
+        let current: Option<ObjectRecord> = source.get(RowRef::Current(bucket, key)).await?;
+        let record = match (current, version) {
+            (Some(current), VersionRef::Current) => Some(current),
+            (Some(current), VersionRef::Null) if current.null_version => Some(current),
+            (Some(current), VersionRef::Id(id)) if version_of(&current)? == id => Some(current),
+            (None, VersionRef::Current) => match source.newest_marker((bucket, key)).await? {
+                Newest::Unknown => return Ok(Ok(None)),
+                Newest::Marker(marker) => Some(*marker),
+                Newest::None => None,
+            },
+            (_, VersionRef::Null) => source.older_null((bucket, key)).await?,
+            (_, VersionRef::Id(id)) => source.get(RowRef::Version(bucket, key, id)).await?,
         };
-        source
-            .complete((bucket, key), record, with_manifest)
-            .await
-            .map(Ok)
+        match (record, version, source) {
+            (Some(record), ..) => source
+                .complete((bucket, key), record, with_manifest)
+                .await
+                .map(Ok),
+            (None, VersionRef::Current, _) => Ok(Err(Reason::NoSuchKey)),
+            // It may have moved between the two rows.
+            (None, _, Source::Newest(_)) => Ok(Ok(None)),
+            (None, _, Source::Snapshot(_)) => Ok(Err(Reason::NoSuchVersion)),
+        }
     }
 
     /// A bucket by name, whatever its state: whoever finds it opening or deleting can finish that.

@@ -5,11 +5,11 @@ use crate::handle::Handle;
 use bytes::Bytes;
 use std::sync::Arc;
 use store::Store;
-use types::{BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId, VersionId};
+use types::{BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId};
 use wire::Fault;
 use wire::index::{
     Answered, BucketsQuery, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer,
-    SettingKind, UploadsPage, UploadsQuery,
+    SettingKind, UploadsPage, UploadsQuery, VersionRef, VersionsPage, VersionsQuery,
 };
 use wire::records::{BucketRecord, BucketSetting, UsageRecord};
 use world::World;
@@ -78,7 +78,7 @@ impl Index for IndexRole {
         &self,
         bucket: BucketId,
         key: &ObjectKey,
-        version: Option<VersionId>,
+        version: VersionRef,
         with_manifest: bool,
     ) -> ReadAnswer<Found> {
         self.data
@@ -88,6 +88,10 @@ impl Index for IndexRole {
 
     async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage> {
         self.data.list(&query).await.map(Ok)
+    }
+
+    async fn list_versions(&self, query: VersionsQuery) -> ReadAnswer<VersionsPage> {
+        self.data.list_versions(&query).await.map(Ok)
     }
 
     async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage> {

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use types::limits::{INLINE_BYTES_MAX, PART_NUMBER_MAX};
 use types::{BucketId, ChecksumAlgorithm, VersionId};
-use wire::index::{AppendData, Command, Found, Index, Match, Named, Precondition, Reason, StoredData};
+use wire::index::{
+    AppendData, Command, Found, Index, Match, Named, Precondition, Reason, StoredData, VersionRef,
+};
 use wire::records::{BucketCopy, Checksum, ObjectRecord, answer::Kind, object_record::Data};
 
 const K: &str = "log";
@@ -48,7 +50,11 @@ impl Log {
     }
 
     async fn found(&self) -> Option<Found> {
-        let found = self.g.index.get(self.bucket, &key(K), None, true).await;
+        let found = self
+            .g
+            .index
+            .get(self.bucket, &key(K), VersionRef::Current, true)
+            .await;
         found.unwrap().ok()
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use store::{Memory, Scan, Store};
 use types::limits::PART_BYTES_MIN;
 use types::{BucketId, CommandId, PartitionId, SessionId, UploadId};
-use wire::index::{Call, Command, Expected, Index, Named, NamedPart, Precondition, Reason};
+use wire::index::{Call, Command, Expected, Index, Named, NamedPart, Precondition, Reason, VersionRef};
 use wire::records::{UsageRecord, answer::Kind};
 
 const PARTS: u32 = 10_000;
@@ -131,7 +131,7 @@ async fn ten_thousand_parts_of_the_longest_key_complete() {
     let found = large
         .g
         .index
-        .get(large.bucket, &key(&large.key), None, true)
+        .get(large.bucket, &key(&large.key), VersionRef::Current, true)
         .await;
     let pages = found.unwrap().unwrap().manifest;
     assert_eq!(pages.iter().map(|p| p.chunks.len()).sum::<usize>(), 10_000);
@@ -170,7 +170,7 @@ async fn many_small_chunks_complete_in_steps() {
     let found = large
         .g
         .index
-        .get(large.bucket, &key(&large.key), None, true)
+        .get(large.bucket, &key(&large.key), VersionRef::Current, true)
         .await;
     let pages = found.unwrap().unwrap().manifest;
     assert_eq!(pages.iter().map(|p| p.chunks.len()).sum::<usize>(), 45 * 4_000);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gateway::{Gateway, bucket_name, key, stored, walked};
 use prost::Message;
 use types::{AccountId, BucketId, VersionId};
-use wire::index::{BucketsQuery, Index, Match, Named, Precondition, Reason, StoredData};
+use wire::index::{BucketsQuery, Index, Match, Named, Precondition, Reason, StoredData, VersionRef};
 use wire::records::{answer::Kind, object_record::Data};
 
 #[tokio::test]
@@ -21,7 +21,12 @@ async fn a_put_is_read_back_in_every_size_class() {
     g.put(bucket, "many", StoredData::Chunks(stored(g.blob(), 1100)))
         .await
         .unwrap();
-    let get = async |k: &str| g.index.get(bucket, &key(k), None, true).await.unwrap();
+    let get = async |k: &str| {
+        g.index
+            .get(bucket, &key(k), VersionRef::Current, true)
+            .await
+            .unwrap()
+    };
     assert_eq!(get("empty").await.unwrap().record.data, None);
     assert_eq!(
         get("inline").await.unwrap().inline,
@@ -35,7 +40,7 @@ async fn a_put_is_read_back_in_every_size_class() {
     );
     assert!(many.record.encoded_len() < 160);
     assert_eq!(get("none").await, Err(Reason::NoSuchKey));
-    let version = VersionId::from_slice(&many.record.version);
+    let version = VersionRef::Id(VersionId::from_slice(&many.record.version).unwrap());
     assert!(
         g.index
             .get(bucket, &key("many"), version, false)
@@ -45,7 +50,7 @@ async fn a_put_is_read_back_in_every_size_class() {
     );
     let other = g
         .index
-        .get(bucket, &key("many"), Some(VersionId(5)), false)
+        .get(bucket, &key("many"), VersionRef::Id(VersionId(5)), false)
         .await
         .unwrap();
     assert_eq!(other, Err(Reason::NoSuchVersion));
@@ -73,7 +78,7 @@ async fn a_plain_record_is_small() {
     g.call(command).await.unwrap();
     let found = g
         .index
-        .get(bucket, &key("k"), None, false)
+        .get(bucket, &key("k"), VersionRef::Current, false)
         .await
         .unwrap()
         .unwrap();

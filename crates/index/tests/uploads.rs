@@ -5,7 +5,7 @@ mod gateway;
 use gateway::{Gateway, key, part, stored, walked};
 use types::limits::PART_BYTES_MIN;
 use types::{BlobId, BucketId, UploadId};
-use wire::index::{Command, Index, Named, NamedPart, Reason, UploadsEntry, UploadsQuery};
+use wire::index::{Command, Index, Named, NamedPart, Reason, UploadsEntry, UploadsQuery, VersionRef};
 use wire::records::{PartRecord, answer::Kind};
 
 type At<'a> = (BucketId, &'a str, UploadId);
@@ -42,7 +42,12 @@ async fn parts_become_an_object() {
         panic!("{done:?}")
     };
     assert_eq!((answer.etag_parts, answer.size), (2, PART_BYTES_MIN + 10));
-    let found = g.index.get(bucket, &key("k"), None, true).await.unwrap().unwrap();
+    let found = g
+        .index
+        .get(bucket, &key("k"), VersionRef::Current, true)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         found.record.parts.iter().map(|p| p.number).collect::<Vec<_>>(),
         [1, 3]
@@ -167,7 +172,7 @@ async fn ten_thousand_parts() {
     assert_eq!(g.complete(at, named).await, Ok(done));
     let found = g
         .index
-        .get(bucket, &key(&long), None, true)
+        .get(bucket, &key(&long), VersionRef::Current, true)
         .await
         .unwrap()
         .unwrap();

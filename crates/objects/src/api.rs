@@ -6,7 +6,7 @@ use types::{
     AccountId, BucketName, Checksum, ChecksumAlgorithm, ChecksumKind, ErrorKind, Kind, ObjectKey, UploadId,
 };
 use wire::Fault;
-use wire::index::{Expected, NamedPart, Precondition, Reason};
+use wire::index::{Expected, NamedPart, Precondition, Reason, VersionRef};
 use wire::records::{ContentHeaders, ObjectRecord, Pair, Part};
 
 /// Who asks, already authenticated.
@@ -120,6 +120,8 @@ pub struct Opened {
     pub record: ObjectRecord,
     /// The parts it was made of, in order; none when it was one body.
     pub parts: Vec<Part>,
+    /// Its bucket keeps versions, or did: this one has an id to be named by.
+    pub versioned: bool,
     /// For its bytes.
     pub reader: GetReader,
 }
@@ -146,6 +148,37 @@ impl Default for ListBuckets {
     }
 }
 
+/// An object found, without its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Headed {
+    /// Its record.
+    pub record: ObjectRecord,
+    /// As in [`Opened`].
+    pub versioned: bool,
+}
+
+/// A delete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeleteObject {
+    /// Under which key.
+    pub key: ObjectKey,
+    /// `Current`: what the bucket's versioning says. Else just that version goes.
+    pub version: VersionRef,
+    /// Decided in the commit, on the version meant.
+    pub precondition: Precondition,
+}
+
+impl DeleteObject {
+    /// Of the object that the key names, whatever it is.
+    pub fn current(key: ObjectKey) -> Self {
+        Self {
+            key,
+            version: VersionRef::Current,
+            precondition: Precondition::default(),
+        }
+    }
+}
+
 /// A page of a bucket's objects is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListObjects {
@@ -158,6 +191,21 @@ pub struct ListObjects {
     /// Only keys and common prefixes after this one.
     pub after: String,
     /// Keys and common prefixes at most, up to `limits::LIST_KEYS_MAX`.
+    pub max: u32,
+}
+
+/// A page of a bucket's versions is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListVersions {
+    /// Whose versions.
+    pub bucket: BucketName,
+    /// Only keys that begin so.
+    pub prefix: String,
+    /// As in [`ListObjects`].
+    pub delimiter: String,
+    /// Only keys after this one, and the versions of this key after that one when given.
+    pub after: (String, Option<VersionRef>),
+    /// Versions and common prefixes at most, up to `limits::LIST_KEYS_MAX`.
     pub max: u32,
 }
 
@@ -226,6 +274,14 @@ pub enum ObjectsError {
     /// The bucket is another account's.
     #[error("another account's")]
     Denied,
+    /// The version meant is a delete marker.
+    #[error("a delete marker")]
+    Deleted {
+        /// Its record.
+        marker: Box<ObjectRecord>,
+        /// It is the newest, and the key's object was asked for, not a version.
+        is_current: bool,
+    },
     /// The body did not arrive whole.
     #[error(transparent)]
     Body(BodyError),
@@ -259,6 +315,7 @@ impl Kind for ObjectsError {
         match self {
             Self::Refused { .. } => ErrorKind::Conflict,
             Self::Denied => ErrorKind::Denied,
+            Self::Deleted { .. } => ErrorKind::NotFound,
             Self::Body(_)
             | Self::BadDigest
             | Self::BadChecksum(_)

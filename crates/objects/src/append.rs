@@ -13,7 +13,7 @@ use blob::Source;
 use bytes::Bytes;
 use types::limits::{INLINE_BYTES_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
 use types::{BucketId, ChecksumAlgorithm, ChecksumKind, VersionId};
-use wire::index::{AppendData, Command, Found, Reason, StoredData};
+use wire::index::{AppendData, Command, Found, Reason, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{self, ObjectRecord, PutAnswer, object_record::Data};
@@ -56,7 +56,7 @@ impl Objects {
             return Err(Reason::AppendVersioned.into());
         }
         let bucket = BucketId(record.bucket);
-        let seen = match self.index.get(bucket, &put.key, None, false).await? {
+        let seen = match self.index.get(bucket, &put.key, VersionRef::Current, false).await? {
             Ok(found) => Some(found),
             Err(Reason::NoSuchKey) => None,
             Err(reason) => return Err(reason.into()),

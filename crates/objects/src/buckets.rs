@@ -12,8 +12,8 @@
 //! Partitions ignore a lower turn than theirs and the row moves only if it still says `n`, so of two that work on a
 //! bucket only the one with the newest turn gets anywhere. A row that says `opening` or `deleting` while nobody here
 //! works on it was left by a caller that vanished or a process that died, or is another gateway's: whoever finds it
-//! finishes it, a deletion at a turn of its own. Partitions are reopened before the row says `open`, so `open` needs no
-//! second look.
+//! finishes it, a deletion at a turn of its own. So it is with a configuration above the last that every partition is
+//! known to have. Partitions are reopened before the row says `open`, so `open` needs no second look.
 //!
 //! Every step names the bucket (its number, which is never given out again) and the turn that was seen, never just the
 //! name: between a look at the row and the step that follows it another gateway may have removed the bucket, and made
@@ -36,7 +36,7 @@ use crate::{Caller, ListBuckets, ObjectsError};
 use tokio::sync::{Mutex, MutexGuard};
 use types::limits::RETRIES_MAX;
 use types::{BucketId, BucketName};
-use wire::index::{BucketsQuery, Command, Reason};
+use wire::index::{BucketsQuery, Command, Reason, Versioning};
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{BucketCopy, BucketRecord, BucketSetting};
 
@@ -65,9 +65,10 @@ impl Turns {
     }
 }
 
-/// Whether the directory says that every partition takes puts.
-pub(crate) fn is_open(record: &BucketRecord) -> bool {
-    record.state == OPEN
+/// Whether the directory says that every partition takes puts, and in the way that is configured.
+pub(crate) fn is_settled(record: &BucketRecord) -> bool {
+    // A bucket's first configuration is the one it is opened with.
+    record.state == OPEN && record.configuration <= record.configured.max(1)
 }
 
 impl Objects {
@@ -105,7 +106,7 @@ impl Objects {
                 Ok(AnswerKind::Bucket(answer)) => {
                     let record = bucket_of(answer.bucket)?;
                     let existed = answer.existed;
-                    if is_open(&record) {
+                    if is_settled(&record) {
                         return Ok((record, existed));
                     }
                     if record.state == OPENING {
@@ -147,6 +148,38 @@ impl Objects {
         name: &BucketName,
     ) -> Result<BucketRecord, ObjectsError> {
         self.bucket(caller, name).await
+    }
+
+    /// Sets a bucket's versioning. Once it is answered no put or delete is decided by an earlier one.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
+    pub async fn set_versioning(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        versioning: Versioning,
+    ) -> Result<(), ObjectsError> {
+        let _turn = self.turns.take(name).await;
+        for attempt in 0..=RETRIES_MAX {
+            let record = self.settled(caller, name).await?;
+            let set = Command::SetVersioning {
+                name: name.clone(),
+                bucket: BucketId(record.bucket),
+                versioning,
+            };
+            match self.commands.send(set).await {
+                Ok(AnswerKind::Bucket(_)) => {
+                    self.settled(caller, name).await?;
+                    return Ok(());
+                }
+                Ok(other) => return Err(unexpected(&other)),
+                Err(error) if overtaken(&error) => {}
+                Err(error) => return Err(error),
+            }
+            self.pause(attempt).await;
+        }
+        Err(Reason::BucketBusy.into())
     }
 
     /// A page of the caller's buckets, by name.
@@ -228,7 +261,8 @@ impl Objects {
                         other => other.map(|_| None),
                     }
                 }
-                _ => return Ok(record),
+                _ if is_settled(&record) => return Ok(record),
+                _ => self.finish_configuring(name, record).await.map(Some),
             };
             match ended {
                 Ok(Some(record)) => return Ok(record),
@@ -259,6 +293,25 @@ impl Objects {
                 state: OPEN,
                 ..record
             }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Every partition has the configuration, then the row says so.
+    async fn finish_configuring(
+        &self,
+        name: &BucketName,
+        record: BucketRecord,
+    ) -> Result<BucketRecord, ObjectsError> {
+        self.open_partitions(&record).await?;
+        let configured = Command::BucketConfigured {
+            name: name.clone(),
+            bucket: BucketId(record.bucket),
+            turn: record.turn,
+            configuration: record.configuration,
+        };
+        match self.commands.send(configured).await? {
+            AnswerKind::Bucket(answer) => bucket_of(answer.bucket),
             other => Err(unexpected(&other)),
         }
     }

@@ -1,15 +1,15 @@
 //! The get of an object: the name, then the bytes.
 
 use crate::service::Objects;
-use crate::{Caller, ObjectsError, Opened};
+use crate::{Caller, Headed, ObjectsError, Opened};
 use blob::{Blob, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
-use types::{BlobId, BucketId, BucketName, ByteRange, ErrorKind, ObjectKey, VersionId};
+use types::{BlobId, BucketId, BucketName, ByteRange, ErrorKind, ObjectKey};
 use wire::Fault;
-use wire::index::Found;
+use wire::index::{Found, VersionRef};
 use wire::records::object_record::Data;
-use wire::records::{Chunk, ObjectRecord, Part};
+use wire::records::{BucketRecord, Chunk, Part};
 
 /// Where an object's bytes are.
 enum Place {
@@ -87,17 +87,17 @@ impl Objects {
     /// Opens the current object of a key, or a version of it. Its bytes are not touched yet.
     ///
     /// # Errors
-    /// `NoSuchKey`, `NoSuchVersion`, `NoSuchBucket`; a fault of kind `Corrupt` when the record cannot be true.
+    /// `NoSuchKey`, `NoSuchVersion`, `NoSuchBucket`; [`ObjectsError::Deleted`] for a delete marker; a fault of kind `Corrupt` when the record cannot be true.
     pub async fn get(
         &self,
         caller: &Caller,
         name: &BucketName,
         key: &ObjectKey,
-        version: Option<VersionId>,
+        version: VersionRef,
     ) -> Result<Opened, ObjectsError> {
-        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
         // The pages come with the record: asked for later they might be a newer object's.
-        let found = self.index.get(bucket, key, version, true).await??;
+        let (bucket, found) = self.find(caller, name, (key, version), true).await?;
+        let (bucket, versioned) = (BucketId(bucket.bucket), bucket.versioning != 0);
         let place = place(&found).map_err(|what| {
             tracing::error!(%bucket, ?key, what, "a record is damaged");
             Fault::new(
@@ -109,6 +109,7 @@ impl Objects {
         Ok(Opened {
             parts: parts(&found),
             record: found.record,
+            versioned,
             reader: GetReader {
                 blob: Arc::clone(&self.blob),
                 size,
@@ -129,10 +130,35 @@ impl Objects {
         caller: &Caller,
         name: &BucketName,
         key: &ObjectKey,
-        version: Option<VersionId>,
-    ) -> Result<ObjectRecord, ObjectsError> {
-        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
-        Ok(self.index.get(bucket, key, version, false).await??.record)
+        version: VersionRef,
+    ) -> Result<Headed, ObjectsError> {
+        let (bucket, found) = self.find(caller, name, (key, version), false).await?;
+        Ok(Headed {
+            record: found.record,
+            versioned: bucket.versioning != 0,
+        })
+    }
+
+    /// The version that is meant, with its bucket. A delete marker is an error: it has nothing to read.
+    pub(crate) async fn find(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        (key, version): (&ObjectKey, VersionRef),
+        with_manifest: bool,
+    ) -> Result<(BucketRecord, Found), ObjectsError> {
+        let bucket = self.bucket(caller, name).await?;
+        let found = self
+            .index
+            .get(BucketId(bucket.bucket), key, version, with_manifest)
+            .await??;
+        if found.record.delete_marker {
+            return Err(ObjectsError::Deleted {
+                marker: Box::new(found.record),
+                is_current: version == VersionRef::Current,
+            });
+        }
+        Ok((bucket, found))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::commands::unexpected;
 use crate::service::Objects;
-use crate::{Caller, ListObjects, ObjectsError};
+use crate::{Caller, DeleteObject, ListObjects, ListVersions, ObjectsError};
 use futures_util::{StreamExt, stream};
 use types::limits::DELETE_KEYS_MAX;
-use types::{BucketId, BucketName, ErrorKind, ObjectKey};
+use types::{BucketId, BucketName, ErrorKind};
 use wire::Fault;
-use wire::index::{Command, ListPage, ListQuery, Precondition};
+use wire::index::{Command, ListPage, ListQuery, VersionsPage, VersionsQuery};
 use wire::records::DeleteAnswer;
 use wire::records::answer::Kind as AnswerKind;
 
@@ -15,7 +15,7 @@ use wire::records::answer::Kind as AnswerKind;
 const DELETES_AT_ONCE: usize = 64;
 
 impl Objects {
-    /// Removes an object. Nothing there is an answer, not an error.
+    /// Removes an object or a version of it, or puts a delete marker over it. Nothing there is an answer, not an error.
     ///
     /// # Errors
     /// [`ObjectsError`]; `PreconditionFailed` when the commit decided so.
@@ -23,11 +23,10 @@ impl Objects {
         &self,
         caller: &Caller,
         name: &BucketName,
-        key: &ObjectKey,
-        precondition: Precondition,
+        delete: DeleteObject,
     ) -> Result<DeleteAnswer, ObjectsError> {
         let bucket = BucketId(self.bucket(caller, name).await?.bucket);
-        self.delete_in(caller, (name, bucket), key, &precondition).await
+        self.delete_in(caller, (name, bucket), &delete).await
     }
 
     /// Removes many objects, each on its own: answers in the order of the keys.
@@ -38,19 +37,17 @@ impl Objects {
         &self,
         caller: &Caller,
         name: &BucketName,
-        keys: Vec<ObjectKey>,
+        deletes: Vec<DeleteObject>,
     ) -> Result<Vec<Result<DeleteAnswer, ObjectsError>>, ObjectsError> {
-        if keys.len() > DELETE_KEYS_MAX {
-            let what = format!("{} keys in one batch, at most {DELETE_KEYS_MAX}", keys.len());
+        if deletes.len() > DELETE_KEYS_MAX {
+            let what = format!("{} keys in one batch, at most {DELETE_KEYS_MAX}", deletes.len());
             return Err(Fault::new(ErrorKind::Invalid, what).into());
         }
         let bucket = BucketId(self.bucket(caller, name).await?.bucket);
-        let unconditional = Precondition::default();
-        let unconditional = &unconditional;
         // A key named twice is removed once before the other: two commands on one key may be decided in either order,
         // and both answers are right in either.
-        Ok(stream::iter(keys)
-            .map(|key| async move { self.delete_in(caller, (name, bucket), &key, unconditional).await })
+        Ok(stream::iter(deletes)
+            .map(|delete| async move { self.delete_in(caller, (name, bucket), &delete).await })
             .buffered(DELETES_AT_ONCE)
             .collect()
             .await)
@@ -60,16 +57,15 @@ impl Objects {
         &self,
         caller: &Caller,
         (name, bucket): (&BucketName, BucketId),
-        key: &ObjectKey,
-        precondition: &Precondition,
+        delete: &DeleteObject,
     ) -> Result<DeleteAnswer, ObjectsError> {
-        let delete = || Command::Delete {
+        let command = || Command::Delete {
             bucket,
-            key: key.clone(),
-            version: None,
-            precondition: precondition.clone(),
+            key: delete.key.clone(),
+            version: delete.version,
+            precondition: delete.precondition.clone(),
         };
-        match self.send_in(caller, name, bucket, delete).await? {
+        match self.send_in(caller, name, bucket, command).await? {
             AnswerKind::Delete(answer) => Ok(answer),
             other => Err(unexpected(&other)),
         }
@@ -82,6 +78,26 @@ impl Objects {
     pub async fn list(&self, caller: &Caller, query: ListObjects) -> Result<ListPage, ObjectsError> {
         let bucket = self.bucket(caller, &query.bucket).await?;
         let page = self.index.list(ListQuery {
+            bucket: BucketId(bucket.bucket),
+            prefix: query.prefix,
+            delimiter: query.delimiter,
+            after: query.after,
+            max: query.max,
+        });
+        Ok(page.await??)
+    }
+
+    /// A page of a bucket's versions and delete markers: a consistent snapshot.
+    ///
+    /// # Errors
+    /// [`ObjectsError`].
+    pub async fn list_versions(
+        &self,
+        caller: &Caller,
+        query: ListVersions,
+    ) -> Result<VersionsPage, ObjectsError> {
+        let bucket = self.bucket(caller, &query.bucket).await?;
+        let page = self.index.list_versions(VersionsQuery {
             bucket: BucketId(bucket.bucket),
             prefix: query.prefix,
             delimiter: query.delimiter,

@@ -18,8 +18,8 @@ mod settings;
 mod upload;
 
 pub use api::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListBuckets, ListObjects, ListParts, ListUploads,
-    ObjectsError, Opened, PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, DeleteObject, Expect, Headed, ListBuckets, ListObjects,
+    ListParts, ListUploads, ListVersions, ObjectsError, Opened, PutObject, PutPart, StartUpload,
 };
 pub use blob::Blob;
 pub use copy::{CopyObject, CopyPart};

@@ -9,7 +9,7 @@ use blob::{PutError, Source};
 use bytes::Bytes;
 use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
 use types::{BucketId, Checksum, ChecksumKind, ObjectKey};
-use wire::index::{Command, Match, Precondition, Reason, StoredData};
+use wire::index::{Command, Match, Precondition, Reason, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{self, ObjectRecord, PutAnswer};
@@ -137,7 +137,11 @@ impl Objects {
         precondition: &Precondition,
     ) -> Result<(), ObjectsError> {
         if precondition.if_none_match == Some(Match::Any)
-            && self.index.get(bucket, key, None, false).await?.is_ok()
+            && self
+                .index
+                .get(bucket, key, VersionRef::Current, false)
+                .await?
+                .is_ok_and(|found| !found.record.delete_marker)
         {
             return Err(Reason::PreconditionFailed.into());
         }

@@ -86,7 +86,7 @@ impl Objects {
         name: &BucketName,
     ) -> Result<BucketRecord, ObjectsError> {
         let record = self.bucket_row(caller, name).await?;
-        if crate::buckets::is_open(&record) {
+        if crate::buckets::is_settled(&record) {
             return Ok(record);
         }
         self.settle(caller, name).await

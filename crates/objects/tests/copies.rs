@@ -7,7 +7,7 @@ use objects::{CopyObject, ObjectsError, Opened};
 use support::*;
 use types::limits::INLINE_BYTES_MAX;
 use types::{ChecksumAlgorithm, ErrorKind, ExtentId, Kind as _, NeedleId};
-use wire::index::Precondition;
+use wire::index::{Precondition, VersionRef};
 use wire::records::{ContentHeaders, ObjectRecord, Pair, object_record::Data};
 
 fn to(k: &str) -> CopyObject {
@@ -37,7 +37,10 @@ fn needles(record: &ObjectRecord) -> Vec<(ExtentId, NeedleId)> {
 }
 
 async fn open(b: &Bench, k: &str) -> Opened {
-    b.objects.get(&CALLER, &name(), &key(k), None).await.unwrap()
+    b.objects
+        .get(&CALLER, &name(), &key(k), VersionRef::Current)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

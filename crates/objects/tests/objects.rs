@@ -3,14 +3,14 @@
 
 mod support;
 
-use objects::{BodyError, Caller, Expect, ListBuckets, ObjectsError, PutPart, StartUpload};
+use objects::{BodyError, Caller, DeleteObject, Expect, ListBuckets, ObjectsError, PutPart, StartUpload};
 use proptest::prelude::*;
 use std::sync::Arc;
 use support::*;
 use types::limits::INLINE_BYTES_MAX;
 use types::{AccountId, ByteRange, Checksum, ChecksumAlgorithm, ErrorKind, Kind as _, UploadId};
 use wire::double::{Failure, On};
-use wire::index::{Command, Match, Precondition, Reason};
+use wire::index::{Command, Match, Precondition, Reason, VersionRef};
 use wire::records::{BucketRecord, ContentHeaders};
 
 const UPLOAD: UploadId = UploadId(0x0909_0909_0909_0909_0909_0909_0909_0909);
@@ -37,7 +37,7 @@ proptest! {
             prop_assert_eq!(&b.get("k").await.unwrap(), &all);
             let (a, z) = (a % (size as u64 + 1), z % (size as u64 + 1));
             let range = ByteRange { start: a.min(z), end: a.max(z) };
-            let mut opened = b.objects.get(&CALLER, &name(), &key("k"), None).await.unwrap();
+            let mut opened = b.objects.get(&CALLER, &name(), &key("k"), VersionRef::Current).await.unwrap();
             prop_assert_eq!(opened.record.size, size as u64);
             opened.reader.select(range).unwrap();
             let mut got = Vec::new();
@@ -64,7 +64,11 @@ async fn small_bodies_ride_in_the_commit() {
 async fn a_range_past_the_end_is_refused() {
     let b = bench().await;
     b.put("k", &bytes(10)).await.unwrap();
-    let mut opened = b.objects.get(&CALLER, &name(), &key("k"), None).await.unwrap();
+    let mut opened = b
+        .objects
+        .get(&CALLER, &name(), &key("k"), VersionRef::Current)
+        .await
+        .unwrap();
     let range = ByteRange { start: 5, end: 11 };
     assert_eq!(opened.reader.select(range), Err(ObjectsError::BadRange(10)));
 }
@@ -327,7 +331,11 @@ async fn buckets_come_and_go() {
     b.put("k", b"2").await.unwrap();
     let gone = b
         .objects
-        .delete_many(&CALLER, &name(), vec![key("k"), key("none")])
+        .delete_many(
+            &CALLER,
+            &name(),
+            ["k", "none"].map(|k| DeleteObject::current(key(k))).to_vec(),
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -469,7 +477,7 @@ async fn bucket_changes_survive_lost_answers() {
         assert_eq!(refused.reason(), Some(Reason::BucketNotEmpty));
         b.put("k", b"2").await.unwrap();
         b.objects
-            .delete(&CALLER, &name(), &key("k"), Precondition::default())
+            .delete(&CALLER, &name(), DeleteObject::current(key("k")))
             .await
             .unwrap();
         b.index.plan_after(at, Failure::After(ErrorKind::Unknown));

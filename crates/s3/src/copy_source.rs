@@ -7,12 +7,14 @@
 use crate::condition::{self, Verdict};
 use crate::error::{Code, Error};
 use crate::reply::quoted;
-use crate::request::{Request, parse_version};
+use crate::request::Request;
 use crate::service::Service;
 use crate::target::object_key;
+use crate::version;
 use http::{HeaderMap, HeaderName, header};
-use objects::Opened;
-use types::{BucketName, ByteRange, ObjectKey, VersionId, limits};
+use objects::{ObjectsError, Opened};
+use types::{BucketName, ByteRange, ObjectKey, limits};
+use wire::index::VersionRef;
 use wire::records::ObjectRecord;
 
 const SOURCE: &str = "x-amz-copy-source";
@@ -34,8 +36,7 @@ const CONDITIONS: [(&str, HeaderName); 4] = [
 pub(crate) struct CopySource {
     pub(crate) bucket: BucketName,
     pub(crate) key: ObjectKey,
-    /// `None`: the current one.
-    pub(crate) version: Option<VersionId>,
+    pub(crate) version: VersionRef,
 }
 
 impl CopySource {
@@ -68,7 +69,7 @@ impl CopySource {
             bucket: BucketName::new(bucket)
                 .map_err(|_| Error::new(Code::InvalidBucketName).field("BucketName", bucket))?,
             key: object_key(key)?,
-            version: version.map(parse_version).transpose()?.flatten(),
+            version: version.map_or(Ok(VersionRef::Current), |v| version::parse(SOURCE, v))?,
         })
     }
 
@@ -79,6 +80,15 @@ impl CopySource {
             .objects
             .get(&request.caller, bucket, key, self.version)
             .await;
+        if let Err(ObjectsError::Deleted {
+            is_current: false, ..
+        }) = opened
+        {
+            return Err(Error::with(
+                Code::InvalidRequest,
+                "The source of a copy request may not specifically refer to a delete marker by version id.",
+            ));
+        }
         let opened = opened.map_err(|e| Error::from(e).about(Some(bucket.as_str()), Some(key.as_str())))?;
         check(&request.headers, &opened.record)?;
         Ok(opened)
@@ -168,7 +178,11 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef";
         let read = |text: &str| {
             let source = CopySource::read(&headers(SOURCE, text)).map_err(|e| e.code())?;
-            let version = source.version.map(|v| v.to_string());
+            let version = match source.version {
+                VersionRef::Id(id) => Some(id.to_string()),
+                VersionRef::Null => Some("null".to_owned()),
+                VersionRef::Current => None,
+            };
             Ok((
                 source.bucket.as_str().to_owned(),
                 source.key.as_str().to_owned(),

@@ -12,6 +12,8 @@ use types::AccountId;
 /// Known and either acted upon elsewhere, or without meaning for the answer.
 const TAKEN: &[&str] = &[
     "x-amz-acl",
+    // No bucket has object lock, so there is nothing to bypass.
+    "x-amz-bypass-governance-retention",
     "x-amz-cf-id",
     "x-amz-checksum-algorithm",
     "x-amz-checksum-crc32",
@@ -37,7 +39,6 @@ const TAKEN: &[&str] = &[
 /// Ask for a guarantee, on whatever operation they stand.
 const REFUSED: &[&str] = &[
     "x-amz-bucket-object-lock-enabled",
-    "x-amz-bypass-governance-retention",
     "x-amz-mfa",
     "x-amz-website-redirect-location",
 ];

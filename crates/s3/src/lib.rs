@@ -30,6 +30,7 @@ mod route;
 mod service;
 mod tags;
 mod target;
+mod version;
 mod xml;
 
 pub use connection::Secure;

@@ -5,6 +5,7 @@ use crate::checksum;
 use crate::error::{Code, Error};
 use crate::operation::Operation;
 use crate::query::Query;
+use crate::version;
 use crate::xml::Element;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,7 +16,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use types::{BucketName, ObjectKey, UploadId, VersionId, limits};
+use types::{BucketName, ObjectKey, UploadId, limits};
+use wire::index::VersionRef;
 use world::Clock;
 
 /// A request.
@@ -57,15 +59,10 @@ impl Request {
         UploadId::parse(text).ok_or_else(|| Error::new(Code::NoSuchUpload).field("UploadId", text))
     }
 
-    /// `versionId`: `None` when it is not given or names the null version, which is the only one while no bucket has
-    /// versioning.
-    pub(crate) fn version(&self) -> Result<Option<VersionId>, Error> {
-        Ok(self
-            .query
-            .get("versionId")
-            .map(parse_version)
-            .transpose()?
-            .flatten())
+    /// `versionId`; the current version when it is not given.
+    pub(crate) fn version(&self) -> Result<VersionRef, Error> {
+        let text = self.query.get("versionId");
+        text.map_or(Ok(VersionRef::Current), |text| version::parse("versionId", text))
     }
 
     /// A header's text.
@@ -103,18 +100,6 @@ impl Request {
         let (whole, trailer) = body::collect(self.plan.clone(), body, clock, limits::XML_BYTES_MAX).await?;
         let vouched = checksum::verify(expect, &trailer, &whole)?;
         Ok((whole, vouched))
-    }
-}
-
-/// A version id as it stands in requests.
-///
-/// # Errors
-/// InvalidArgument.
-pub(crate) fn parse_version(text: &str) -> Result<Option<VersionId>, Error> {
-    match (text, VersionId::parse(text)) {
-        ("null", _) => Ok(None),
-        (_, Some(version)) => Ok(Some(version)),
-        (_, None) => Err(Error::argument("versionId", text, "Invalid version id specified")),
     }
 }
 

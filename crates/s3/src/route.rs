@@ -146,6 +146,14 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
             "fetch-owner",
             "start-after",
         ],
+        Op::ListObjectVersions => &[
+            "delimiter",
+            "encoding-type",
+            "key-marker",
+            "max-keys",
+            "prefix",
+            "version-id-marker",
+        ],
         Op::ListMultipartUploads => &[
             "delimiter",
             "encoding-type",
@@ -264,7 +272,7 @@ pub(crate) fn built(operation: Operation) -> bool {
             | Op::DeleteObject | Op::DeleteObjects | Op::CopyObject | Op::UploadPartCopy
             | Op::GetObjectAttributes | Op::CreateMultipartUpload | Op::UploadPart
             | Op::CompleteMultipartUpload | Op::AbortMultipartUpload | Op::ListParts | Op::ListMultipartUploads
-            | Op::GetBucketVersioning | Op::GetBucketPolicy | Op::GetBucketLifecycleConfiguration
+            | Op::ListObjectVersions | Op::GetBucketVersioning | Op::PutBucketVersioning | Op::GetBucketPolicy | Op::GetBucketLifecycleConfiguration
             | Op::GetBucketCors | Op::GetBucketTagging | Op::GetBucketAcl | Op::GetObjectAcl | Op::GetObjectTagging
             | Op::GetBucketLogging | Op::GetBucketNotificationConfiguration | Op::GetBucketRequestPayment
             | Op::GetBucketWebsite | Op::GetBucketReplication | Op::GetBucketAccelerateConfiguration
@@ -300,6 +308,13 @@ mod tests {
             ("GET", Bucket, "location", "GetBucketLocation"),
             ("GET", Bucket, "location=", "GetBucketLocation"),
             ("GET", Bucket, "uploads&key-marker=k", "ListMultipartUploads"),
+            (
+                "GET",
+                Bucket,
+                "versions&key-marker=k&version-id-marker=null",
+                "ListObjectVersions",
+            ),
+            ("PUT", Bucket, "versioning", "PutBucketVersioning"),
             ("POST", Bucket, "delete", "DeleteObjects"),
             ("PUT", Object, "", "PutObject"),
             (
@@ -331,15 +346,7 @@ mod tests {
             ("PUT", Object, "frobnicate", "NotImplemented", "frobnicate"),
             ("DELETE", Object, "frobnicate=1", "NotImplemented", "frobnicate"),
             ("PUT", Object, "partNumber=1", "NotImplemented", "partNumber"),
-            (
-                "PUT",
-                Bucket,
-                "versioning",
-                "NotImplemented",
-                "PutBucketVersioning",
-            ),
             ("DELETE", Bucket, "policy", "NotImplemented", "DeleteBucketPolicy"),
-            ("GET", Bucket, "versions", "NotImplemented", "ListObjectVersions"),
             ("PUT", Object, "renameObject", "NotImplemented", "RenameObject"),
             (
                 "POST",

@@ -5,14 +5,14 @@ use crate::record::{Record, Recorder, mark_of};
 use crate::value;
 use bytes::Bytes;
 use objects::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListBuckets, ListObjects, ListParts, ListUploads,
-    Objects, ObjectsError, PutObject, PutPart, StartUpload,
+    Body, BodyError, Caller, CompleteUpload, DeleteObject, Expect, ListBuckets, ListObjects, ListParts,
+    ListUploads, Objects, ObjectsError, PutObject, PutPart, StartUpload,
 };
 use std::sync::Arc;
 use std::time::Duration;
 use types::{AccountId, BucketName, ByteRange, ETag, ErrorKind, ObjectKey, UploadId};
 use wire::Fault;
-use wire::index::{Expected, ListEntry, Match, NamedPart, Precondition, Reason, UploadsEntry};
+use wire::index::{Expected, ListEntry, Match, NamedPart, Precondition, Reason, UploadsEntry, VersionRef};
 use wire::records::{ContentHeaders, Pair};
 use world::Clock;
 
@@ -152,16 +152,21 @@ impl Client {
             Op::Put { bucket, key, .. } => self.put(id, op, (*bucket, *key), pace).await,
             Op::Get { bucket, key, range } => self.get(id, (*bucket, *key), *range).await,
             Op::Head { bucket, key } => {
-                let record = objects
-                    .head(&CALLER, &bucket_name(*bucket), &object_key(*key), None)
+                let headed = objects
+                    .head(
+                        &CALLER,
+                        &bucket_name(*bucket),
+                        &object_key(*key),
+                        VersionRef::Current,
+                    )
                     .await?;
-                let seen = self.recorder.get().identify(*bucket, *key, &record);
+                let seen = self.recorder.get().identify(*bucket, *key, &headed.record);
                 Ok(self.answer_value(seen))
             }
             Op::Delete { bucket, key } => {
                 let (bucket, key) = (bucket_name(*bucket), object_key(*key));
                 let answer = objects
-                    .delete(&CALLER, &bucket, &key, Precondition::default())
+                    .delete(&CALLER, &bucket, DeleteObject::current(key))
                     .await?;
                 Ok(Answer::Existed(answer.existed))
             }
@@ -250,10 +255,10 @@ impl Client {
 
     /// Removes many keys of a bucket in one call; each is an operation.
     pub async fn delete_many(&self, bucket: usize, keys: &[usize]) -> Vec<Outcome> {
-        let names = keys.iter().map(|key| object_key(*key)).collect();
+        let deletes = keys.iter().map(|key| DeleteObject::current(object_key(*key)));
         match self
             .objects
-            .delete_many(&CALLER, &bucket_name(bucket), names)
+            .delete_many(&CALLER, &bucket_name(bucket), deletes.collect())
             .await
         {
             Ok(answers) => answers
@@ -329,7 +334,12 @@ impl Client {
     ) -> Result<Answer, ObjectsError> {
         let mut opened = self
             .objects
-            .get(&CALLER, &bucket_name(at.0), &object_key(at.1), None)
+            .get(
+                &CALLER,
+                &bucket_name(at.0),
+                &object_key(at.1),
+                VersionRef::Current,
+            )
             .await?;
         let seen = self.recorder.get().identify(at.0, at.1, &opened.record);
         let size = opened.record.size;

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::{Batch, Committed, Fence, Snapshot, Store, StoreError};
-use types::{BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId, VersionId};
+use types::{BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId};
 use wire::Fault;
 use wire::index::{
     Answered, BucketsQuery, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer,
-    SettingKind, UploadsPage, UploadsQuery,
+    SettingKind, UploadsPage, UploadsQuery, VersionRef, VersionsPage, VersionsQuery,
 };
 use wire::records::{Answer, BucketRecord, BucketSetting, UsageRecord};
 use world::Clock;
@@ -122,7 +122,7 @@ impl Index for FlakyIndex {
         &self,
         bucket: BucketId,
         key: &ObjectKey,
-        version: Option<VersionId>,
+        version: VersionRef,
         with_manifest: bool,
     ) -> ReadAnswer<Found> {
         self.far.get(bucket, key, version, with_manifest).await
@@ -130,6 +130,10 @@ impl Index for FlakyIndex {
 
     async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage> {
         self.far.list(query).await
+    }
+
+    async fn list_versions(&self, query: VersionsQuery) -> ReadAnswer<VersionsPage> {
+        self.far.list_versions(query).await
     }
 
     async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage> {

@@ -11,8 +11,8 @@ use extent::{DataDir, DataDirConfig};
 use index::IndexRole;
 use node::LocalNode;
 use objects::{
-    Body, BodyError, Caller, CompleteUpload, Expect, ListBuckets, ListObjects, Objects, PutObject, PutPart,
-    StartUpload,
+    Body, BodyError, Caller, CompleteUpload, DeleteObject, Expect, ListBuckets, ListObjects, Objects,
+    PutObject, PutPart, StartUpload,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use store::{Embedded, Store};
 use types::{AccountId, BucketName, ByteRange, ErrorKind, Kind as _, NodeId, ObjectKey, StampId};
 use wire::control::Control;
-use wire::index::{Expected, Index, ListEntry, Match, NamedPart, Precondition, Reason};
+use wire::index::{Expected, Index, ListEntry, Match, NamedPart, Precondition, Reason, VersionRef};
 use wire::node::Node;
 use wire::records::ContentHeaders;
 use world::World;
@@ -100,7 +100,10 @@ impl Stack {
     }
 
     async fn get(&self, k: &str, range: Option<ByteRange>) -> Result<Bytes, objects::ObjectsError> {
-        let mut opened = self.objects.get(&CALLER, &name(), &key(k), None).await?;
+        let mut opened = self
+            .objects
+            .get(&CALLER, &name(), &key(k), VersionRef::Current)
+            .await?;
         if let Some(range) = range {
             opened.reader.select(range)?;
         }
@@ -276,7 +279,13 @@ async fn deletes_preconditions_and_buckets() {
     assert_eq!(refused.reason(), Some(Reason::BucketNotEmpty));
     stack.put("k2", &bytes(2000)).await;
     let gone = objects
-        .delete_many(&CALLER, &name(), vec![key("k"), key("k2"), key("none")])
+        .delete_many(
+            &CALLER,
+            &name(),
+            ["k", "k2", "none"]
+                .map(|k| DeleteObject::current(key(k)))
+                .to_vec(),
+        )
         .await
         .unwrap();
     assert!(gone.iter().all(Result::is_ok));
@@ -359,7 +368,10 @@ async fn an_upload_of_parts() {
     let answer = objects.complete_upload(&CALLER, complete).await.unwrap();
     assert_eq!((answer.size, answer.etag_parts), (all.len() as u64, 3));
     assert_eq!(stack.get("k", None).await.unwrap(), all);
-    let opened = objects.get(&CALLER, &name(), &key("k"), None).await.unwrap();
+    let opened = objects
+        .get(&CALLER, &name(), &key("k"), VersionRef::Current)
+        .await
+        .unwrap();
     let crc = crc_of(&all);
     assert_eq!(
         opened

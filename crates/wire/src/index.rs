@@ -9,6 +9,7 @@ use crate::records::{
     Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
     PartRecord, UploadRecord, UsageRecord, bucket_setting,
 };
+pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
 use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
 
@@ -221,6 +222,19 @@ pub enum Command {
         kind: SettingKind,
         value: Option<BucketSetting>,
     },
+    /// Directory: versioning is this from a new configuration on, which the answer names. Busy unless the bucket is open.
+    SetVersioning {
+        name: BucketName,
+        bucket: BucketId,
+        versioning: Versioning,
+    },
+    /// Directory: every partition has committed `configuration` at `turn`.
+    BucketConfigured {
+        name: BucketName,
+        bucket: BucketId,
+        turn: u64,
+        configuration: u64,
+    },
     /// Partition: takes puts from turn `copy.turn` on; a lower turn than the row's is ignored.
     OpenBucket { bucket: BucketId, copy: BucketCopy },
     /// Partition: refuses puts from `turn` on; answers whether it is empty. A lower turn is refused as busy.
@@ -233,11 +247,12 @@ pub enum Command {
         data: StoredData,
         precondition: Precondition,
     },
-    /// Removes the current object (no versioning), or one version of it. Nothing there is an answer, not an error.
+    /// Of the current object: removes it, or puts a delete marker over it, as the bucket's versioning says. Of a version:
+    /// removes just that one. Nothing there is an answer, not an error.
     Delete {
         bucket: BucketId,
         key: ObjectKey,
-        version: Option<VersionId>,
+        version: VersionRef,
         precondition: Precondition,
     },
     /// Puts bytes behind those of the current object. `piece` is their record: size, ETag and checksums; and all that the
@@ -481,16 +496,19 @@ pub trait Index: Send + Sync {
         bucket: BucketId,
         kind: SettingKind,
     ) -> Result<Option<BucketSetting>, Fault>;
-    /// A current object (or a version); `with_manifest` brings the pages too.
+    /// A current object (or a version); `with_manifest` brings the pages too. A delete marker is found like any other
+    /// version, also where it is the newest and `Current` is asked for: its record says `delete_marker`.
     async fn get(
         &self,
         bucket: BucketId,
         key: &ObjectKey,
-        version: Option<VersionId>,
+        version: VersionRef,
         with_manifest: bool,
     ) -> ReadAnswer<Found>;
     /// A page of objects: a consistent snapshot.
     async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage>;
+    /// A page of versions and delete markers: a consistent snapshot.
+    async fn list_versions(&self, query: VersionsQuery) -> ReadAnswer<VersionsPage>;
     /// A page of uploads.
     async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage>;
     /// An upload and its parts above number `after`.

@@ -11,6 +11,7 @@ pub mod double;
 mod fault;
 pub mod index;
 pub mod node;
+mod versions;
 
 /// What the index stores, from `proto/records.proto`.
 #[allow(missing_docs, reason = "the .proto file documents them")]

@@ -23,6 +23,16 @@ impl<'a> Act<'a> {
         RowRef::Current(self.bucket, self.key)
     }
 
+    /// The row of an older version, or delete marker, of this key.
+    pub(super) fn version(&self, version: VersionId) -> RowRef<'a> {
+        RowRef::Version(self.bucket, self.key, version)
+    }
+
+    /// The row that says which of `versions` is this key's null version.
+    pub(super) fn null(&self) -> RowRef<'a> {
+        RowRef::Null(self.bucket, self.key)
+    }
+
     /// The row of an upload of this key.
     pub(super) fn upload(&self, upload: UploadId) -> RowRef<'a> {
         RowRef::Upload(self.bucket, self.key, upload)

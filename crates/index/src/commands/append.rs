@@ -20,7 +20,7 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 use types::limits::{INLINE_BYTES_MAX, MANIFEST_PAGE_ENTRIES, OBJECT_BYTES_MAX, PART_NUMBER_MAX};
 use types::{BlobId, VersionId};
-use wire::index::{AppendData, Precondition, Reason, StoredData};
+use wire::index::{AppendData, Precondition, Reason, StoredData, Versioning};
 use wire::records::{Chunk, Inline, Manifest, ManifestPage, ObjectRecord, Part, answer, object_record::Data};
 
 /// Decides an append of `piece`, which is the new bytes' record, and the object's where there is none yet.
@@ -69,7 +69,7 @@ pub(super) fn append(
     join(&mut act, &old, data, &mut record, parts)?;
     act.supersede(&old, &record)?;
     act.finish()?;
-    Ok(answer::Kind::Put(put::answer_of(&record)))
+    Ok(answer::Kind::Put(put::answer_of(&record, Versioning::Never)))
 }
 
 /// An empty object with its first bytes.
@@ -212,8 +212,8 @@ impl Act<'_> {
         if was.is_none_or(|was| was <= is) {
             return Err(BadRow::new(format!("{was:?} is not older than the later {is:?}")).into());
         }
-        self.usage.object(old, -1);
-        self.usage.object(record, 1);
+        self.usage.version(old, -1);
+        self.usage.version(record, 1);
         self.change.put(&self.current(), record);
         Ok(())
     }

@@ -7,6 +7,9 @@
 //!                                           └──── cancel(n+1) ────┘      └──┘ begin(n+1), stale: whoever finds a
 //!                                                                            deletion left takes the next turn
 //! ```
+//! `set versioning` makes a new `configuration` of an open bucket, `configured` says that every partition has it; between
+//! the two the row says so (`configuration` above `configured`) and whoever finds it sends it to them again.
+//!
 //! Every step but `create` names the bucket and the turn that its sender saw or took, and does nothing unless the row
 //! still says so: a second deleter can not finish what another has taken over or given up, and who set out to finish a
 //! stale deletion touches neither the bucket once it is open again nor the next one of that name. A step sent again gets
@@ -18,7 +21,7 @@ use crate::rows::{Range, Row, RowRef};
 use crate::view::{Change, Now, Stop, View, refuse};
 use bytes::Bytes;
 use types::{AccountId, BucketId, BucketName};
-use wire::index::{Reason, SettingKind};
+use wire::index::{Reason, SettingKind, Versioning};
 use wire::records::{BucketAnswer, BucketRecord, BucketSetting, answer};
 use world::plant::{Plant, is_planted};
 
@@ -77,6 +80,7 @@ pub(super) fn create(
                 state: OPENING,
                 configuration: 1,
                 versioning: 0,
+                configured: 1,
             };
             for setting in settings {
                 let kind = SettingKind::of(setting).expect("callers tell only what they know");
@@ -126,6 +130,46 @@ fn end_step(
     }
     if record.state != OPEN {
         record.state = OPEN;
+        write(&record, change);
+    }
+    Ok(answer(record, true))
+}
+
+/// Decides a SetVersioning. Setting what is set already changes nothing.
+pub(super) fn set_versioning(
+    name: &BucketName,
+    bucket: BucketId,
+    versioning: Versioning,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    let mut record = find_step(name, bucket, view)?;
+    if record.state != OPEN {
+        return refuse(Reason::BucketBusy, format!("turn {} is under way", record.turn));
+    }
+    if record.versioning != versioning as u32 {
+        record.versioning = versioning as u32;
+        record.configuration += 1;
+        write(&record, change);
+    }
+    Ok(answer(record, true))
+}
+
+/// Decides a BucketConfigured. A partition that was closed at a later turn has ignored what was sent at this one, so the
+/// row must still be at it.
+pub(super) fn configured(
+    name: &BucketName,
+    (bucket, turn): Step,
+    configuration: u64,
+    view: &View,
+    change: &mut Change,
+) -> Result<answer::Kind, Stop> {
+    let mut record = find_step(name, bucket, view)?;
+    if record.state != OPEN || record.turn != turn {
+        return refuse(Reason::BucketBusy, format!("turn {} is under way", record.turn));
+    }
+    if record.configured < configuration {
+        record.configured = configuration;
         write(&record, change);
     }
     Ok(answer(record, true))

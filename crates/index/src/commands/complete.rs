@@ -1,7 +1,7 @@
 //! CompleteUpload: makes the object of its parts.
 //!
-//! Writes `current` and, past 16 chunks or parts, `manifests`; ends the upload (end.rs) and books what the key named
-//! before; moves `usage`. The object's blob is the upload's id: that is the trace by
+//! Writes `current` and, past 16 chunks or parts, `manifests`; ends the upload (end.rs); does with what the key named before
+//! as a put does; moves `usage`. The object's blob is the upload's id: that is the trace by
 //! which the same completion under another command id gets the same answer.
 //!
 //! Manifest pages past what one commit takes are written in steps before the one that decides. Nothing names them until then,
@@ -32,8 +32,9 @@ pub(super) fn complete(
     let begun = match act.find_upload(upload) {
         Ok(begun) => begun,
         Err(Stop::Refused(_)) if is_made_of(current.as_ref(), upload, named) => {
-            let made = current.as_ref().map(put::answer_of).unwrap_or_default();
-            return Ok(answer::Kind::Put(made));
+            let versioning = act.versioning()?;
+            let made = current.as_ref().map(|made| put::answer_of(made, versioning));
+            return Ok(answer::Kind::Put(made.unwrap_or_default()));
         }
         Err(stop) => return Err(stop),
     };
@@ -43,7 +44,7 @@ pub(super) fn complete(
     let size = check_sizes(&taken, expected.size)?;
     let checksum = checksum::of_object(&begun, &taken, expected)?;
 
-    let mut record = act.settle(record_of(&begun));
+    let mut record = act.settle(record_of(&begun))?;
     record.size = size;
     record.etag_md5 = checksum::etag_of(taken.iter().map(|p| p.etag_md5.as_slice()));
     record.etag_parts = taken.len() as u32;
@@ -64,8 +65,9 @@ pub(super) fn complete(
     kept.pages = pages.len() as u32;
     act.end_upload((upload, &begun), &there, &kept);
     act.replace(current.as_ref(), &record, None)?;
+    let versioning = act.versioning()?;
     act.finish()?;
-    Ok(answer::Kind::Put(put::answer_of(&record)))
+    Ok(answer::Kind::Put(put::answer_of(&record, versioning)))
 }
 
 /// Whether the visible object came of that upload, of those very parts.

@@ -14,7 +14,7 @@ use super::nothing;
 use crate::rows::{Place, RowRef};
 use crate::view::{Change, Stop, View, refuse};
 use types::BucketId;
-use wire::index::Reason;
+use wire::index::{Reason, Versioning};
 use wire::records::{BucketCopy, CloseAnswer, answer};
 use world::plant::{Plant, is_planted};
 
@@ -28,6 +28,12 @@ pub(super) fn check_open(bucket: BucketId, view: &View) -> Result<BucketCopy, St
         Some(copy) if copy.state != OPEN => refuse(Reason::BucketBusy, "being deleted"),
         Some(copy) => Ok(copy),
     }
+}
+
+/// The bucket's versioning as its partition knows it.
+pub(super) fn versioning(bucket: BucketId, view: &View) -> Result<Versioning, Stop> {
+    let copy: BucketCopy = view.get(&RowRef::Bucket(bucket))?.unwrap_or_default();
+    Ok(Versioning::from_number(copy.versioning))
 }
 
 /// Decides an OpenBucket.

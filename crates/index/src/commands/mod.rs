@@ -8,8 +8,9 @@
 //! | upload.rs | CreateUpload, PutPart, AbortUpload |
 //! | complete.rs, checksum.rs | CompleteUpload |
 //! | end.rs | what a completed or aborted upload leaves, and its sweep |
-//! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket, PutBucketSetting |
+//! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket, PutBucketSetting, SetVersioning, BucketConfigured |
 //! | copy.rs | OpenBucket, CloseBucket |
+//! | version.rs | which version is meant, and what a new one does to the others |
 //! | blob.rs, usage.rs, precondition.rs | what several share |
 //!
 //! Preconditions are decided here and nowhere else. The commit that unnames bytes books them as garbage (I3).
@@ -27,13 +28,14 @@ mod precondition;
 mod put;
 mod upload;
 mod usage;
+mod version;
 
 pub(crate) use end::{is_taken, sweep};
 
 use crate::rows::RowRef;
 use crate::view::{Change, Decision, Now, Stop, View};
 use bytes::Bytes;
-use types::{BucketId, ObjectKey};
+use types::{BucketId, BucketName, ObjectKey};
 use wire::index::{Command, StoredData};
 use wire::records::{Answer, Nothing, answer};
 
@@ -152,6 +154,17 @@ fn run_on_bucket(
         Command::CancelDeleteBucket { name, bucket, turn } => {
             bucket::cancel_delete(name, (*bucket, *turn), view, change)
         }
+        Command::SetVersioning {
+            name,
+            bucket,
+            versioning,
+        } => bucket::set_versioning(name, *bucket, *versioning, view, change),
+        Command::BucketConfigured {
+            name,
+            bucket,
+            turn,
+            configuration,
+        } => bucket::configured(name, (*bucket, *turn), *configuration, view, change),
         Command::OpenBucket { bucket, copy } => copy::open(*bucket, copy, view, change),
         Command::CloseBucket { bucket, turn } => copy::close(*bucket, *turn, view, change),
         _ => unreachable!("commands on objects are decided above"),
@@ -196,6 +209,7 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             }
         }
         Command::Delete { bucket, key, .. } => {
+            out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Current(*bucket, key.as_str()).key());
             out.push(RowRef::Usage(*bucket, 0).key());
         }
@@ -219,17 +233,15 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             bucket, key, upload, ..
         }
         | Command::AbortUpload { bucket, key, upload } => {
+            out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Upload(*bucket, key.as_str(), *upload).key());
             out.push(RowRef::Current(*bucket, key.as_str()).key());
         }
-        Command::CreateBucket { name, .. }
-        | Command::BucketOpened { name, .. }
-        | Command::BeginDeleteBucket { name, .. }
-        | Command::FinishDeleteBucket { name, .. }
-        | Command::CancelDeleteBucket { name, .. }
-        | Command::PutBucketSetting { name, .. } => out.push(RowRef::BucketName(name.as_str()).key()),
         Command::OpenBucket { bucket, .. } | Command::CloseBucket { bucket, .. } => {
             out.push(RowRef::Bucket(*bucket).key());
+        }
+        of_directory => {
+            out.extend(directory_name(of_directory).map(|name| RowRef::BucketName(name.as_str()).key()));
         }
     }
 }
@@ -247,15 +259,22 @@ fn is_on_object(command: &Command) -> bool {
     )
 }
 
+/// The bucket's name in a command of the directory.
+fn directory_name(command: &Command) -> Option<&BucketName> {
+    match command {
+        Command::CreateBucket { name, .. }
+        | Command::BucketOpened { name, .. }
+        | Command::BeginDeleteBucket { name, .. }
+        | Command::FinishDeleteBucket { name, .. }
+        | Command::CancelDeleteBucket { name, .. }
+        | Command::PutBucketSetting { name, .. }
+        | Command::SetVersioning { name, .. }
+        | Command::BucketConfigured { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
 /// Whether the command is the directory's.
 pub(crate) fn is_directory(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::CreateBucket { .. }
-            | Command::BucketOpened { .. }
-            | Command::BeginDeleteBucket { .. }
-            | Command::FinishDeleteBucket { .. }
-            | Command::CancelDeleteBucket { .. }
-            | Command::PutBucketSetting { .. }
-    )
+    directory_name(command).is_some()
 }

@@ -1,15 +1,15 @@
 //! Put: names an object's bytes.
 //!
-//! Writes `current`; `inline` or `manifests` where the bytes need them; `garbage` for what the key named before; `usage`.
+//! Writes `current`; `inline` or `manifests` where the bytes need them; `usage`; and for what the key named before `versions`
+//! (and `nulls`) where the bucket keeps versions, else `garbage`.
 
 use super::act::Act;
 use super::{copy, precondition};
-use crate::rows::BadRow;
 use crate::view::{Stop, refuse};
 use crc_fast::CrcAlgorithm;
+use types::BlobId;
 use types::limits::INLINE_BYTES_MAX;
-use types::{BlobId, VersionId};
-use wire::index::{Precondition, Reason, StoredData};
+use wire::index::{Precondition, Reason, StoredData, Versioning};
 use wire::records::{Inline, ObjectRecord, PutAnswer, answer, object_record::Data};
 
 /// Decides a put.
@@ -25,7 +25,7 @@ pub(super) fn put(
     if let StoredData::Chunks(stored) = data {
         act.check_not_gone(stored)?;
     }
-    let mut record = act.settle(record.clone());
+    let mut record = act.settle(record.clone())?;
     let mut kept = None;
     match data {
         StoredData::Empty => {}
@@ -47,47 +47,41 @@ pub(super) fn put(
         }
     }
     act.replace(current.as_ref(), &record, kept)?;
+    let versioning = act.versioning()?;
     act.finish()?;
-    Ok(answer::Kind::Put(answer_of(&record)))
+    Ok(answer::Kind::Put(answer_of(&record, versioning)))
 }
 
 impl Act<'_> {
     /// The record with what the commit gives, and no data yet.
-    pub(super) fn settle(&self, record: ObjectRecord) -> ObjectRecord {
-        ObjectRecord {
+    pub(super) fn settle(&self, record: ObjectRecord) -> Result<ObjectRecord, Stop> {
+        Ok(ObjectRecord {
             version: self.now.version().to_bytes().to_vec(),
-            // Until buckets have versioning every object is the null version of its key.
-            null_version: true,
+            null_version: self.versioning()? != Versioning::Enabled,
             delete_marker: false,
             modified_ms: self.now.hlc.wall_ms(),
             data: None,
             ..record
-        }
+        })
     }
 
-    /// Makes `record` what the key names, in place of `current`.
+    /// Makes `record` what the key names, over or in place of `current`.
     pub(super) fn replace(
         &mut self,
         current: Option<&ObjectRecord>,
         record: &ObjectRecord,
         kept: Option<BlobId>,
     ) -> Result<(), Stop> {
-        if let Some(old) = current {
-            let (was, is) = (VersionId::from_slice(&old.version), self.now.version());
-            if was.is_none_or(|was| was <= is) {
-                return Err(BadRow::new(format!("{was:?} is not older than the later {is:?}")).into());
-            }
-            self.unname(old, kept);
-            self.usage.object(old, -1);
-        }
-        self.usage.object(record, 1);
+        self.make_room(current, record.null_version, kept)?;
+        self.usage.visible(record, 1);
+        self.usage.version(record, 1);
         self.change.put(&self.current(), record);
         Ok(())
     }
 }
 
 /// What the caller hears of a new object.
-pub(super) fn answer_of(record: &ObjectRecord) -> PutAnswer {
+pub(super) fn answer_of(record: &ObjectRecord, versioning: Versioning) -> PutAnswer {
     PutAnswer {
         version: record.version.clone(),
         null_version: record.null_version,
@@ -97,5 +91,6 @@ pub(super) fn answer_of(record: &ObjectRecord) -> PutAnswer {
         size: record.size,
         checksums: record.checksums.clone(),
         checksum_kind: record.checksum_kind,
+        versioning: versioning as u32,
     }
 }

@@ -15,12 +15,16 @@ impl UsageChange {
         self.0.entry(class).or_default()
     }
 
-    /// An object becomes visible (`sign` 1) or goes (-1).
-    pub(super) fn object(&mut self, object: &ObjectRecord, sign: i64) {
-        let usage = self.class(object.storage_class);
-        usage.objects += sign;
+    /// An object becomes visible (`sign` 1) or is no longer (-1).
+    pub(super) fn visible(&mut self, object: &ObjectRecord, sign: i64) {
+        self.class(object.storage_class).objects += sign;
+    }
+
+    /// A version or delete marker comes to be (`sign` 1) or goes (-1).
+    pub(super) fn version(&mut self, version: &ObjectRecord, sign: i64) {
+        let usage = self.class(version.storage_class);
         usage.versions += sign;
-        usage.bytes += sign * object.size as i64;
+        usage.bytes += sign * version.size as i64;
     }
 
     /// An upload begins or ends.

@@ -17,6 +17,7 @@ pub(super) mod table {
     pub(in crate::rows) const PARTS: u8 = 0x13;
     pub(in crate::rows) const MANIFESTS: u8 = 0x14;
     pub(in crate::rows) const INLINE: u8 = 0x15;
+    pub(in crate::rows) const NULLS: u8 = 0x17;
     pub(in crate::rows) const ENDED: u8 = 0x18;
     pub(in crate::rows) const GARBAGE: u8 = 0x20;
     pub(in crate::rows) const CONDEMNED: u8 = 0x21;
@@ -28,12 +29,13 @@ pub(super) mod table {
 
 /// Whether a row is worth keeping in memory: what is read by key again and again.
 pub(crate) fn is_cached(key: &[u8]) -> bool {
-    const CACHED: [u8; 7] = [
+    const CACHED: [u8; 8] = [
         table::BUCKETS,
         table::USAGE,
         table::CURRENT,
         table::UPLOADS,
         table::INLINE,
+        table::NULLS,
         table::BUCKET_NAMES,
         table::BUCKET_SETTINGS,
     ];
@@ -75,6 +77,8 @@ pub(crate) enum RowOf<T> {
     Manifest(BucketId, T, BlobId, u32),
     /// An object's bytes.
     Inline(BucketId, T, VersionId),
+    /// 16 bytes: which of the key's `versions` is its null version. Absent unless one of them is.
+    Null(BucketId, T),
     /// EndedUpload.
     Ended(BucketId, T, UploadId),
     /// GarbageRecord.
@@ -121,6 +125,7 @@ impl<T: AsRef<str>> RowOf<T> {
                 out.extend(page.to_be_bytes());
             }
             Self::Inline(b, k, v) => keyed_by(&mut out, table::INLINE, (*b, k), &v.to_bytes()),
+            Self::Null(b, k) => keyed(&mut out, table::NULLS, *b, k),
             Self::Ended(b, k, u) => keyed_by(&mut out, table::ENDED, (*b, k), &u.to_bytes()),
             Self::Garbage(b, k, blob) => keyed_by(&mut out, table::GARBAGE, (*b, k), &blob.to_bytes()),
             Self::Condemned(b, k, extent, needle) => {
@@ -197,6 +202,7 @@ impl Row {
             table::PARTS => Self::Part(b, k, UploadId(u128(rest)?), u32(rest)?),
             table::MANIFESTS => Self::Manifest(b, k, BlobId(u128(rest)?), u32(rest)?),
             table::INLINE => Self::Inline(b, k, VersionId(u128(rest)?)),
+            table::NULLS => Self::Null(b, k),
             table::ENDED => Self::Ended(b, k, UploadId(u128(rest)?)),
             table::GARBAGE => Self::Garbage(b, k, BlobId(u128(rest)?)),
             table::CONDEMNED => Self::Condemned(b, k, ExtentId(u64(rest)?), NeedleId(u64(rest)?)),
@@ -251,7 +257,7 @@ mod tests {
     }
 
     fn row() -> impl Strategy<Value = Row> {
-        (0..18u8, text(), any::<(u64, u128, u32, u64)>()).prop_map(|(which, k, (a, id, n, c))| {
+        (0..19u8, text(), any::<(u64, u128, u32, u64)>()).prop_map(|(which, k, (a, id, n, c))| {
             let b = BucketId(a);
             match which {
                 0 => Row::State,
@@ -271,7 +277,8 @@ mod tests {
                 14 => Row::BucketName(k),
                 15 => Row::AccountBucket(AccountId(a), k),
                 16 => Row::BucketSetting(b, n),
-                _ => Row::Ended(b, k, UploadId(id)),
+                17 => Row::Ended(b, k, UploadId(id)),
+                _ => Row::Null(b, k),
             }
         })
     }

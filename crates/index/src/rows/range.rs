@@ -65,6 +65,14 @@ impl Range {
         }
     }
 
+    /// Older versions and delete markers of a key, newest first.
+    pub(crate) fn versions(bucket: BucketId, key: &str) -> Self {
+        let mut head = vec![table::VERSIONS];
+        head.extend(bucket.0.to_be_bytes());
+        escape::push(&mut head, key);
+        Self::under(head)
+    }
+
     /// The parts of an upload.
     pub(crate) fn parts(bucket: BucketId, key: &str, upload: UploadId) -> Self {
         let mut head = RowRef::Part(bucket, key, upload, 0).key().to_vec();

@@ -9,6 +9,7 @@ use store::{Memory, Store};
 use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ObjectKey, SessionId, StampId, UploadId};
 use wire::index::{
     Call, Command, Index, ListEntry, ListQuery, NamedPart, Precondition, Reason, StoredChunks, StoredData,
+    VersionRef,
 };
 use wire::records::{
     BucketAnswer, BucketCopy, BucketRecord, Chunk, ObjectRecord, PartRecord, UploadRecord, answer::Kind,
@@ -178,7 +179,7 @@ impl Gateway {
         let command = Command::Delete {
             bucket,
             key: key(k),
-            version: None,
+            version: VersionRef::Current,
             precondition: Precondition::default(),
         };
         match self.call(command).await.unwrap() {

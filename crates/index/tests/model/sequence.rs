@@ -17,7 +17,7 @@ use types::limits::PART_BYTES_MIN;
 use types::{AccountId, BlobId, BucketId, CommandId, ETag, SessionId, StampId, UploadId};
 use wire::index::{
     Answered, BucketsQuery, Call, Command, Expected, Index, ListEntry, ListQuery, Match, Named, Precondition,
-    SettingKind, StoredData, UploadsEntry, UploadsQuery,
+    SettingKind, StoredData, UploadsEntry, UploadsQuery, VersionRef,
 };
 use wire::records::{
     BucketCopy, BucketSetting, OwnershipControls, PublicAccessBlock, UsageRecord, bucket_setting,
@@ -367,7 +367,7 @@ impl Run {
         Command::Delete {
             bucket,
             key,
-            version: None,
+            version: VersionRef::Current,
             precondition,
         }
     }
@@ -502,7 +502,7 @@ impl Run {
             let delete = Command::Delete {
                 bucket: BucketId(98),
                 key: key("x"),
-                version: None,
+                version: VersionRef::Current,
                 precondition: touch,
             };
             let begin = Command::CancelDeleteBucket {
@@ -521,7 +521,11 @@ impl Run {
         let buckets: Vec<u64> = self.model.copies.keys().copied().collect();
         for b in buckets {
             for k in KEYS {
-                let found = role.get(BucketId(b), &key(k), None, true).await.unwrap().ok();
+                let found = role
+                    .get(BucketId(b), &key(k), VersionRef::Current, true)
+                    .await
+                    .unwrap()
+                    .ok();
                 let object = self.model.objects.get(&(b, k.to_owned()));
                 assert_eq!(found.is_some(), object.is_some(), "{k:?} in {b}");
                 if let (Some(found), Some(object)) = (found, object) {

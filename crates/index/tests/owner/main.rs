@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use types::limits::{BATCH_COMMANDS_MAX, OWNER_QUEUE_MAX, RETRIES_MAX};
 use types::{BucketId, ErrorKind};
-use wire::index::{Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData};
+use wire::index::{Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData, VersionRef};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -71,7 +71,7 @@ async fn a_snapshot_that_went_stale_is_taken_again() {
         again();
         let missing = g
             .index
-            .get(bucket, &key(&format!("none{stale}")), None, true)
+            .get(bucket, &key(&format!("none{stale}")), VersionRef::Current, true)
             .await;
         assert_eq!(missing.unwrap().unwrap_err(), Reason::NoSuchKey);
         // The owner, too, for what it must know to decide.
@@ -143,7 +143,11 @@ async fn reads_beside_writes(seed: u64) {
 }
 
 async fn size_got(g: &Gateway, bucket: BucketId) -> u64 {
-    let found = g.index.get(bucket, &key("k"), None, false).await.unwrap();
+    let found = g
+        .index
+        .get(bucket, &key("k"), VersionRef::Current, false)
+        .await
+        .unwrap();
     found.map_or(0, |f| f.record.size)
 }
 

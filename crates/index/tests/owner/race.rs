@@ -7,7 +7,7 @@ use crate::slow::Slow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use types::{AccountId, BucketId};
-use wire::index::{Command, Index, Precondition, Reason, StoredData};
+use wire::index::{Command, Index, Precondition, Reason, StoredData, VersionRef};
 use wire::records::{BucketAnswer, BucketCopy, BucketRecord, answer::Kind};
 use world::plant::{Plant, plant_thread};
 
@@ -167,7 +167,7 @@ impl Actor {
         let delete = Command::Delete {
             bucket,
             key: key(k),
-            version: None,
+            version: VersionRef::Current,
             precondition,
         };
         self.g.call(delete).await.unwrap();

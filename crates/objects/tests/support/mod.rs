@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use types::{
     AccountId, BucketId, BucketName, Checksum, CommandId, DiskId, Epoch, ErrorKind, ExtentId, NodeId,
-    ObjectKey, SessionId, UploadId, VersionId,
+    ObjectKey, SessionId, UploadId,
 };
 use wire::Fault;
 use wire::control::{Control, Grant, Location};
@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) buckets: BTreeMap<String, BucketRecord>,
     /// The partition's copies: turn, and whether it takes puts.
     pub(crate) copies: BTreeMap<u64, (u64, bool)>,
+    /// The versioning that the partition's copies say.
+    pub(crate) versioning: BTreeMap<u64, u32>,
     pub(crate) objects: BTreeMap<(u64, String), Found>,
     pub(crate) parts: BTreeMap<u32, PartRecord>,
     pub(crate) done: BTreeMap<CommandId, Answer>,
@@ -97,7 +99,9 @@ impl State {
                 _ => refused(Reason::BucketBusy),
             },
             Command::PutBucketSetting { .. } => Kind::Nothing(Nothing {}),
+            Command::SetVersioning { .. } | Command::BucketConfigured { .. } => self.configure(command),
             Command::OpenBucket { bucket, copy } => {
+                self.versioning.insert(bucket.0, copy.versioning);
                 let of = self.copies.entry(bucket.0).or_default();
                 if copy.turn >= of.0 {
                     *of = (copy.turn, true);
@@ -150,6 +154,28 @@ impl State {
         }
     }
 
+    fn configure(&mut self, command: Command) -> Kind {
+        let (Command::SetVersioning { name, .. } | Command::BucketConfigured { name, .. }) = &command else {
+            panic!("{command:?} configures nothing");
+        };
+        let Some(record) = self.buckets.get_mut(name.as_str()) else {
+            return refused(Reason::NoSuchBucket);
+        };
+        match command {
+            Command::SetVersioning { versioning, .. } => {
+                record.versioning = versioning as u32;
+                record.configuration += 1;
+            }
+            Command::BucketConfigured { configuration, .. } => {
+                let reached = self.versioning.get(&record.bucket);
+                assert_eq!(reached, Some(&record.versioning), "the partition has it first");
+                record.configured = configuration;
+            }
+            _ => {}
+        }
+        bucket(record, true)
+    }
+
     fn delete(&mut self, bucket: BucketId, key: ObjectKey) -> Kind {
         let existed = self
             .objects
@@ -175,6 +201,7 @@ impl State {
                     region,
                     turn: 1,
                     state: 1,
+                    configuration: 1,
                     ..BucketRecord::default()
                 };
                 self.buckets.insert(name.as_str().into(), record.clone());
@@ -310,13 +337,16 @@ impl Index for MemoryIndex {
             .cloned()
             .collect())
     }
-    async fn get(&self, b: BucketId, key: &ObjectKey, _: Option<VersionId>, _: bool) -> ReadAnswer<Found> {
+    async fn get(&self, b: BucketId, key: &ObjectKey, _: VersionRef, _: bool) -> ReadAnswer<Found> {
         Ok(self
             .state()
             .objects
             .get(&(b.0, key.as_str().into()))
             .cloned()
             .ok_or(Reason::NoSuchKey))
+    }
+    async fn list_versions(&self, _: VersionsQuery) -> ReadAnswer<VersionsPage> {
+        Ok(Ok(VersionsPage::default()))
     }
     async fn list(&self, query: ListQuery) -> ReadAnswer<ListPage> {
         let state = self.state();
@@ -523,7 +553,10 @@ impl Bench {
     }
 
     pub(crate) async fn get(&self, k: &str) -> Result<Vec<u8>, objects::ObjectsError> {
-        let mut opened = self.objects.get(&CALLER, &name(), &key(k), None).await?;
+        let mut opened = self
+            .objects
+            .get(&CALLER, &name(), &key(k), VersionRef::Current)
+            .await?;
         let mut all = Vec::new();
         while let Some(piece) = opened.reader.next().await? {
             all.extend_from_slice(&piece);

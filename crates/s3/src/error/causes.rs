@@ -5,11 +5,13 @@
 
 use super::{Code, Error};
 use crate::body::BodyRefusal;
-use crate::reply::iso_time;
+use crate::reply::{http_time, iso_time};
+use crate::version;
 use auth::{AuthError, Denial};
 use objects::{BodyError, ObjectsError};
 use types::{ErrorKind, Kind, limits};
 use wire::index::Reason;
+use wire::records::ObjectRecord;
 
 fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
     let code = match reason {
@@ -57,6 +59,21 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
     Error::new(code)
 }
 
+/// A read of a delete marker: there is no object, or where the marker itself was named, none that can be read.
+fn deleted(marker: &ObjectRecord, is_current: bool) -> Error {
+    let error = if is_current {
+        Error::new(Code::NoSuchKey)
+    } else {
+        Error::new(Code::MethodNotAllowed)
+            .field("ResourceType", "DeleteMarker")
+            .header("allow", "DELETE")
+            .header("last-modified", http_time(marker.modified_ms))
+    };
+    error
+        .header("x-amz-delete-marker", "true")
+        .header("x-amz-version-id", version::of(marker))
+}
+
 impl From<ObjectsError> for Error {
     /// Also where failures are logged with the details that clients do not get.
     fn from(e: ObjectsError) -> Self {
@@ -67,6 +84,7 @@ impl From<ObjectsError> for Error {
                 size,
                 ..
             } => return refused(*reason, *part_number, *size),
+            ObjectsError::Deleted { marker, is_current } => return deleted(marker, *is_current),
             ObjectsError::Denied => return Self::new(Code::AccessDenied),
             ObjectsError::Body(BodyError::Incomplete) => return Self::new(Code::IncompleteBody),
             ObjectsError::Body(BodyError::TimedOut) => return Self::new(Code::RequestTimeout),

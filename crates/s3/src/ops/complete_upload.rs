@@ -6,7 +6,7 @@ use crate::reply::{self, Reply, quoted};
 use crate::request::{Request, parse_document};
 use crate::service::Service;
 use crate::xml::{Element, XmlWriter};
-use crate::{checksum, condition};
+use crate::{checksum, condition, version};
 use http::HeaderMap;
 use objects::CompleteUpload;
 use types::{ChecksumAlgorithm, ChecksumKind, ETag, limits};
@@ -29,7 +29,9 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
     };
     let answer = service.objects.complete_upload(&request.caller, complete).await;
     let answer = answer.map_err(|e| Error::from(e).field("UploadId", upload.to_string()))?;
-    Ok(reply::xml(write(&request, &answer)))
+    let mut reply = reply::xml(write(&request, &answer));
+    version::made(reply.headers_mut(), &answer);
+    Ok(reply)
 }
 
 fn write(request: &Request, answer: &PutAnswer) -> String {

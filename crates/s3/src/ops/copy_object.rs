@@ -7,11 +7,12 @@ use crate::reply::{Reply, iso_time, quoted};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
-use crate::{checksum, condition, metadata, tags};
+use crate::{checksum, condition, metadata, tags, version};
 use http::HeaderMap;
 use objects::CopyObject;
 use std::sync::Arc;
 use types::ChecksumAlgorithm;
+use wire::index::VersionRef;
 use wire::records::{ContentHeaders, ObjectRecord, Pair, PutAnswer};
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
@@ -28,8 +29,9 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     }
     let changes =
         new_metadata || new_tags || checksum.is_some() || headers.contains_key("x-amz-storage-class");
-    let onto_itself =
-        source.version.is_none() && source.bucket == *request.bucket() && source.key == *request.key();
+    let onto_itself = source.version == VersionRef::Current
+        && source.bucket == *request.bucket()
+        && source.key == *request.key();
     if onto_itself && !changes {
         return Err(Error::with(
             Code::InvalidRequest,
@@ -57,11 +59,14 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         checksum,
         precondition,
     };
+    let mut done = HeaderMap::new();
+    version::copied(&mut done, &opened);
     let (objects, caller) = (Arc::clone(&service.objects), request.caller.clone());
     let work = async move {
         let answer = objects.copy(&caller, opened, copy).await?;
+        version::made(&mut done, &answer);
         Ok(Done {
-            headers: HeaderMap::new(),
+            headers: done,
             document: write(&answer),
         })
     };

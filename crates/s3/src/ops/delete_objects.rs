@@ -5,14 +5,19 @@ use crate::reply::{self, Reply};
 use crate::request::{Request, parse_document};
 use crate::service::Service;
 use crate::target::object_key;
+use crate::version;
 use crate::xml::{Element, XmlWriter};
-use types::{ObjectKey, limits};
+use objects::DeleteObject;
+use types::limits;
+use wire::index::{Precondition, VersionRef};
+use wire::records::DeleteAnswer;
 
 /// One key as the document names it: deletable, or refused already.
 struct Named {
     key: String,
     version: Option<String>,
-    checked: Result<ObjectKey, Error>,
+    checked: Result<DeleteObject, Error>,
+    answer: DeleteAnswer,
 }
 
 pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply, Error> {
@@ -25,15 +30,15 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
         ));
     }
     let (mut named, quiet) = read(&document)?;
-    let keys: Vec<_> = named.iter().filter_map(|n| n.checked.clone().ok()).collect();
+    let deletes: Vec<_> = named.iter().filter_map(|n| n.checked.clone().ok()).collect();
     let answers = service
         .objects
-        .delete_many(&request.caller, request.bucket(), keys)
+        .delete_many(&request.caller, request.bucket(), deletes)
         .await?;
     let mut answers = answers.into_iter();
     for one in named.iter_mut().filter(|n| n.checked.is_ok()) {
         match answers.next() {
-            Some(Ok(_)) => {}
+            Some(Ok(answer)) => one.answer = answer,
             Some(Err(e)) => one.checked = Err(e.into()),
             None => one.checked = Err(Code::InternalError.into()),
         }
@@ -67,18 +72,25 @@ fn read_one(object: &Element) -> Result<Named, Error> {
             Code::NotImplemented,
             format!("DeleteObjects with {name} is not implemented"),
         ))
-    } else if version.as_deref().is_some_and(|v| v != "null") {
-        Err(Error::with(
-            Code::NotImplemented,
-            "DeleteObjects with VersionId is not implemented",
-        ))
     } else {
-        object_key(&key)
+        delete_of(&key, version.as_deref())
     };
     Ok(Named {
         key,
         version,
         checked,
+        answer: DeleteAnswer::default(),
+    })
+}
+
+fn delete_of(key: &str, version: Option<&str>) -> Result<DeleteObject, Error> {
+    Ok(DeleteObject {
+        key: object_key(key)?,
+        version: match version {
+            Some(version) => version::parse("VersionId", version)?,
+            None => VersionRef::Current,
+        },
+        precondition: Precondition::default(),
     })
 }
 
@@ -95,6 +107,11 @@ fn write(named: &[Named], quiet: bool) -> String {
         x.text("Key", &one.key);
         if let Some(version) = &one.version {
             x.text("VersionId", version);
+        }
+        if one.checked.is_ok() && one.answer.delete_marker {
+            let made = version::name(&one.answer.version, one.answer.null_version);
+            x.value("DeleteMarker", true);
+            x.text("DeleteMarkerVersionId", &made);
         }
         if let Err(e) = &one.checked {
             x.text("Code", e.code().name());
@@ -124,7 +141,7 @@ mod tests {
         let body = loud.split_once("2006-03-01/\">").unwrap().1;
         assert!(body.starts_with(
             "<Deleted><Key>a&amp;b</Key></Deleted><Deleted><Key>v</Key><VersionId>null</VersionId></Deleted>\
-             <Error><Key>w</Key><VersionId>1</VersionId><Code>NotImplemented</Code>"
+             <Error><Key>w</Key><VersionId>1</VersionId><Code>InvalidArgument</Code>"
         ));
         assert!(body.contains("<Code>KeyTooLongError</Code>"));
         let quiet = write(&named, true);

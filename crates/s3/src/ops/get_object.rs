@@ -6,8 +6,9 @@ use crate::error::{Code, Error};
 use crate::reply::{self, Reply, ReplyBody, http_time, quoted};
 use crate::request::Request;
 use crate::service::{Service, flag};
-use crate::{checksum, metadata, range};
+use crate::{checksum, metadata, range, version};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use objects::Headed;
 use types::ByteRange;
 use wire::records::{self, ObjectRecord, Part};
 
@@ -15,7 +16,8 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     let version = request.version()?;
     let (bucket, key) = (request.bucket(), request.key());
     let mut opened = service.objects.get(&request.caller, bucket, key, version).await?;
-    let head = Head::of(&opened.record, &opened.parts, &request)?;
+    let mut head = Head::of(&opened.record, &opened.parts, &request)?;
+    version::read(&mut head.headers, &opened.record, opened.versioned);
     if head.status == StatusCode::NOT_MODIFIED {
         return Ok(head.reply(ReplyBody::empty()));
     }
@@ -31,16 +33,19 @@ pub(super) async fn head(service: &Service, request: Request) -> Result<Reply, E
     let version = request.version()?;
     let (bucket, key) = (request.bucket(), request.key());
     // The part table may stand beside the record: only who asks for a part pays for it.
-    let head = if request.query.get("partNumber").is_some() {
+    let (headed, parts) = if request.query.get("partNumber").is_some() {
         let opened = service.objects.get(&request.caller, bucket, key, version).await?;
-        Head::of(&opened.record, &opened.parts, &request)?
+        let headed = Headed {
+            record: opened.record,
+            versioned: opened.versioned,
+        };
+        (headed, opened.parts)
     } else {
-        let record = service
-            .objects
-            .head(&request.caller, bucket, key, version)
-            .await?;
-        Head::of(&record, &[], &request)?
+        let head = service.objects.head(&request.caller, bucket, key, version);
+        (head.await?, Vec::new())
     };
+    let mut head = Head::of(&headed.record, &parts, &request)?;
+    version::read(&mut head.headers, &headed.record, headed.versioned);
     Ok(head.reply(ReplyBody::empty()))
 }
 

@@ -1,11 +1,11 @@
 //! GetObjectAttributes: what is known of an object and its parts, without its bytes.
 
-use crate::checksum;
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply, http_time, quoted};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
+use crate::{checksum, version};
 use http::{HeaderMap, header};
 use objects::Opened;
 use types::{ChecksumKind, limits};
@@ -27,13 +27,19 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     };
     let version = request.version()?;
     let (bucket, key) = (request.bucket(), request.key());
-    let Opened { record, parts, .. } = service.objects.get(&request.caller, bucket, key, version).await?;
+    let Opened {
+        record,
+        parts,
+        versioned,
+        ..
+    } = service.objects.get(&request.caller, bucket, key, version).await?;
     let mut reply = reply::xml(write(&wanted, &record, &parts, &page));
     reply::set(
         reply.headers_mut(),
         header::LAST_MODIFIED,
         http_time(record.modified_ms),
     );
+    version::read(reply.headers_mut(), &record, versioned);
     Ok(reply)
 }
 

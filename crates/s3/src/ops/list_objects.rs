@@ -88,6 +88,17 @@ fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ObjectRecord
     names.write(x, "Key", key);
     x.text("LastModified", &iso_time(record.modified_ms));
     x.text("ETag", &quoted(&record.etag_md5, record.etag_parts));
+    checksums(x, record);
+    x.value("Size", record.size);
+    if with_owner {
+        owner::write(x, "Owner", AccountId(record.owner));
+    }
+    x.text("StorageClass", "STANDARD");
+    x.close("Contents");
+}
+
+/// Which checksums an object has.
+pub(super) fn checksums(x: &mut XmlWriter, record: &ObjectRecord) {
     for sum in &record.checksums {
         if let Some(algorithm) = ChecksumAlgorithm::from_number(sum.algorithm) {
             x.text("ChecksumAlgorithm", algorithm.name());
@@ -99,12 +110,6 @@ fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ObjectRecord
             checksum::kind_name(checksum::kind_of(record.checksum_kind)),
         );
     }
-    x.value("Size", record.size);
-    if with_owner {
-        owner::write(x, "Owner", AccountId(record.owner));
-    }
-    x.text("StorageClass", "STANDARD");
-    x.close("Contents");
 }
 
 fn last_name(page: &ListPage) -> Option<&str> {

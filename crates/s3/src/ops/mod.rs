@@ -15,11 +15,13 @@ mod list_buckets;
 mod list_objects;
 mod list_parts;
 mod list_uploads;
+mod list_versions;
 mod object_tagging;
 mod put_object;
 mod unconfigured;
 mod upload_part;
 mod upload_part_copy;
+mod versioning;
 
 use crate::error::Error;
 use crate::operation::Operation as Op;
@@ -52,6 +54,9 @@ pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         Op::AbortMultipartUpload => abort_upload::run(service, request).await,
         Op::ListParts => list_parts::run(service, request).await,
         Op::ListMultipartUploads => list_uploads::run(service, request).await,
+        Op::ListObjectVersions => list_versions::run(service, request).await,
+        Op::GetBucketVersioning => versioning::get(service, request).await,
+        Op::PutBucketVersioning => versioning::put(service, request).await,
         _ => unconfigured::run(service, request).await,
     }
 }

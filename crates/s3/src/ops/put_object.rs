@@ -4,7 +4,7 @@ use crate::error::{Code, Error};
 use crate::reply::{self, Reply, quoted};
 use crate::request::{Request, refusal};
 use crate::service::Service;
-use crate::{checksum, condition, metadata, tags};
+use crate::{checksum, condition, metadata, tags, version};
 use http::{StatusCode, header};
 
 pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply, Error> {
@@ -36,6 +36,7 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
     let mut reply = reply::empty(StatusCode::OK);
     let out = reply.headers_mut();
     reply::set(out, header::ETAG, quoted(&answer.etag_md5, answer.etag_parts));
+    version::made(out, &answer);
     let kind = checksum::kind_of(answer.checksum_kind);
     checksum::to_headers(out, &answer.checksums, Some(kind), answer.etag_parts);
     if offset.is_some() {

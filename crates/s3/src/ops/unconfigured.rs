@@ -24,7 +24,6 @@ enum Answer {
 
 fn answer(operation: Op) -> Option<Answer> {
     Some(match operation {
-        Op::GetBucketVersioning => Answer::Empty("VersioningConfiguration"),
         Op::GetBucketLogging => Answer::Empty("BucketLoggingStatus"),
         Op::GetBucketNotificationConfiguration => Answer::Empty("NotificationConfiguration"),
         Op::GetBucketAccelerateConfiguration => Answer::Empty("AccelerateConfiguration"),
@@ -55,6 +54,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
                 .objects
                 .head(&request.caller, request.bucket(), key, version)
                 .await?
+                .record
                 .owner
         }
         None => {

@@ -1,7 +1,6 @@
 //! UploadPartCopy: a part made of another object's bytes, or of a range of them.
 
 use super::upload_part::part_number;
-use crate::checksum;
 use crate::copy_source::{self, CopySource};
 use crate::error::Error;
 use crate::patience::{self, Done};
@@ -9,6 +8,7 @@ use crate::reply::{Reply, iso_time, quoted};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
+use crate::{checksum, version};
 use http::HeaderMap;
 use objects::CopyPart;
 use std::sync::Arc;
@@ -29,12 +29,14 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         number,
         range,
     };
+    let mut done = HeaderMap::new();
+    version::copied(&mut done, &opened);
     let (objects, caller) = (Arc::clone(&service.objects), request.caller.clone());
     let work = async move {
         let answer = objects.copy_part(&caller, opened, copy).await;
         let (_, part) = answer.map_err(|e| Error::from(e).field("UploadId", upload.to_string()))?;
         Ok(Done {
-            headers: HeaderMap::new(),
+            headers: done,
             document: write(&part),
         })
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use types::{
     AccountId, BucketId, BucketName, DiskId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId,
-    ObjectKey, SessionId, UploadId, VersionId,
+    ObjectKey, SessionId, UploadId,
 };
 use wire::Fault;
 use wire::control::{Control, Grant, Location};
@@ -97,8 +97,12 @@ impl Index for OneBucket {
         Ok(None)
     }
 
-    async fn get(&self, _: BucketId, _: &ObjectKey, _: Option<VersionId>, _: bool) -> ReadAnswer<Found> {
+    async fn get(&self, _: BucketId, _: &ObjectKey, _: VersionRef, _: bool) -> ReadAnswer<Found> {
         Ok(Err(Reason::NoSuchKey))
+    }
+
+    async fn list_versions(&self, _: VersionsQuery) -> ReadAnswer<VersionsPage> {
+        Ok(Ok(VersionsPage::default()))
     }
 
     async fn list(&self, _: ListQuery) -> ReadAnswer<ListPage> {
