@@ -1,7 +1,11 @@
 """Presigned URLs: made by boto3, used by somebody without keys."""
 
+import base64
 import datetime
+import hashlib
+import http.client
 import urllib.error
+import urllib.parse
 import urllib.request
 from unittest import mock
 
@@ -39,6 +43,30 @@ def test_put_and_get(server, bucket, key, settings):
     )
     with urllib.request.urlopen(part, timeout=30) as answer:
         assert answer.headers["content-type"] == "text/x-link"
+
+
+def test_a_link_pins_digest_and_type(server, bucket, s3):
+    """boto3's default signs both into the query, and whoever uses the link need not send them as headers."""
+    body = b"pinned"
+    digest = base64.b64encode(hashlib.md5(body).digest()).decode()
+    parameters = {"Bucket": bucket, "Key": "k", "ContentMD5": digest, "ContentType": "image/png"}
+    url = urllib.parse.urlsplit(make_client(server).generate_presigned_url("put_object", Params=parameters))
+    assert "content-md5=" in url.query and "content-type=" in url.query
+
+    def put(data, headers):
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
+        connection.request("PUT", f"{url.path}?{url.query}", data, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer.status, text
+
+    status, text = put(b"another", {})
+    assert status == 400 and b"BadDigest" in text, text
+    assert put(body, {"content-type": "text/html"})[0] == 403
+    assert put(body, {})[0] == 200
+    got = s3.get_object(Bucket=bucket, Key="k")
+    assert (got["Body"].read(), got["ContentType"]) == (body, "image/png")
 
 
 def test_a_link_is_for_one_act(signer, bucket):

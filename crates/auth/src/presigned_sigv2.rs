@@ -71,6 +71,7 @@ pub fn verify_presigned_sigv2(
     let signature = only(&query, "Signature")?;
     let expires = only(&query, "Expires")?;
     check_life(&expires, now_ms)?;
+    let payload = payload(parts, &query)?;
     let to_sign = string_to_sign(parts, &query, host_bucket, &expires)?;
     let Some(key) = keys.find(&access_key) else {
         return Err(AuthError::InvalidAccessKeyId { access_key });
@@ -91,7 +92,7 @@ pub fn verify_presigned_sigv2(
     Ok(Verified {
         access_key: key.id,
         account: key.account,
-        payload: PayloadMode::Unsigned,
+        payload,
         presigned: true,
         signing: ChunkSigning {
             key: signing_key,
@@ -100,6 +101,22 @@ pub fn verify_presigned_sigv2(
             previous,
         },
     })
+}
+
+/// How the body is covered: not at all, unless the link or its user gives the body's own SHA-256.
+fn payload(parts: &Parts, query: &[QueryPair]) -> Result<PayloadMode, AuthError> {
+    const NAME: &str = "x-amz-content-sha256";
+    let in_query = query.iter().find(|p| p.name.eq_ignore_ascii_case(NAME.as_bytes()));
+    let given = match parts.headers.get(NAME) {
+        Some(value) => value.as_bytes(),
+        None => in_query.map_or(&b"UNSIGNED-PAYLOAD"[..], |p| &p.value),
+    };
+    match PayloadMode::parse(given) {
+        Some(mode) if !mode.signed_frames() => Ok(mode),
+        _ => Err(AuthError::InvalidRequest(format!(
+            "{NAME} must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER or a SHA-256 with a signature of version 2"
+        ))),
+    }
 }
 
 /// A parameter that stands there exactly once.
@@ -297,6 +314,43 @@ mod tests {
             let uri = format!("/photos/puppy.jpg?{EXAMPLE}&{extra}");
             assert!(verify("GET", &uri, Some("johnsmith"), now).is_err(), "{extra}");
         }
+    }
+
+    /// A link to `/bucket/k` that its owner signed with these parameters.
+    fn signed(method: &str, parameters: &str, now_ms: u64) -> String {
+        let expires = now_ms / 1000 + 60;
+        let unsigned = format!("/bucket/k?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires={expires}&{parameters}");
+        let (parts, ()) = http::Request::builder()
+            .method(method)
+            .uri(&unsigned)
+            .body(())
+            .unwrap()
+            .into_parts();
+        let query = uri::parse_query(parts.uri.query().unwrap()).unwrap();
+        let text = string_to_sign(&parts, &query, None, &expires.to_string()).unwrap();
+        let secret = keys().find(&AccessKeyId("AKIAIOSFODNN7EXAMPLE".into())).unwrap().secret.0;
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
+        let signature = BASE64.encode(hmac::sign(&key, &text));
+        let signature = signature.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        format!("{unsigned}&Signature={signature}")
+    }
+
+    #[test]
+    fn a_hash_of_the_body_is_taken_and_frames_are_refused() {
+        let now = EXPIRES_MS;
+        let mode = |value: &str| {
+            let link = signed("PUT", &format!("x-amz-content-sha256={value}"), now);
+            verify("PUT", &link, None, now).map(|v| v.payload)
+        };
+        assert!(matches!(mode("UNSIGNED-PAYLOAD"), Ok(PayloadMode::Unsigned)));
+        assert!(matches!(mode(&"ab".repeat(32)), Ok(PayloadMode::Sha256(s)) if s == [0xab; 32]));
+        for value in ["STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "abc"] {
+            assert!(matches!(mode(value), Err(AuthError::InvalidRequest(_))), "{value}");
+        }
+        assert!(matches!(
+            verify("GET", &signed("GET", "acl", now), None, now).map(|v| v.payload),
+            Ok(PayloadMode::Unsigned)
+        ));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `x-amz-*` headers that travel in the query.
+//! Headers that travel in the query: `x-amz-*`, and what else a link of version 2 signs.
 //!
 //! Some clients put the headers of a presigned request into its query, so that whoever uses the link need not send them;
 //! S3 takes them as the headers they are. Left aside, a link made to encrypt would store in the clear.
@@ -21,6 +21,9 @@ const NOT_HEADERS: &[&str] = &[
     "x-amz-user-agent",
 ];
 
+/// What a signature of version 2 covers beside them: a link may pin what is put under it.
+const OF_V2: &[&str] = &["content-md5", "content-type"];
+
 /// Moves them to where they are read. The signature must have been checked before: it covers the query as it came.
 ///
 /// # Errors
@@ -28,7 +31,8 @@ const NOT_HEADERS: &[&str] = &[
 pub(crate) fn hoist(query: &Query, headers: &mut HeaderMap) -> Result<(), Error> {
     for name in query.names() {
         let lower = name.to_ascii_lowercase();
-        if !lower.starts_with("x-amz-") || NOT_HEADERS.contains(&lower.as_str()) {
+        let is_v2 = OF_V2.contains(&lower.as_str()) && query.get("AWSAccessKeyId").is_some();
+        if !(is_v2 || lower.starts_with("x-amz-")) || NOT_HEADERS.contains(&lower.as_str()) {
             continue;
         }
         let text = query.get(name).unwrap_or_default();
@@ -73,6 +77,17 @@ mod tests {
         assert_eq!(headers.len(), 3);
         assert_eq!(headers["x-amz-server-side-encryption"], "AES256");
         assert_eq!(headers["x-amz-meta-a"], "1 2");
+    }
+
+    #[test]
+    fn a_link_of_version_2_pins_what_is_put_under_it() {
+        let link = "AWSAccessKeyId=A&Signature=S&Expires=1&content-md5=M&content-type=image%2Fpng";
+        let headers = hoisted(link, &[]).unwrap();
+        assert_eq!((headers.len(), &headers["content-md5"]), (2, &HeaderValue::from_static("M")));
+        assert_eq!(headers["content-type"], "image/png");
+        let other = [("content-type", "text/html")];
+        assert_eq!(hoisted(link, &other), Err(Code::InvalidArgument));
+        assert_eq!(hoisted("content-type=image%2Fpng", &[]).unwrap().len(), 0);
     }
 
     #[test]
