@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::request::Parts;
 use std::collections::BTreeMap;
-use types::limits::PRESIGN_SECONDS_MAX;
+use types::limits::{CLOCK_SKEW_MS_MAX, PRESIGN_SECONDS_MAX};
 
 /// Parameters that the canonical resource carries.
 const COVERED: &[&str] = &[
@@ -143,7 +143,8 @@ fn check_life(expires: &str, now_ms: u64) -> Result<(), AuthError> {
     };
     let at: u64 = expires.parse().map_err(|_| invalid())?;
     let now = now_ms / 1000;
-    if at > now.saturating_add(PRESIGN_SECONDS_MAX) {
+    // Its maker counted from a clock that may be ahead of ours.
+    if at > now.saturating_add(PRESIGN_SECONDS_MAX + CLOCK_SKEW_MS_MAX / 1000) {
         return Err(invalid());
     }
     if now > at {
@@ -362,7 +363,9 @@ mod tests {
             Err(AuthError::AccessDenied(Denial::Expired { .. }))
         ));
         let week = PRESIGN_SECONDS_MAX * 1000;
-        assert!(verify("GET", &uri, Some("johnsmith"), EXPIRES_MS - week).is_ok());
-        assert!(verify("GET", &uri, Some("johnsmith"), EXPIRES_MS - week - 1000).is_err());
+        let at = |now_ms| verify("GET", &uri, Some("johnsmith"), now_ms);
+        assert!(at(EXPIRES_MS - week).is_ok());
+        assert!(at(EXPIRES_MS - week - CLOCK_SKEW_MS_MAX).is_ok(), "made by a clock ahead");
+        assert!(at(EXPIRES_MS - week - CLOCK_SKEW_MS_MAX - 1000).is_err());
     }
 }
