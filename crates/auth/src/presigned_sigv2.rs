@@ -106,7 +106,9 @@ pub fn verify_presigned_sigv2(
 /// How the body is covered: not at all, unless the link or its user gives the body's own SHA-256.
 fn payload(parts: &Parts, query: &[QueryPair]) -> Result<PayloadMode, AuthError> {
     const NAME: &str = "x-amz-content-sha256";
-    let in_query = query.iter().find(|p| p.name.eq_ignore_ascii_case(NAME.as_bytes()));
+    let in_query = query
+        .iter()
+        .find(|p| p.name.eq_ignore_ascii_case(NAME.as_bytes()));
     let given = match parts.headers.get(NAME) {
         Some(value) => value.as_bytes(),
         None => in_query.map_or(&b"UNSIGNED-PAYLOAD"[..], |p| &p.value),
@@ -159,6 +161,23 @@ fn check_life(expires: &str, now_ms: u64) -> Result<(), AuthError> {
     Ok(())
 }
 
+/// What is signed joins decoded values with `&`, `=` and line ends: a value that holds what would read as another parameter, or as
+/// another line, could be either.
+fn check_plain(pair: &QueryPair) -> Result<(), AuthError> {
+    let is_parameter = |piece: &[u8]| {
+        let name = piece.split(|b| *b == b'=').next().unwrap_or_default();
+        COVERED.iter().any(|covered| covered.as_bytes() == name)
+    };
+    let mut rest = pair.value.split(|b| *b == b'&').skip(1);
+    if pair.value.iter().any(u8::is_ascii_control) || rest.any(is_parameter) {
+        return Err(AuthError::InvalidRequest(format!(
+            "The value of the query parameter {} can be read two ways under a signature of version 2. Please use AWS4-HMAC-SHA256.",
+            String::from_utf8_lossy(&pair.name)
+        )));
+    }
+    Ok(())
+}
+
 /// `METHOD \n Content-MD5 \n Content-Type \n Expires \n x-amz-* headers \n resource`. A header may travel in the query.
 fn string_to_sign(
     parts: &Parts,
@@ -178,6 +197,7 @@ fn string_to_sign(
     }
     let mut resource: Vec<(&[u8], &[u8])> = Vec::new();
     for pair in query {
+        check_plain(pair)?;
         let name = String::from_utf8_lossy(&pair.name).into_owned();
         let lower = name.to_ascii_lowercase();
         if ["AWSAccessKeyId", "Signature", "Expires", "x-id"].contains(&name.as_str()) {
@@ -320,7 +340,8 @@ mod tests {
     /// A link to `/bucket/k` that its owner signed with these parameters.
     fn signed(method: &str, parameters: &str, now_ms: u64) -> String {
         let expires = now_ms / 1000 + 60;
-        let unsigned = format!("/bucket/k?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires={expires}&{parameters}");
+        let unsigned =
+            format!("/bucket/k?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires={expires}&{parameters}");
         let (parts, ()) = http::Request::builder()
             .method(method)
             .uri(&unsigned)
@@ -329,11 +350,41 @@ mod tests {
             .into_parts();
         let query = uri::parse_query(parts.uri.query().unwrap()).unwrap();
         let text = string_to_sign(&parts, &query, None, &expires.to_string()).unwrap();
-        let secret = keys().find(&AccessKeyId("AKIAIOSFODNN7EXAMPLE".into())).unwrap().secret.0;
+        let secret = keys()
+            .find(&AccessKeyId("AKIAIOSFODNN7EXAMPLE".into()))
+            .unwrap()
+            .secret
+            .0;
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
         let signature = BASE64.encode(hmac::sign(&key, &text));
-        let signature = signature.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let signature = signature
+            .replace('+', "%2B")
+            .replace('/', "%2F")
+            .replace('=', "%3D");
         format!("{unsigned}&Signature={signature}")
+    }
+
+    #[test]
+    fn what_reads_two_ways_is_refused() {
+        let now = EXPIRES_MS;
+        let two = "response-content-disposition=a&versionId=V";
+        let link = signed("GET", two, now);
+        assert!(verify("GET", &link, None, now).is_ok());
+        for one in [
+            "response-content-disposition=a%26versionId%3DV",
+            "response-content-disposition=a%26acl",
+            "x-amz-meta-a=1%0ax-amz-meta-b:2",
+            "content-type=a%0a1",
+        ] {
+            let same = link.replace(two, one);
+            assert!(
+                matches!(verify("GET", &same, None, now), Err(AuthError::InvalidRequest(_))),
+                "{one}"
+            );
+        }
+        // A name of a file may have it.
+        let link = "response-content-disposition=attachment;filename=%22a%26b.txt%22";
+        assert!(verify("GET", &signed("GET", link, now), None, now).is_ok());
     }
 
     #[test]
@@ -346,7 +397,10 @@ mod tests {
         assert!(matches!(mode("UNSIGNED-PAYLOAD"), Ok(PayloadMode::Unsigned)));
         assert!(matches!(mode(&"ab".repeat(32)), Ok(PayloadMode::Sha256(s)) if s == [0xab; 32]));
         for value in ["STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "abc"] {
-            assert!(matches!(mode(value), Err(AuthError::InvalidRequest(_))), "{value}");
+            assert!(
+                matches!(mode(value), Err(AuthError::InvalidRequest(_))),
+                "{value}"
+            );
         }
         assert!(matches!(
             verify("GET", &signed("GET", "acl", now), None, now).map(|v| v.payload),
@@ -365,7 +419,10 @@ mod tests {
         let week = PRESIGN_SECONDS_MAX * 1000;
         let at = |now_ms| verify("GET", &uri, Some("johnsmith"), now_ms);
         assert!(at(EXPIRES_MS - week).is_ok());
-        assert!(at(EXPIRES_MS - week - CLOCK_SKEW_MS_MAX).is_ok(), "made by a clock ahead");
+        assert!(
+            at(EXPIRES_MS - week - CLOCK_SKEW_MS_MAX).is_ok(),
+            "made by a clock ahead"
+        );
         assert!(at(EXPIRES_MS - week - CLOCK_SKEW_MS_MAX - 1000).is_err());
     }
 }

@@ -83,7 +83,10 @@ mod tests {
     fn a_link_of_version_2_pins_what_is_put_under_it() {
         let link = "AWSAccessKeyId=A&Signature=S&Expires=1&content-md5=M&content-type=image%2Fpng";
         let headers = hoisted(link, &[]).unwrap();
-        assert_eq!((headers.len(), &headers["content-md5"]), (2, &HeaderValue::from_static("M")));
+        assert_eq!(
+            (headers.len(), &headers["content-md5"]),
+            (2, &HeaderValue::from_static("M"))
+        );
         assert_eq!(headers["content-type"], "image/png");
         let other = [("content-type", "text/html")];
         assert_eq!(hoisted(link, &other), Err(Code::InvalidArgument));
