@@ -1,4 +1,7 @@
 //! The root access key: from the environment, else made at random on the first start, told once, kept with mode 0600.
+//!
+//! Told before it is kept: a start that fails in between has told a key that never was, and the next tells its own. The other
+//! way round the key would be kept and never told.
 
 use crate::config::{ConfiguredKey, check_key};
 use anyhow::{Context, bail};
@@ -18,39 +21,36 @@ struct Kept {
     secret_key: String,
 }
 
-/// The root key, and whether it was just made (then the operator must be told).
-pub(crate) struct RootKey {
-    /// The key.
-    pub(crate) key: ConfiguredKey,
-    /// Made by this start.
-    pub(crate) fresh: bool,
-}
-
-/// From `CAIRN_ROOT_ACCESS_KEY` and `CAIRN_ROOT_SECRET_KEY` where they are set, else from the directory.
-pub(crate) fn settle(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
+/// From `CAIRN_ROOT_ACCESS_KEY` and `CAIRN_ROOT_SECRET_KEY` where they are set, else from the directory; else made, and told.
+pub(crate) fn settle(
+    disk: &Arc<dyn Disk>,
+    rng: &dyn Rng,
+    tell: impl FnOnce(&ConfiguredKey),
+) -> anyhow::Result<ConfiguredKey> {
     let set = |name| std::env::var(name).ok().filter(|v| !v.is_empty());
     match (set("CAIRN_ROOT_ACCESS_KEY"), set("CAIRN_ROOT_SECRET_KEY")) {
         (Some(access_key), Some(secret_key)) => {
             check_key(&access_key, &secret_key)?;
-            Ok(root(access_key, secret_key, false))
+            Ok(root(access_key, secret_key))
         }
-        (None, None) => kept(disk, rng),
+        (None, None) => kept(disk, rng, tell),
         _ => bail!("CAIRN_ROOT_ACCESS_KEY and CAIRN_ROOT_SECRET_KEY go together: only one of them is set"),
     }
 }
 
-fn root(access_key: String, secret_key: String, fresh: bool) -> RootKey {
-    RootKey {
-        key: ConfiguredKey {
-            access_key,
-            secret_key,
-            account: AccountId::ROOT,
-        },
-        fresh,
+fn root(access_key: String, secret_key: String) -> ConfiguredKey {
+    ConfiguredKey {
+        access_key,
+        secret_key,
+        account: AccountId::ROOT,
     }
 }
 
-fn kept(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
+fn kept(
+    disk: &Arc<dyn Disk>,
+    rng: &dyn Rng,
+    tell: impl FnOnce(&ConfiguredKey),
+) -> anyhow::Result<ConfiguredKey> {
     if disk.exists(FILE)? {
         let file = disk.open(FILE)?;
         let mut text = vec![0; file.len()?.min(4096) as usize];
@@ -58,7 +58,7 @@ fn kept(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
         let kept: Kept =
             toml::from_str(std::str::from_utf8(&text)?).context("the file root-key is damaged")?;
         check_key(&kept.access_key, &kept.secret_key)?;
-        return Ok(root(kept.access_key, kept.secret_key, false));
+        return Ok(root(kept.access_key, kept.secret_key));
     }
     let access_key = format!(
         "CAIRN{}",
@@ -77,9 +77,11 @@ fn kept(disk: &Arc<dyn Disk>, rng: &dyn Rng) -> anyhow::Result<RootKey> {
     let file = disk.create(&aside)?;
     file.write_all_at(toml::to_string(&kept)?.as_bytes(), 0)?;
     file.sync_data()?;
+    let key = root(kept.access_key, kept.secret_key);
+    tell(&key);
     disk.rename(&aside, FILE)?;
     disk.sync_dir("")?;
-    Ok(root(kept.access_key, kept.secret_key, true))
+    Ok(key)
 }
 
 /// `n` characters of an alphabet whose length divides 256, so that each is equally likely.

@@ -1,6 +1,6 @@
 //! `cairn server DIR`: opens the roles, listens, says so in one line, serves until it is told to stop, drains.
 
-use crate::config::{Config, Flags};
+use crate::config::{Config, ConfiguredKey, Flags};
 use crate::{roles, root_key, tls};
 use admin::{Admin, Readiness};
 use anyhow::{Context, bail};
@@ -66,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let opened = roles::open(&world, disk.clone()).await?;
     opened.report();
     // After the directory is locked: two first starts cannot make two root keys.
-    let root = root_key::settle(&disk, &*world.rng)?;
+    let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let objects = opened.gateway(&world, &config.region).await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()]));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
@@ -86,7 +86,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {}", config.listen))?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    tell_root_key(&root);
     tell_ready(&format!(
         "cairn {} ready on {scheme}://{}",
         env!("CARGO_PKG_VERSION"),
@@ -128,9 +127,9 @@ fn stop_signals(
     })
 }
 
-fn keys(config: &Config, root: &root_key::RootKey) -> anyhow::Result<Keys> {
+fn keys(config: &Config, root: &ConfiguredKey) -> anyhow::Result<Keys> {
     let mut keys = Keys::default();
-    for key in std::iter::once(&root.key).chain(&config.access_keys) {
+    for key in std::iter::once(root).chain(&config.access_keys) {
         let added = keys.add(AccessKey {
             id: AccessKeyId(key.access_key.clone()),
             secret: SecretKey(key.secret_key.clone()),
@@ -147,12 +146,10 @@ fn keys(config: &Config, root: &root_key::RootKey) -> anyhow::Result<Keys> {
     clippy::print_stderr,
     reason = "told once, to whoever starts the store for the first time"
 )]
-fn tell_root_key(root: &root_key::RootKey) {
-    if root.fresh {
-        eprintln!("root access key: {}", root.key.access_key);
-        eprintln!("root secret key: {}", root.key.secret_key);
-        eprintln!("They are kept in the file root-key of the directory and not shown again.");
-    }
+fn tell_root_key(root: &ConfiguredKey) {
+    eprintln!("root access key: {}", root.access_key);
+    eprintln!("root secret key: {}", root.secret_key);
+    eprintln!("They are kept in the file root-key of the directory and not shown again.");
 }
 
 #[allow(clippy::print_stdout, reason = "the one line that says it is ready")]
