@@ -1,12 +1,17 @@
 //! Client connections: HTTP/1.1 by hyper over any stream.
 //!
 //! Bounded on every side: how many at once, how long a head may take and how large it may be, how long a client may take
-//! nothing of an answer; the body's pace is `body`'s. A connection whose request was refused before its body was read is
+//! nothing of an answer; the body's pace is `body`'s. Where all places are taken who is idle leaves (places.rs). A connection whose request was refused before its body was read is
 //! closed with a little patience, so that the client reads the refusal and not a reset.
 
-use crate::reply::Reply;
-use http::Request;
+mod places;
+
+pub(crate) use places::{Place, Places};
+
+use crate::reply::{self, Reply, ReplyBody};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -18,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use types::limits;
 use world::{Clock, Listener, Stream};
@@ -65,27 +70,27 @@ impl Door {
         connections_max: usize,
         patience: Duration,
     ) {
-        let places = Arc::new(Semaphore::new(connections_max));
+        let places = Places::new(connections_max);
+        // Accepted, and without a place yet.
+        let mut waiting: Option<Box<dyn Stream>> = None;
         let mut connections = JoinSet::new();
         let gauge = metrics::gauge!("cairn_s3_connections");
         loop {
             gauge.set(connections.len() as f64);
-            let accepted = tokio::select! {
+            tokio::select! {
                 () = drained(&mut self.drain) => break,
-                Some(ended) = connections.join_next() => { report(ended); continue }
-                accepted = accept(listener.as_ref(), &places) => accepted,
-            };
-            match accepted {
-                Ok((stream, place)) => {
-                    let door = self.clone();
-                    connections.spawn(async move {
-                        door.serve_stream(stream).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    self.clock.sleep(ACCEPT_PAUSE).await;
+                Some(ended) = connections.join_next() => report(ended),
+                accepted = listener.accept(), if waiting.is_none() => match accepted {
+                    Ok((stream, _from)) => waiting = Some(stream),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection was not accepted");
+                        self.clock.sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                place = places.next(), if waiting.is_some() => {
+                    if let Some(stream) = waiting.take() {
+                        connections.spawn(self.clone().serve_stream(stream, place));
+                    }
                 }
             }
         }
@@ -99,22 +104,24 @@ impl Door {
         connections.shutdown().await;
     }
 
-    async fn serve_stream(self, stream: Box<dyn Stream>) {
+    async fn serve_stream(self, stream: Box<dyn Stream>, place: Place) {
         let Some(secure) = self.secure.clone() else {
-            return self.serve_connection(stream).await;
+            return self.serve_connection(stream, place).await;
         };
         let secured = tokio::select! {
             () = self.clock.sleep(Duration::from_millis(limits::HEAD_MS_MAX)) => Err(io::ErrorKind::TimedOut.into()),
+            () = place.asked_to_leave() => return,
             secured = secure.secure(stream) => secured,
         };
         match secured {
-            Ok(stream) => self.serve_connection(stream).await,
+            Ok(stream) => self.serve_connection(stream, place).await,
             Err(error) => tracing::debug!(%error, "handshake failed"),
         }
     }
 
     /// Serves one connection to its end.
-    pub(crate) async fn serve_connection(mut self, stream: Box<dyn Stream>) {
+    pub(crate) async fn serve_connection(mut self, stream: Box<dyn Stream>, place: Place) {
+        let place = Arc::new(place);
         let io = TokioIo::new(Guarded {
             stream,
             clock: Arc::clone(&self.clock),
@@ -127,12 +134,32 @@ impl Door {
             .max_header_size(HYPER_HEAD_BYTES_MAX)
             // The date comes from our clock (service.rs).
             .auto_date_header(false);
-        let mut connection = http.serve_connection(io, Handler(Arc::clone(&self.answer)));
+        let mut connection = http.serve_connection(
+            io,
+            Handler {
+                answer: Arc::clone(&self.answer),
+                place: Arc::clone(&place),
+            },
+        );
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
             () = drained(&mut self.drain) => {
                 Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+            () = place.asked_to_leave() => {
+                Pin::new(&mut connection).graceful_shutdown();
+                loop {
+                    tokio::select! {
+                        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+                        () = self.clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX)) => {
+                            // Half a head, or an answer that is not taken.
+                            if !place.is_busy() {
+                                return;
+                            }
+                        }
+                    }
+                }
             }
         };
         match ended {
@@ -140,18 +167,6 @@ impl Door {
             Err(error) => tracing::debug!(%error, "a connection ended early"),
         }
     }
-}
-
-async fn accept(
-    listener: &dyn Listener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(Box<dyn Stream>, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
-    let (stream, _from) = listener.accept().await?;
-    Ok((stream, place))
 }
 
 /// Ends when draining begins, or whoever could begin it is gone.
@@ -186,16 +201,62 @@ async fn linger(mut io: Guarded, clock: &dyn Clock) {
     }
 }
 
-struct Handler(Arc<dyn Answer>);
+struct Handler {
+    answer: Arc<dyn Answer>,
+    place: Arc<Place>,
+}
 
 impl hyper::service::Service<Request<Incoming>> for Handler {
-    type Response = Reply;
+    type Response = Response<UnderWay>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let answer = Arc::clone(&self.0);
-        Box::pin(async move { Ok(answer.answer(request).await) })
+        let answer = Arc::clone(&self.answer);
+        let busy = self.place.busy();
+        let is_full = self.place.is_operators && !request.uri().path().starts_with("/-/");
+        Box::pin(async move {
+            let reply = if is_full {
+                full()
+            } else {
+                answer.answer(request).await
+            };
+            Ok(reply.map(|body| UnderWay { body, _busy: busy }))
+        })
+    }
+}
+
+/// Every place is taken by a request under way.
+fn full() -> Reply {
+    let mut reply = reply::empty(StatusCode::SERVICE_UNAVAILABLE);
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(header::CONNECTION, close);
+    reply
+}
+
+/// An answer's body; its request is under way as long as it is there.
+struct UnderWay {
+    body: ReplyBody,
+    _busy: places::Busy,
+}
+
+impl Body for UnderWay {
+    type Data = <ReplyBody as Body>::Data;
+    type Error = <ReplyBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a request's head to its answer: address, route, signature, header rules, operation; then the answer's usual
 //! headers. Every answer and every log line carries the request's id.
 
-use crate::connection::{Answer, Door, Secure};
+use crate::connection::{Answer, Door, Places, Secure};
 use crate::error::{Code, Error};
 use crate::operation::Operation;
 use crate::query::Query;
@@ -119,7 +119,8 @@ impl Service {
             secure: None,
             drain,
         };
-        door.serve_connection(stream).await;
+        let place = Places::new(1).next().await;
+        door.serve_connection(stream, place).await;
     }
 }
 

@@ -55,8 +55,10 @@ pub const SILENT_MS_MAX: u64 = 5_000;
 /// Request line and headers together.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Client connections served at once, unless configured otherwise; more wait to be accepted.
+/// Client connections served at once, unless configured otherwise; more wait until one ends or the longest idle has left.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections past that bound in which only the operator's paths are answered.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 16;
 /// How long a connection may stay without a whole request head, idle ones too.
 pub const HEAD_MS_MAX: u64 = 60_000;
 /// How long a client may take nothing of an answer before its connection is closed.
@@ -125,6 +127,8 @@ pub const RETRIES_MAX: u32 = 4;
 
 /// Deadline of one call from role to role, unless the call says otherwise.
 pub const CALL_MS_MAX: u64 = 30_000;
+/// How long an owner may take to say that it serves before it is not ready.
+pub const SERVING_MS_MAX: u64 = 5_000;
 /// How long a synced record may stand last in the journal before a mark names its sync.
 pub const SYNC_MARK_MS: u64 = 100;
 

@@ -109,7 +109,10 @@ fn connect() -> Client {
         secure: None,
         drain: draining,
     };
-    let served = tokio::spawn(door.serve_connection(Box::new(ours)));
+    let served = tokio::spawn(async move {
+        let place = Places::new(1).next().await;
+        door.serve_connection(Box::new(ours), place).await;
+    });
     Client {
         stream,
         drain,
@@ -283,4 +286,94 @@ async fn draining_lets_the_last_request_end() {
         "{answer}"
     );
     busy.served.await.unwrap();
+}
+
+/// Connections as they are pushed.
+struct Line(tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<DuplexStream>>);
+
+#[async_trait::async_trait]
+impl Listener for Line {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, std::net::SocketAddr)> {
+        match self.0.lock().await.recv().await {
+            Some(stream) => Ok((Box::new(stream), self.address())),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], 1).into()
+    }
+}
+
+/// A house of `places`; each call of the answer knocks once more.
+fn house(places: usize) -> impl FnMut() -> Client {
+    let (knock, line) = tokio::sync::mpsc::unbounded_channel();
+    let (drain, draining) = watch::channel(false);
+    let door = Door {
+        answer: Arc::new(Script),
+        clock: Arc::new(TestClock(tokio::time::Instant::now())),
+        secure: None,
+        drain: draining,
+    };
+    let line = Box::new(Line(tokio::sync::Mutex::new(line)));
+    tokio::spawn(door.serve(line, places, Duration::ZERO));
+    move || {
+        let (stream, ours) = duplex(4096);
+        knock.send(ours).unwrap();
+        Client {
+            stream,
+            drain: drain.clone(),
+            served: tokio::spawn(async {}),
+        }
+    }
+}
+
+const SLOW: &str = "GET /slow HTTP/1.1\r\nhost: h\r\n\r\n";
+const HELLO: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_shuts_nobody_out() {
+    let mut knock = house(3);
+    let started = tokio::time::Instant::now();
+    let mut kept = knock();
+    kept.send(HELLO).await;
+    assert!(kept.until("hello").await.ends_with("hello"));
+    let mut silent = knock();
+    let mut half = knock();
+    half.send("GET / HT").await;
+    let mut others = Vec::new();
+    for _ in 0..9 {
+        let mut client = knock();
+        client.send(HELLO).await;
+        assert!(client.until("hello").await.ends_with("hello"));
+        others.push(client);
+    }
+    for gone in [&mut kept, &mut silent, &mut half] {
+        assert_eq!(gone.rest().await, "", "the longest idle leave");
+    }
+    assert!(started.elapsed() < Duration::from_millis(limits::HEAD_MS_MAX) / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_is_answered_when_the_house_is_full() {
+    let mut knock = house(2);
+    let mut busy = [knock(), knock()];
+    for client in &mut busy {
+        client.send(SLOW).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut operator = knock();
+    operator
+        .send("GET /-/health/live HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await;
+    assert!(operator.until("hello").await.ends_with("hello"));
+    let mut other = knock();
+    other.send(HELLO).await;
+    assert!(other.rest().await.starts_with("HTTP/1.1 503 "));
+    for client in &mut busy {
+        assert!(client.until("done").await.ends_with("done"), "who is busy stays");
+    }
+    let mut other = knock();
+    other.send(HELLO).await;
+    assert!(other.until("hello").await.ends_with("hello"));
 }

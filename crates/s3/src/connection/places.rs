@@ -1,0 +1,186 @@
+//! Places of connections: bounded, and not to be kept by those who ask for nothing.
+//!
+//! ```text
+//!            ┌── a request's head ──▶ busy ──┐
+//!   taken ─▶ idle ◀── its answer is over ────┘        full, and somebody waits: the longest idle is asked to leave
+//! ```
+//! Where nobody is idle a few more places are given, in which only the operator's paths are answered: whether the store lives must
+//! not depend on how much it has to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use types::limits::OPERATOR_CONNECTIONS_MAX;
+
+/// All places.
+pub(crate) struct Places {
+    max: usize,
+    slots: Mutex<Slots>,
+    /// A place was given back, or somebody became idle.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    last: u64,
+    taken: BTreeMap<u64, Slot>,
+    /// By when they became idle; those asked to leave are no longer here.
+    idle: BTreeSet<(u64, u64)>,
+    /// How many of them are the operator's.
+    operators: usize,
+}
+
+struct Slot {
+    leave: Arc<Notify>,
+    idle_since: u64,
+    busy: usize,
+    is_operators: bool,
+}
+
+impl Slots {
+    fn tick(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn take(&mut self, is_operators: bool) -> (u64, Arc<Notify>) {
+        let id = self.tick();
+        self.operators += usize::from(is_operators);
+        let leave = Arc::new(Notify::new());
+        let slot = Slot {
+            leave: Arc::clone(&leave),
+            idle_since: id,
+            busy: 0,
+            is_operators,
+        };
+        self.taken.insert(id, slot);
+        self.idle.insert((id, id));
+        (id, leave)
+    }
+}
+
+/// A connection's place, until it is dropped.
+pub(crate) struct Place {
+    places: Arc<Places>,
+    id: u64,
+    leave: Arc<Notify>,
+    /// Only the operator's paths are answered here.
+    pub(crate) is_operators: bool,
+}
+
+/// A request under way, until it is dropped.
+pub(crate) struct Busy {
+    places: Arc<Places>,
+    id: u64,
+}
+
+impl Places {
+    /// `max` places, all free.
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            slots: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for who waits; asks the longest idle to leave while there is none.
+    pub(crate) async fn next(self: &Arc<Self>) -> Place {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change is missed.
+            changed.as_mut().enable();
+            if let Some(place) = self.take_or_ask() {
+                return place;
+            }
+            changed.await;
+        }
+    }
+
+    fn take_or_ask(self: &Arc<Self>) -> Option<Place> {
+        let mut slots = self.slots();
+        let is_operators = if slots.taken.len() - slots.operators < self.max {
+            false
+        } else if let Some((_, longest)) = slots.idle.pop_first() {
+            if let Some(slot) = slots.taken.get(&longest) {
+                slot.leave.notify_one();
+            }
+            return None;
+        } else if slots.operators < OPERATOR_CONNECTIONS_MAX {
+            true
+        } else {
+            return None;
+        };
+        let (id, leave) = slots.take(is_operators);
+        Some(Place {
+            places: Arc::clone(self),
+            id,
+            leave,
+            is_operators,
+        })
+    }
+}
+
+impl Place {
+    /// Ends when others wait and this connection is the longest idle.
+    pub(crate) async fn asked_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.places
+            .slots()
+            .taken
+            .get(&self.id)
+            .is_some_and(|s| s.busy > 0)
+    }
+
+    /// A request is under way from here on.
+    pub(crate) fn busy(&self) -> Busy {
+        let mut slots = self.places.slots();
+        if let Some(slot) = slots.taken.get_mut(&self.id) {
+            slot.busy += 1;
+            let idle = (slot.idle_since, self.id);
+            slots.idle.remove(&idle);
+        }
+        Busy {
+            places: Arc::clone(&self.places),
+            id: self.id,
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut slots = self.places.slots();
+        let now = slots.tick();
+        let id = self.id;
+        if let Some(slot) = slots.taken.get_mut(&id) {
+            slot.busy -= 1;
+            slot.idle_since = now;
+            if slot.busy == 0 {
+                slots.idle.insert((now, id));
+            }
+        }
+        drop(slots);
+        self.places.changed.notify_one();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut slots = self.places.slots();
+        if let Some(slot) = slots.taken.remove(&self.id) {
+            slots.idle.remove(&(slot.idle_since, self.id));
+            slots.operators -= usize::from(slot.is_operators);
+        }
+        drop(slots);
+        self.places.changed.notify_one();
+    }
+}
