@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tower::ServiceExt;
+use wire::index::Index;
 use wire::node::Node;
 
 /// A page of metrics is far below.
@@ -19,14 +20,16 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Says whether the store can serve a write now, and if not, why.
 pub struct Readiness {
     nodes: Vec<Arc<dyn Node>>,
+    index: Arc<dyn Index>,
     draining: AtomicBool,
 }
 
 impl Readiness {
-    /// Readiness of a store whose bytes go to `nodes`.
-    pub fn new(nodes: Vec<Arc<dyn Node>>) -> Self {
+    /// Readiness of a store whose bytes go to `nodes` and whose names to `index`.
+    pub fn new(nodes: Vec<Arc<dyn Node>>, index: Arc<dyn Index>) -> Self {
         Self {
             nodes,
+            index,
             draining: AtomicBool::new(false),
         }
     }
@@ -36,13 +39,16 @@ impl Readiness {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// `Ok` when at least one disk takes writes; else every reason, a line each.
+    /// `Ok` when at least one disk takes writes and the index decides commands; else every reason, a line each.
     ///
     /// # Errors
     /// The reasons.
     pub async fn ready(&self) -> Result<(), String> {
         if self.draining.load(Ordering::Relaxed) {
             return Err("stopping".to_owned());
+        }
+        if let Err(fault) = self.index.serving().await {
+            return Err(format!("index: {fault}"));
         }
         let mut reasons = Vec::new();
         for node in &self.nodes {

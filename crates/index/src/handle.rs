@@ -2,14 +2,15 @@
 
 use crate::owner::{Job, Owner, Shared};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use types::limits::{OWNER_QUEUE_MAX, ROW_CACHE_BYTES_MAX};
+use types::limits::{OWNER_QUEUE_MAX, ROW_CACHE_BYTES_MAX, SERVING_MS_MAX};
 use types::{ErrorKind, PartitionId, SessionId, StampId};
 use wire::Fault;
 use wire::index::{Answered, Call};
-use world::World;
+use world::{Clock, World};
 
 /// A partition that this process owns.
 pub(crate) struct Handle {
@@ -59,6 +60,22 @@ impl Handle {
             return Ok(());
         }
         self.send(Job::Serve).await
+    }
+
+    /// Whether the owner comes to what it is sent. One that has much to do serves.
+    pub(crate) async fn serving(&self, clock: &dyn Clock) -> Result<(), Fault> {
+        let late = Duration::from_millis(SERVING_MS_MAX);
+        tokio::select! {
+            biased;
+            answer = self.send(Job::Serve) => answer.or_else(|fault| match fault.kind {
+                ErrorKind::Busy => Ok(()),
+                _ => Err(fault),
+            }),
+            () = clock.sleep(late) => {
+                let what = format!("{} does not answer in {SERVING_MS_MAX} ms", self.shared.id);
+                Err(Fault::new(ErrorKind::Unavailable, what))
+            }
+        }
     }
 
     async fn send<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Job) -> Result<T, Fault> {

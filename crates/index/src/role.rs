@@ -12,12 +12,13 @@ use wire::index::{
     SettingKind, UploadsPage, UploadsQuery, VersionRef, VersionsPage, VersionsQuery,
 };
 use wire::records::{BucketRecord, BucketSetting, UsageRecord};
-use world::World;
+use world::{Clock, World};
 
 /// The index of one process: the directory and, until partitions split, one partition of objects.
 pub struct IndexRole {
     directory: Handle,
     data: Handle,
+    clock: Arc<dyn Clock>,
 }
 
 impl IndexRole {
@@ -26,7 +27,9 @@ impl IndexRole {
     /// # Errors
     /// When a partition cannot be taken or its own rows are corrupt.
     pub async fn open(world: World, store: Arc<dyn Store>, stamp: StampId) -> Result<Self, Fault> {
+        let clock = world.clock.clone();
         Ok(Self {
+            clock,
             directory: Handle::open(world.clone(), store.clone(), PartitionId::DIRECTORY, stamp).await?,
             data: Handle::open(world, store, PartitionId::FIRST_DATA, stamp).await?,
         })
@@ -50,6 +53,11 @@ impl IndexRole {
 
 #[async_trait::async_trait]
 impl Index for IndexRole {
+    async fn serving(&self) -> Result<(), Fault> {
+        self.directory.serving(&*self.clock).await?;
+        self.data.serving(&*self.clock).await
+    }
+
     async fn call(&self, call: Call) -> Answered {
         if is_directory(&call.command) {
             self.directory.call(call).await

@@ -68,7 +68,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let objects = opened.gateway(&world, &config.region).await?;
-    let readiness = Arc::new(Readiness::new(vec![opened.node.clone()]));
+    let readiness = Arc::new(Readiness::new(
+        vec![opened.node.clone()],
+        opened.index.clone(),
+    ));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let face = Service::new(
         world,

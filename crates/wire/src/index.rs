@@ -483,6 +483,13 @@ pub type ReadAnswer<T> = Result<Result<T, Reason>, Fault>;
 /// What the index does. `Fault` of kind `Unknown` from [`Index::call`] means: call again, the same.
 #[async_trait::async_trait]
 pub trait Index: Send + Sync {
+    /// Whether commands are being decided now. A double need not say.
+    ///
+    /// # Errors
+    /// Why not, where an owner is gone, cannot have its partition, or does not come to it.
+    async fn serving(&self) -> Result<(), Fault> {
+        Ok(())
+    }
     /// Decides and commits a command, or gives the answer it got before.
     async fn call(&self, call: Call) -> Answered;
     /// A bucket by name, in whatever state its row is: `opening` and `deleting` too, so that whoever finds a stale one can

@@ -188,6 +188,46 @@ async fn a_page_costs_what_it_holds() {
     assert_eq!(slow.scanned.load(Ordering::Relaxed), 101);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_index_that_cannot_write_says_so() {
+    let serving = async |g: &Gateway| g.index.serving().await.map_err(|f| f.kind);
+    let over = async |slow: &Arc<Slow>| {
+        let g = Gateway::over(slow.clone(), 1).await;
+        let bucket = BucketId(g.bucket("bucket").await.bucket);
+        assert_eq!(serving(&g).await, Ok(()));
+        (g, bucket)
+    };
+    // The owner is gone.
+    let slow = Slow::new(1);
+    let (g, bucket) = over(&slow).await;
+    slow.wrong.store(slow::COMMIT_PANICS, Ordering::Relaxed);
+    assert!(g.index.call(g.call_of(put(bucket, "k", 1))).await.is_err());
+    assert_eq!(serving(&g).await, Err(ErrorKind::Fault));
+    // The partition was taken by another, and cannot be had back.
+    let slow = Slow::new(2);
+    let (g, bucket) = over(&slow).await;
+    let other = Gateway::over(slow.clone(), 2).await;
+    slow.wrong.store(slow::TAKE_FAILS, Ordering::Relaxed);
+    assert!(g.index.call(g.call_of(put(bucket, "k", 1))).await.is_err());
+    assert_eq!(serving(&g).await, Err(ErrorKind::Corrupt));
+    assert_eq!(serving(&other).await, Ok(()));
+    // A commit that never ends.
+    let slow = Slow::new(3);
+    let (g, bucket) = over(&slow).await;
+    let permits = slow.gate.available_permits();
+    slow.gate.forget_permits(permits);
+    let g = Arc::new(g);
+    let waiting = tokio::spawn({
+        let g = g.clone();
+        async move { g.index.call(g.call_of(put(bucket, "k", 1))).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert_eq!(serving(&g).await, Err(ErrorKind::Unavailable));
+    slow.gate.add_permits(permits);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(serving(&g).await, Ok(()));
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_and_recovers() {
     // I9

@@ -7,6 +7,11 @@ use store::{Batch, Committed, Fence, Memory, Rows, Scan, Snapshot, Store, StoreE
 use tokio::sync::Semaphore;
 use types::PartitionId;
 
+/// A store that cannot be taken.
+pub const TAKE_FAILS: u64 = 1;
+/// A bug that ends the owner.
+pub const COMMIT_PANICS: u64 = 2;
+
 pub struct Slow {
     memory: Memory,
     dice: AtomicU64,
@@ -14,6 +19,8 @@ pub struct Slow {
     pub scanned: Arc<AtomicU64>,
     /// So many reads to come find that their snapshot can no longer be read.
     pub stale: Arc<AtomicU64>,
+    /// What goes wrong from here on.
+    pub wrong: AtomicU64,
     /// Each commit takes a permit and keeps it.
     pub gate: Semaphore,
 }
@@ -26,6 +33,7 @@ impl Slow {
             commits: AtomicU64::new(0),
             scanned: Arc::default(),
             stale: Arc::default(),
+            wrong: AtomicU64::new(0),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         })
     }
@@ -48,6 +56,9 @@ impl Slow {
 #[async_trait::async_trait]
 impl Store for Slow {
     async fn take(&self, partition: PartitionId) -> Result<Fence, StoreError> {
+        if self.wrong.load(Ordering::Relaxed) == TAKE_FAILS {
+            return Err(StoreError::Corrupt("a bad page".into()));
+        }
         self.memory.take(partition).await
     }
     async fn snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Snapshot>, StoreError> {
@@ -61,6 +72,7 @@ impl Store for Slow {
         }))
     }
     async fn commit(&self, fence: Fence, batch: Batch) -> Committed {
+        assert!(self.wrong.load(Ordering::Relaxed) != COMMIT_PANICS, "a bug");
         self.gate.acquire().await.unwrap().forget();
         self.pause().await;
         let committed = self.memory.commit(fence, batch).await;
