@@ -36,7 +36,10 @@ pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime")?;
-    runtime.block_on(serve(config))
+    let ended = runtime.block_on(serve(config));
+    // What a second signal left behind is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// A connection is a descriptor, and the usual soft limit is far below what the faces admit.
@@ -68,10 +71,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let objects = opened.gateway(&world, &config.region).await?;
-    let readiness = Arc::new(Readiness::new(
-        vec![opened.node.clone()],
-        opened.index.clone(),
-    ));
+    let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let face = Service::new(
         world,
@@ -96,15 +96,29 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     ));
     let (drain, draining) = watch::channel(false);
     let signals = stop_signals(readiness, drain)?;
+    let work = async {
+        face.serve(listener, tls, draining, DRAIN).await;
+        objects.shutdown().await;
+        opened.shutdown().await;
+    };
     tokio::select! {
-        () = face.serve(listener, tls, draining, DRAIN) => {}
-        () = signals => bail!("stopped before the drain was over"),
+        ended = until_signal(work, signals) => ended?,
         never = folding => match never {},
     }
-    objects.shutdown().await;
-    opened.shutdown().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The work with all that ends it: whoever signals again need not wait for any of it.
+async fn until_signal(
+    work: impl Future<Output = ()>,
+    signals: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        () = work => Ok(()),
+        () = signals => bail!("stopped before everything had ended"),
+    }
 }
 
 /// The first signal drains; the future ends at the second.
@@ -175,5 +189,17 @@ struct Tls(TlsAcceptor);
 impl Secure for Tls {
     async fn secure(&self, stream: Box<dyn Stream>) -> std::io::Result<Box<dyn Stream>> {
         Ok(Box::new(self.0.accept(stream).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_ends_what_does_not_end() {
+        let hangs = std::future::pending();
+        assert!(until_signal(hangs, std::future::ready(())).await.is_err());
+        assert!(until_signal(std::future::ready(()), std::future::pending()).await.is_ok());
     }
 }
