@@ -88,3 +88,41 @@ def test_conditional_reads(s3, bucket, operation):
     assert read(IfMatch=etag, IfUnmodifiedSince=modified - HOUR, **ask)["ETag"] == etag
     with refused("304", 304):
         read(IfNoneMatch=etag, IfModifiedSince=modified - HOUR, **ask)
+
+
+def test_delete_only_what_was_seen(s3, bucket):
+    put = s3.put_object(Bucket=bucket, Key="k", Body=b"12345")
+    seen = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
+    ask = {"Bucket": bucket, "Key": "k"}
+    for other in [
+        {"IfMatch": '"other"'},
+        {"IfMatchLastModifiedTime": seen - HOUR},
+        {"IfMatchSize": 4},
+        {"IfMatch": put["ETag"], "IfMatchSize": 4},
+    ]:
+        with refused("PreconditionFailed", 412):
+            s3.delete_object(**ask, **other)
+    s3.delete_object(**ask, IfMatch=put["ETag"], IfMatchLastModifiedTime=seen, IfMatchSize=5)
+    with refused("404", 404):
+        s3.head_object(**ask)
+    # Nothing there is no failure.
+    s3.delete_object(**ask, IfMatch="*")
+    s3.delete_object(**ask, IfMatchSize=4)
+
+
+def test_delete_many_each_only_as_it_was_seen(s3, bucket):
+    etags = {key: s3.put_object(Bucket=bucket, Key=key, Body=key.encode())["ETag"] for key in "abcdef"}
+    seen = s3.head_object(Bucket=bucket, Key="c")["LastModified"]
+    objects = [
+        {"Key": "a", "ETag": etags["a"]},
+        {"Key": "b", "ETag": etags["a"]},
+        {"Key": "c", "LastModifiedTime": seen},
+        {"Key": "d", "LastModifiedTime": seen - HOUR},
+        {"Key": "e", "Size": 1},
+        {"Key": "f", "Size": 2},
+        {"Key": "absent", "ETag": etags["a"]},
+    ]
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    assert sorted(d["Key"] for d in answer["Deleted"]) == ["a", "absent", "c", "e"]
+    assert sorted((e["Key"], e["Code"]) for e in answer["Errors"]) == [(k, "PreconditionFailed") for k in "bdf"]
+    assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["b", "d", "f"]

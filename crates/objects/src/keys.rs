@@ -1,15 +1,15 @@
-//! What is done to keys without their bytes: delete, list.
+//! What is done to keys without their bytes: delete, tag, list.
 
 use crate::commands::unexpected;
 use crate::service::Objects;
 use crate::{Caller, DeleteObject, ListObjects, ListVersions, ObjectsError};
 use futures_util::{StreamExt, stream};
 use types::limits::DELETE_KEYS_MAX;
-use types::{BucketId, BucketName, ErrorKind};
+use types::{BucketId, BucketName, ErrorKind, ObjectKey};
 use wire::Fault;
-use wire::index::{Command, ListPage, ListQuery, VersionsPage, VersionsQuery};
-use wire::records::DeleteAnswer;
+use wire::index::{Command, ListPage, ListQuery, VersionRef, VersionsPage, VersionsQuery};
 use wire::records::answer::Kind as AnswerKind;
+use wire::records::{DeleteAnswer, Pair, PutAnswer};
 
 /// Deletes of one batch under way at once: they share commits, and leave room for others.
 const DELETES_AT_ONCE: usize = 64;
@@ -67,6 +67,30 @@ impl Objects {
         };
         match self.send_in(caller, name, bucket, command).await? {
             AnswerKind::Delete(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Replaces the tags of an object, or of a version of it.
+    ///
+    /// # Errors
+    /// `NoSuchKey`, `NoSuchVersion`, `DeleteMarker` and others.
+    pub async fn set_tags(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        (key, version): (&ObjectKey, VersionRef),
+        tags: Vec<Pair>,
+    ) -> Result<PutAnswer, ObjectsError> {
+        let bucket = BucketId(self.bucket(caller, name).await?.bucket);
+        let set = || Command::SetTags {
+            bucket,
+            key: key.clone(),
+            version,
+            tags: tags.clone(),
+        };
+        match self.send_in(caller, name, bucket, set).await? {
+            AnswerKind::Put(answer) => Ok(answer),
             other => Err(unexpected(&other)),
         }
     }

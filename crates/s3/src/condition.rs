@@ -106,6 +106,61 @@ pub(crate) fn write(headers: &HeaderMap) -> Result<Precondition, Error> {
     })
 }
 
+/// Reads the conditions of a delete: those of a write, and what the object was when it was seen.
+///
+/// # Errors
+/// NotImplemented for If-None-Match, which asks for nothing that a delete could do; InvalidArgument.
+pub(crate) fn delete(headers: &HeaderMap) -> Result<Precondition, Error> {
+    let precondition = write(headers)?;
+    if precondition.if_none_match.is_some() {
+        return Err(Error::header_not_implemented("If-None-Match"));
+    }
+    let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or("\u{fffd}"));
+    let (modified, size) = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size");
+    Ok(Precondition {
+        if_modified_s: text(modified).map(|t| seconds_of(modified, t)).transpose()?,
+        if_size: text(size).map(|t| size_of(size, t)).transpose()?,
+        ..precondition
+    })
+}
+
+/// Seconds since 1970 of an HTTP date, or of an ISO 8601 time as answers give it.
+///
+/// # Errors
+/// InvalidArgument.
+pub(crate) fn seconds_of(name: &str, text: &str) -> Result<u64, Error> {
+    use time::format_description::well_known::Rfc3339;
+    let http = || {
+        httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(UNIX_EPOCH)
+            .ok()
+    };
+    let iso = || {
+        time::OffsetDateTime::parse(text, &Rfc3339)
+            .ok()?
+            .unix_timestamp()
+            .try_into()
+            .ok()
+    };
+    http()
+        .map(|d| d.as_secs())
+        .or_else(iso)
+        .ok_or_else(|| Error::argument(name, text, "Invalid timestamp"))
+}
+
+/// A size as a condition names it.
+///
+/// # Errors
+/// InvalidArgument.
+pub(crate) fn size_of(name: &str, text: &str) -> Result<u64, Error> {
+    let size = text
+        .parse()
+        .ok()
+        .filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    size.ok_or_else(|| Error::argument(name, text, "Invalid size"))
+}
+
 /// What a match header on a write names. A tag that no object of ours can have matches nothing.
 pub(crate) fn match_of(list: &str) -> Match {
     match list.trim() {
@@ -193,6 +248,29 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("if-match", http::HeaderValue::from_bytes(b"\"\xff\"").unwrap());
         assert_eq!(read(&headers, TAG, AT), Verdict::Failed("If-Match"));
+    }
+
+    #[test]
+    fn deletes() {
+        let (modified, size) = ("x-amz-if-match-last-modified-time", "x-amz-if-match-size");
+        let read = |pairs: &[(&'static str, &str)]| delete(&map(pairs)).map_err(|e| e.code());
+        let condition = read(&[("if-match", "*"), (modified, SAME), (size, "12")]).unwrap();
+        assert_eq!(condition.if_match, Some(Match::Any));
+        assert_eq!(
+            (condition.if_modified_s, condition.if_size),
+            (Some(AT / 1000), Some(12))
+        );
+        assert_eq!(seconds_of("", "1994-11-06T08:49:37.500Z"), Ok(AT / 1000));
+        for bad in [
+            (modified, "yesterday"),
+            (modified, ""),
+            (size, "-1"),
+            (size, ""),
+            (size, "1.5"),
+        ] {
+            assert_eq!(read(&[bad]), Err(Code::InvalidArgument), "{bad:?}");
+        }
+        assert_eq!(read(&[("if-none-match", "*")]), Err(Code::NotImplemented));
     }
 
     #[test]

@@ -270,7 +270,7 @@ pub(crate) fn built(operation: Operation) -> bool {
         Op::ListBuckets | Op::CreateBucket | Op::HeadBucket | Op::DeleteBucket | Op::GetBucketLocation
             | Op::ListObjects | Op::ListObjectsV2 | Op::PutObject | Op::GetObject | Op::HeadObject
             | Op::DeleteObject | Op::DeleteObjects | Op::CopyObject | Op::UploadPartCopy
-            | Op::GetObjectAttributes | Op::CreateMultipartUpload | Op::UploadPart
+            | Op::GetObjectAttributes | Op::PutObjectTagging | Op::DeleteObjectTagging | Op::CreateMultipartUpload | Op::UploadPart
             | Op::CompleteMultipartUpload | Op::AbortMultipartUpload | Op::ListParts | Op::ListMultipartUploads
             | Op::ListObjectVersions | Op::GetBucketVersioning | Op::PutBucketVersioning | Op::GetBucketPolicy | Op::GetBucketLifecycleConfiguration
             | Op::GetBucketCors | Op::GetBucketTagging | Op::GetBucketAcl | Op::GetObjectAcl | Op::GetObjectTagging
@@ -332,6 +332,8 @@ mod tests {
             ("DELETE", Object, "versionId=null", "DeleteObject"),
             ("GET", Object, "partNumber=1", "GetObject"),
             ("GET", Object, "attributes", "GetObjectAttributes"),
+            ("PUT", Object, "tagging&versionId=null", "PutObjectTagging"),
+            ("DELETE", Object, "tagging", "DeleteObjectTagging"),
         ];
         for (method, level, query, name) in cases {
             assert_eq!(find(method, level, query), Ok(name), "{method} {level:?} {query}");
@@ -342,7 +344,13 @@ mod tests {
     fn nothing_falls_through_to_the_plain_operation() {
         let cases = [
             ("PUT", Object, "retention", "NotImplemented", "PutObjectRetention"),
-            ("PUT", Object, "tagging", "NotImplemented", "PutObjectTagging"),
+            (
+                "PUT",
+                Object,
+                "tagging&uploads",
+                "InvalidArgument",
+                "tagging, uploads",
+            ),
             ("PUT", Object, "frobnicate", "NotImplemented", "frobnicate"),
             ("DELETE", Object, "frobnicate=1", "NotImplemented", "frobnicate"),
             ("PUT", Object, "partNumber=1", "NotImplemented", "partNumber"),

@@ -46,7 +46,6 @@ pub(crate) fn from_header(headers: &HeaderMap) -> Result<Vec<Pair>, Error> {
 ///
 /// # Errors
 /// MalformedXML, InvalidTag.
-#[allow(dead_code, reason = "PutObjectTagging comes with versions")]
 pub(crate) fn from_document(document: &[u8], max: usize, of: &str) -> Result<Vec<Pair>, Error> {
     let root = parse_document(document, "Tagging")?;
     let set = root.one("TagSet")?.ok_or(Code::MalformedXML)?;

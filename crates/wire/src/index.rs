@@ -7,7 +7,7 @@ use crate::Fault;
 use crate::node::Ordered;
 use crate::records::{
     Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
-    PartRecord, UploadRecord, UsageRecord, bucket_setting,
+    Pair, PartRecord, UploadRecord, UsageRecord, bucket_setting,
 };
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
@@ -61,6 +61,8 @@ pub enum Reason {
     AppendRaced = 21,
     /// An append in a bucket that keeps versions.
     AppendVersioned = 22,
+    /// What is meant is a delete marker.
+    DeleteMarker = 23,
 }
 
 impl Reason {
@@ -90,6 +92,7 @@ impl Reason {
             TooManyParts,
             AppendRaced,
             AppendVersioned,
+            DeleteMarker,
         ]
         .into_iter()
         .find(|r| *r as u32 == n)
@@ -263,6 +266,13 @@ pub enum Command {
         piece: Box<ObjectRecord>,
         data: Box<AppendData>,
         precondition: Precondition,
+    },
+    /// Replaces the tags of the current object, or of a version; nothing else of it changes.
+    SetTags {
+        bucket: BucketId,
+        key: ObjectKey,
+        version: VersionRef,
+        tags: Vec<Pair>,
     },
     /// Begins an upload. `record` has everything but upload id and time.
     CreateUpload {

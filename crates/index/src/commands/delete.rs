@@ -24,7 +24,7 @@ pub(super) fn delete(
     precondition: &Precondition,
 ) -> Result<answer::Kind, Stop> {
     let standing = act.find(version)?;
-    precondition::check(precondition, standing.as_ref().map(|s| &s.record))?;
+    precondition::check_delete(precondition, standing.as_ref().map(|s| &s.record))?;
     let versioning = act.versioning()?;
     if version == VersionRef::Current && versioning != Versioning::Never {
         return put_marker(act, standing.map(|s| s.record), versioning);

@@ -5,6 +5,7 @@
 //! | put.rs | Put |
 //! | append.rs | Append |
 //! | delete.rs | Delete |
+//! | tags.rs | SetTags |
 //! | upload.rs | CreateUpload, PutPart, AbortUpload |
 //! | complete.rs, checksum.rs | CompleteUpload |
 //! | end.rs | what a completed or aborted upload leaves, and its sweep |
@@ -26,6 +27,7 @@ mod delete;
 mod end;
 mod precondition;
 mod put;
+mod tags;
 mod upload;
 mod usage;
 mod version;
@@ -101,6 +103,12 @@ fn run_on_object<'a>(
             version,
             precondition,
         } => delete::delete(act(bucket, key), *version, precondition),
+        Command::SetTags {
+            bucket,
+            key,
+            version,
+            tags,
+        } => tags::set(act(bucket, key), *version, tags),
         Command::CreateUpload { bucket, key, record } => upload::create(act(bucket, key), record),
         Command::PutPart {
             bucket,
@@ -213,6 +221,10 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             out.push(RowRef::Current(*bucket, key.as_str()).key());
             out.push(RowRef::Usage(*bucket, 0).key());
         }
+        Command::SetTags { bucket, key, .. } => {
+            out.push(RowRef::Bucket(*bucket).key());
+            out.push(RowRef::Current(*bucket, key.as_str()).key());
+        }
         Command::CreateUpload { bucket, record, .. } => {
             out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Usage(*bucket, record.storage_class).key());
@@ -251,6 +263,7 @@ fn is_on_object(command: &Command) -> bool {
         command,
         Command::Put { .. }
             | Command::Append { .. }
+            | Command::SetTags { .. }
             | Command::Delete { .. }
             | Command::CreateUpload { .. }
             | Command::PutPart { .. }

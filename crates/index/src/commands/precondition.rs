@@ -5,6 +5,15 @@ use types::ETag;
 use wire::index::{Match, Precondition, Reason};
 use wire::records::ObjectRecord;
 
+/// Holds a delete's condition against what is meant. Where there is nothing, there is nothing to spare: as S3, that is no
+/// failure.
+pub(super) fn check_delete(condition: &Precondition, meant: Option<&ObjectRecord>) -> Result<(), Stop> {
+    match meant {
+        Some(object) => check(condition, Some(object)),
+        None => Ok(()),
+    }
+}
+
 /// Holds a condition against the object that the key names now.
 pub(super) fn check(condition: &Precondition, current: Option<&ObjectRecord>) -> Result<(), Stop> {
     let matches = |m: &Match, object: &ObjectRecord| match m {
@@ -90,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_it_was_seen_fails() {
+    fn a_delete_spares_what_is_not_as_it_was_seen() {
         let object = ObjectRecord {
             etag_md5: vec![1; 16],
             modified_ms: 7_999,
@@ -103,12 +112,17 @@ mod tests {
                 if_size,
                 ..Precondition::default()
             };
-            check(&condition, meant).is_ok()
+            check_delete(&condition, meant).is_ok()
         };
         assert!(holds(Some(7), Some(5), Some(&object)));
         assert!(!holds(Some(8), None, Some(&object)));
         assert!(!holds(None, Some(4), Some(&object)));
         assert!(!holds(Some(7), Some(0), Some(&object)));
-        assert!(!holds(Some(8), None, None));
+        assert!(holds(Some(8), Some(4), None), "nothing there is no failure");
+        let any = Precondition {
+            if_match: Some(Match::Any),
+            ..Precondition::default()
+        };
+        assert!(check_delete(&any, None).is_ok());
     }
 }

@@ -126,6 +126,7 @@ impl State {
             } => self.put((bucket, key), *record, data, &precondition),
             // What it would join is the index's business; tests look at what was asked.
             Command::Append { .. } => refused(Reason::AppendRaced),
+            Command::SetTags { .. } => refused(Reason::NoSuchKey),
             Command::Delete { bucket, key, .. } => self.delete(bucket, key),
             Command::PutPart { record, data, .. } => {
                 self.parts.insert(

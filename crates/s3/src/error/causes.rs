@@ -43,6 +43,7 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
         Reason::InvalidWriteOffset => Code::InvalidWriteOffset,
         Reason::TooManyParts => Code::TooManyParts,
         Reason::AppendRaced => Code::ConditionalRequestConflict,
+        Reason::DeleteMarker => Code::MethodNotAllowed,
         Reason::AppendVersioned => {
             return Error::with(
                 Code::NotImplemented,

@@ -11,10 +11,7 @@ use http::StatusCode;
 use objects::DeleteObject;
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
-    let precondition = condition::write(&request.headers)?;
-    if precondition.if_none_match.is_some() {
-        return Err(Error::header_not_implemented("If-None-Match"));
-    }
+    let precondition = condition::delete(&request.headers)?;
     let delete = DeleteObject {
         key: request.key().clone(),
         version: request.version()?,

@@ -1,5 +1,6 @@
 //! DeleteObjects: up to 1,000 keys of one bucket, each with an answer of its own.
 
+use crate::condition;
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
 use crate::request::{Request, parse_document};
@@ -64,17 +65,8 @@ fn read_one(object: &Element) -> Result<Named, Error> {
         .one("VersionId")?
         .map(|v| v.text().to_owned())
         .filter(|v| !v.is_empty());
-    let condition = object
-        .children()
-        .find(|(name, _)| ["ETag", "LastModifiedTime", "Size"].contains(name));
-    let checked = if let Some((name, _)) = condition {
-        Err(Error::with(
-            Code::NotImplemented,
-            format!("DeleteObjects with {name} is not implemented"),
-        ))
-    } else {
-        delete_of(&key, version.as_deref())
-    };
+    let precondition = condition(object)?;
+    let checked = precondition.and_then(|p| delete_of(&key, version.as_deref(), p));
     Ok(Named {
         key,
         version,
@@ -83,14 +75,32 @@ fn read_one(object: &Element) -> Result<Named, Error> {
     })
 }
 
-fn delete_of(key: &str, version: Option<&str>) -> Result<DeleteObject, Error> {
+/// A key's own conditions, each given once; what is no condition is the key's error.
+fn condition(object: &Element) -> Result<Result<Precondition, Error>, Error> {
+    let text = |name| Ok::<_, Error>(object.one(name)?.map(|e| e.text().trim()));
+    let (etag, modified, size) = (text("ETag")?, text("LastModifiedTime")?, text("Size")?);
+    let modified = modified
+        .map(|t| condition::seconds_of("LastModifiedTime", t))
+        .transpose();
+    let size = size.map(|t| condition::size_of("Size", t)).transpose();
+    Ok(modified.and_then(|if_modified_s| {
+        Ok(Precondition {
+            if_match: etag.map(condition::match_of),
+            if_modified_s,
+            if_size: size?,
+            ..Precondition::default()
+        })
+    }))
+}
+
+fn delete_of(key: &str, version: Option<&str>, precondition: Precondition) -> Result<DeleteObject, Error> {
     Ok(DeleteObject {
         key: object_key(key)?,
         version: match version {
             Some(version) => version::parse("VersionId", version)?,
             None => VersionRef::Current,
         },
-        precondition: Precondition::default(),
+        precondition,
     })
 }
 
@@ -133,7 +143,7 @@ mod tests {
         let given = format!(
             "<Delete><Object><Key>a&amp;b</Key></Object><Object><Key>v</Key><VersionId>null</VersionId></Object>\
              <Object><Key>w</Key><VersionId>1</VersionId></Object><Object><Key>{long}</Key></Object>\
-             <Object><Key>e</Key><ETag>x</ETag></Object></Delete>"
+             <Object><Key>e</Key><Size>x</Size></Object></Delete>"
         );
         let (named, quiet) = read(given.as_bytes()).unwrap();
         assert!(!quiet);

@@ -45,6 +45,8 @@ pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         Op::HeadObject => get_object::head(service, request).await,
         Op::GetObjectAttributes => get_object_attributes::run(service, request).await,
         Op::GetObjectTagging => object_tagging::get(service, request).await,
+        Op::PutObjectTagging => object_tagging::put(service, request).await,
+        Op::DeleteObjectTagging => object_tagging::delete(service, request).await,
         Op::DeleteObject => delete_object::run(service, request).await,
         Op::DeleteObjects => delete_objects::run(service, request).await,
         Op::CreateMultipartUpload => create_upload::run(service, request).await,
