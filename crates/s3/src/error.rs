@@ -48,7 +48,6 @@ codes! {
     ConditionalRequestConflict 409 "The conditional request cannot succeed due to a conflicting operation against this resource.",
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed size",
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size",
-    IllegalLocationConstraintException 400 "The location constraint is incompatible with the region this request was sent to.",
     IllegalVersioningConfigurationException 400 "The Versioning element must be specified",
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header",
     InsufficientStorage 507 "The store has no room for this. Deletes and reads go on; free space or add a disk.",

@@ -10,6 +10,7 @@ mod roles;
 
 mod bodies;
 mod documents;
+mod failing;
 mod heads;
 
 use client::{Bench, head, signed, written};

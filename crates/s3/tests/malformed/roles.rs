@@ -19,13 +19,31 @@ pub(crate) const BUCKET: &str = "bucket";
 /// An upload that was begun.
 pub(crate) const UPLOAD: UploadId = UploadId(77);
 
+/// How the roles fail from now on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failing {
+    /// Reading a key fails so.
+    Reads(ErrorKind),
+    /// Giving up an upload is refused so, whatever for.
+    Refuses(Reason),
+}
+
 /// MD5 of what was named last, by an object or a part.
 #[derive(Default)]
 pub(crate) struct OneBucket {
     named: Mutex<Option<Vec<u8>>>,
+    failing: Mutex<Option<Failing>>,
 }
 
 impl OneBucket {
+    pub(crate) fn fail(&self, how: Failing) {
+        *self.failing.lock().unwrap() = Some(how);
+    }
+
+    fn failing(&self) -> Option<Failing> {
+        *self.failing.lock().unwrap()
+    }
+
     pub(crate) fn take_named(&self) -> Option<Vec<u8>> {
         self.named.lock().unwrap().take()
     }
@@ -76,7 +94,10 @@ impl Index for OneBucket {
             Command::CreateBucket { .. } => refused(Reason::BucketExists),
             Command::CompleteUpload { upload: UPLOAD, .. } => refused(Reason::InvalidPart),
             Command::Delete { .. } => Kind::Delete(wire::records::DeleteAnswer::default()),
-            _ => refused(Reason::NoSuchUpload),
+            _ => refused(match self.failing() {
+                Some(Failing::Refuses(reason)) => reason,
+                _ => Reason::NoSuchUpload,
+            }),
         };
         Ok(Answer { kind: Some(kind) })
     }
@@ -98,7 +119,10 @@ impl Index for OneBucket {
     }
 
     async fn get(&self, _: BucketId, _: &ObjectKey, _: VersionRef, _: bool) -> ReadAnswer<Found> {
-        Ok(Err(Reason::NoSuchKey))
+        match self.failing() {
+            Some(Failing::Reads(kind)) => Err(Fault::new(kind, "planned")),
+            _ => Ok(Err(Reason::NoSuchKey)),
+        }
     }
 
     async fn list_versions(&self, _: VersionsQuery) -> ReadAnswer<VersionsPage> {
