@@ -286,6 +286,42 @@ def test_presign(name, client, cell, witness, s3, bucket):
     cell(f"ok: Signature Version {version}; fetched, and refused when falsified")
 
 
+def test_versions(name, client, cell, witness, s3, bucket, file, place):
+    client.keep_versions(bucket)
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    client.put(file("the first"), bucket, "k.txt")
+    client.put(file("the second, longer"), bucket, "k.txt")
+    kept = s3.list_object_versions(Bucket=bucket)["Versions"]
+    assert [v["IsLatest"] for v in kept] == [True, False]
+    if name == "s3cmd":
+        assert "version-id" not in client.help() and "versions" not in client.help().replace("setversioning", "")
+        client.delete(bucket, "k.txt")
+        assert body_of_version(s3, bucket, "k.txt", kept[1]["VersionId"]) == b"the first"
+        assert s3.list_object_versions(Bucket=bucket)["DeleteMarkers"][0]["IsLatest"]
+        return cell("ok: turns it on, writes, deletes; n/a: s3cmd has no reading of old ones (its help), read by boto3")
+    ids = client.version_ids(bucket, "k.txt")
+    assert len(ids) == 2
+    for version, text in zip(ids, ("the second, longer", "the first"), strict=True):
+        client.get_version(bucket, "k.txt", version, place + "/version")
+        with open(place + "/version", encoding="utf-8") as f:
+            assert f.read() == text
+        os.remove(place + "/version")
+    client.delete(bucket, "k.txt")
+    after = s3.list_object_versions(Bucket=bucket)
+    assert len(after["Versions"]) == 2 and after["DeleteMarkers"][0]["IsLatest"]
+    if name == "rclone":
+        return cell("ok: on, list, read, delete; n/a: rclone has no removal of one version by id, it names them by time")
+    client.delete_version(bucket, "k.txt", after["DeleteMarkers"][0]["VersionId"])
+    assert body(s3, bucket, "k.txt") == b"the second, longer"
+    client.delete_version(bucket, "k.txt", ids[0])
+    assert body(s3, bucket, "k.txt") == b"the first"
+    return cell("ok: on, list, read, delete, undelete, remove one")
+
+
+def body_of_version(s3, bucket, key, version):
+    return s3.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read()
+
+
 def test_conditional_put(name, client, cell, witness, s3, bucket, file):
     if name == "s5cmd":
         # It has none: no header of its own, and no way to add one. It looks first, and sends nothing.

@@ -324,8 +324,9 @@ class S5cmd(CommandLine):
         self.call("bucket-version", "--set", "Enabled", f"s3://{bucket}")
 
     def version_ids(self, bucket, key):
-        lines = self.call("--json", "ls", "--all-versions", f"s3://{bucket}/{key}").splitlines()
-        return [found["version_id"] for found in map(json.loads, lines)]
+        # Its JSON leaves the id out; its lines end in it.
+        lines = self.call("ls", "--all-versions", f"s3://{bucket}/{key}").splitlines()
+        return [line.split()[-1] for line in lines]
 
     def get_version(self, bucket, key, version, path):
         self.get(bucket, key, path, "--version-id", version)
