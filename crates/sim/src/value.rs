@@ -7,10 +7,10 @@ use md5::{Digest as _, Md5};
 pub fn bytes(op: OpId, start: u64, len: usize) -> Vec<u8> {
     let first = start / 8;
     let end = (start + len as u64).div_ceil(8);
-    let mut out = Vec::with_capacity(((end - first) * 8) as usize);
-    for word in first..end {
+    let mut out = vec![0; ((end - first) * 8) as usize];
+    for (word, place) in (first..end).zip(out.chunks_exact_mut(8)) {
         let mixed = ((u64::from(op) << 40) | (word + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        out.extend_from_slice(&(mixed ^ (mixed >> 40)).to_le_bytes());
+        place.copy_from_slice(&(mixed ^ (mixed >> 40)).to_le_bytes());
     }
     out.drain(..(start % 8) as usize);
     out.truncate(len);
