@@ -12,7 +12,7 @@ use crate::{Caller, ObjectsError, PutObject};
 use blob::Source;
 use bytes::Bytes;
 use types::limits::{INLINE_BYTES_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
-use types::{BucketId, ChecksumAlgorithm, ChecksumKind, VersionId};
+use types::{BlobId, BucketId, ChecksumAlgorithm, ChecksumKind, UploadId, VersionId};
 use wire::index::{AppendData, Command, Found, Reason, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
@@ -56,7 +56,11 @@ impl Objects {
             return Err(Reason::AppendVersioned.into());
         }
         let bucket = BucketId(record.bucket);
-        let seen = match self.index.get(bucket, &put.key, VersionRef::Current, false).await? {
+        let seen = match self
+            .index
+            .get(bucket, &put.key, VersionRef::Current, false)
+            .await?
+        {
             Ok(found) => Some(found),
             Err(Reason::NoSuchKey) => None,
             Err(reason) => return Err(reason.into()),
@@ -68,7 +72,7 @@ impl Objects {
         let owner = OwnerRef {
             bucket,
             key: put.key.as_str().to_owned(),
-            upload: None,
+            upload: seen.as_ref().and_then(|f| joined(&f.record)),
         };
         let (data, whole) = self
             .store_behind(seen.as_ref(), &owner, put.length, &mut intake)
@@ -151,6 +155,13 @@ fn check_seen(seen: Option<&Found>, put: &PutObject, offset: u64) -> Result<(), 
         return Err(ObjectsError::MetadataOfAppend);
     }
     Ok(())
+}
+
+/// Whose bytes the new needles become: the object's first blob, which its record goes on to name, as which part. A reader
+/// holds needles to that, as it does those of an upload's parts. Where the old bytes move too, the blob is a new one.
+fn joined(record: &ObjectRecord) -> Option<(UploadId, u32)> {
+    let blob = BlobId::from_slice(&record.blob).filter(|_| record.size > 0)?;
+    Some((UploadId(blob.0), record.etag_parts.max(1) + 1))
 }
 
 /// The algorithm that an object's checksum goes on in.

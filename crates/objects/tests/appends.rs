@@ -6,8 +6,9 @@ mod support;
 use objects::{BodyError, Expect, ObjectsError};
 use support::*;
 use types::limits::INLINE_BYTES_MAX;
-use types::{Checksum, ChecksumAlgorithm};
-use wire::index::{AppendData, Command, Reason, StoredData};
+use types::{BlobId, Checksum, ChecksumAlgorithm, ExtentId, Generation, NeedleId};
+use wire::index::{AppendData, Command, Reason, StoredData, VersionRef};
+use wire::node::{Node as _, ReadNeedle};
 use wire::records::Pair;
 
 /// What the last append asked for. The index of these tests refuses it.
@@ -56,6 +57,35 @@ async fn bytes_come_in_the_form_that_joins() {
         let (inline, stored) = length(&data);
         assert_eq!((inline, stored, data.whole), form, "{new} onto {there:?}");
     }
+}
+
+#[tokio::test]
+async fn what_joins_an_object_says_so() {
+    let b = bench().await;
+    b.put("k", &bytes(2000)).await.unwrap();
+    let opened = b
+        .objects
+        .get(&CALLER, &name(), &key("k"), VersionRef::Current)
+        .await
+        .unwrap();
+    let blob = BlobId::from_slice(&opened.record.blob).unwrap();
+    let StoredData::Chunks(stored) = asked(&b, 2000, 3000).await.data else {
+        panic!("needles")
+    };
+    assert_ne!(stored.blob, blob);
+    // I5: a reader of the object's blob is given these bytes, a reader of another is not.
+    let chunk = &stored.chunks[0];
+    let read = |blob| ReadNeedle {
+        extent: ExtentId(chunk.place),
+        needle: NeedleId(chunk.needle),
+        blob,
+        hint: (Generation(chunk.hint_generation), chunk.hint_offset),
+        length: chunk.length,
+        first_block: 0,
+        block_count: 1,
+    };
+    b.node.read(read(blob)).await.unwrap();
+    b.node.read(read(BlobId(7))).await.unwrap_err();
 }
 
 #[tokio::test]
