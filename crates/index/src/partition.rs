@@ -165,8 +165,10 @@ impl Partition {
     }
 
     fn now(&self, draft: &Draft, command: CommandId, wall_ms: u64) -> Now {
+        let wall_ms = wall_ms.min(WALL_MS_MAX);
         Now {
-            hlc: Hlc(draft.state.hlc).after(wall_ms.min(WALL_MS_MAX)),
+            hlc: Hlc(draft.state.hlc).after(wall_ms),
+            wall_ms,
             stamp: self.stamp,
             serial: draft.state.serial + 1,
             command,

@@ -70,13 +70,16 @@ pub(crate) fn refuse_part<T>(reason: Reason, part_number: u32, size: u64) -> Res
     }))
 }
 
-/// The time and serial a command is decided at; both are the partition's own and only ever rise.
+/// The time and serial a command is decided at; `hlc` and `serial` are the partition's own and only ever rise.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     /// After every time the partition gave before.
     pub(crate) hlc: Hlc,
     /// Whose ids.
     pub(crate) stamp: StampId,
+    /// What the clock says, which may go back: the time that people are told. After a start with a clock far ahead `hlc` stays
+    /// there until the world has caught up.
+    pub(crate) wall_ms: u64,
     /// Above every serial the partition gave before.
     pub(crate) serial: u64,
     /// The command that is decided; none for what the owner does of itself.

@@ -255,3 +255,53 @@ async fn buckets_are_listed_by_account() {
     assert_eq!(put, Err(Reason::NoSuchBucket));
     assert!(!matches!(put, Ok(Kind::Put(_))));
 }
+
+/// A wall clock that tests set.
+struct Wall(std::sync::atomic::AtomicU64);
+
+impl world::Clock for Wall {
+    fn wall_ms(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+    fn mono(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+    fn sleep(&self, _: std::time::Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::task::yield_now())
+    }
+}
+
+#[tokio::test]
+async fn one_start_with_a_clock_far_ahead_is_no_year_of_wrong_times() {
+    const NOW: u64 = 1_700_000_000_000;
+    let clock = std::sync::Arc::new(Wall(NOW.into()));
+    let world = world::World {
+        clock: clock.clone(),
+        ..world::World::real()
+    };
+    let store = std::sync::Arc::new(store::Memory::new());
+    let role = index::IndexRole::open(world, store, types::StampId::FIRST)
+        .await
+        .unwrap();
+    let g = Gateway::of(std::sync::Arc::new(role), 1);
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let put = async |ahead_ms: u64| {
+        clock
+            .0
+            .store(NOW + ahead_ms, std::sync::atomic::Ordering::Relaxed);
+        match g.put(bucket, "k", StoredData::Empty).await {
+            Ok(Kind::Put(answer)) => (
+                answer.modified_ms - NOW,
+                VersionId::from_slice(&answer.version).unwrap(),
+            ),
+            other => panic!("{other:?}"),
+        }
+    };
+    let year = 365 * 24 * 3600 * 1000;
+    let (far, back) = (put(year).await, put(5_000).await);
+    assert_eq!((far.0, back.0), (year, 5_000));
+    assert!(
+        back.1 < far.1,
+        "its version is the newer all the same: newest sorts first"
+    );
+}

@@ -60,7 +60,7 @@ pub(super) fn append(
         etag_md5: checksum::etag_of([&old.etag_md5[..], &piece.etag_md5[..]].into_iter()),
         etag_parts: old.etag_parts.max(1) + 1,
         version: act.now.version().to_bytes().to_vec(),
-        modified_ms: act.now.hlc.wall_ms(),
+        modified_ms: act.now.wall_ms,
         parts: Vec::new(),
         data: None,
         ..old.clone()

@@ -74,7 +74,7 @@ pub(super) fn create(
                 bucket: now.stamp.id(now.serial),
                 name: name.as_str().to_owned(),
                 owner: owner.0,
-                created_ms: now.hlc.wall_ms(),
+                created_ms: now.wall_ms,
                 region: region.to_owned(),
                 turn: 1,
                 state: OPENING,

@@ -53,7 +53,7 @@ fn put_marker(
         version: act.now.version().to_bytes().to_vec(),
         null_version: versioning != Versioning::Enabled,
         delete_marker: true,
-        modified_ms: act.now.hlc.wall_ms(),
+        modified_ms: act.now.wall_ms,
         ..ObjectRecord::default()
     };
     act.make_room(current.as_ref(), marker.null_version, None)?;

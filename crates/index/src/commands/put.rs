@@ -59,7 +59,7 @@ impl Act<'_> {
             version: self.now.version().to_bytes().to_vec(),
             null_version: self.versioning()? != Versioning::Enabled,
             delete_marker: false,
-            modified_ms: self.now.hlc.wall_ms(),
+            modified_ms: self.now.wall_ms,
             data: None,
             ..record
         })

@@ -18,7 +18,7 @@ pub(super) fn create(mut act: Act, record: &UploadRecord) -> Result<answer::Kind
     let upload = act.now.upload();
     let record = UploadRecord {
         upload: upload.to_bytes().to_vec(),
-        initiated_ms: act.now.hlc.wall_ms(),
+        initiated_ms: act.now.wall_ms,
         ..record.clone()
     };
     act.change.put(&act.upload(upload), &record);
@@ -65,7 +65,7 @@ pub(super) fn put_part(
         act.usage.part(class, &old, -1);
     }
     let record = PartRecord {
-        modified_ms: act.now.hlc.wall_ms(),
+        modified_ms: act.now.wall_ms,
         blob: data.blob.to_bytes().to_vec(),
         chunks: data.chunks.clone(),
         ..record.clone()
