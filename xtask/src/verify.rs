@@ -29,6 +29,10 @@ pub(crate) fn test(repo: &Repo) -> bool {
     let mut stages = Stages::default();
     stages.stage("what the tests need", || machine::prepare(repo));
     check_stages(repo, &mut stages);
+    // Before anything else takes the place of what it builds: what the readme tells a newcomer to type.
+    stages.stage("the readme's first line", || {
+        stage::run(repo.cargo(&["run", "--release", "--", "--version"]))
+    });
     stages.stage("unit and conformance", || {
         stage::run(repo.cargo(&["test", "--workspace", "--no-fail-fast"]))
     });
