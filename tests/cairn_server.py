@@ -46,7 +46,9 @@ class Server:
         self.directory = directory
         self.port = port or free_port()
         self.arguments = list(arguments)
-        self.environment = dict(os.environ, RUST_BACKTRACE="1", **(environment or {}))
+        # Nothing of the caller's settings: CAIRN_PLANT alone is for the tests to hand on.
+        mine = {k: v for k, v in os.environ.items() if k == "CAIRN_PLANT" or not k.startswith("CAIRN_")}
+        self.environment = dict(mine, RUST_BACKTRACE="1", **(environment or {}))
         if root_keys:
             self.environment.update(CAIRN_ROOT_ACCESS_KEY=ACCESS_KEY, CAIRN_ROOT_SECRET_KEY=SECRET_KEY)
         self.log_path = log or directory.rstrip("/") + ".log"

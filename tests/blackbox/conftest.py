@@ -1,6 +1,7 @@
 """One server for all client tests, and a fresh bucket for each.
 
 `CAIRN_TEST_ENDPOINT` names another S3 server to run the tests against instead, to see that a test tests S3 and not Cairn.
+It is for runs of pytest by hand: `cargo xtask` takes it away, so that a leftover of it lets nothing pass.
 """
 
 import itertools

@@ -61,6 +61,12 @@ fn script(repo: &Repo, binary: PathBuf, python: &Path) -> Result<Command> {
         binary.display()
     );
     let mut c = repo.command(python);
+    // Only what is said here: a leftover of the caller's would point the tests at another store, or set up the one under test.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_ours) {
+            c.env_remove(name);
+        }
+    }
     c.env("CAIRN_BINARY", binary)
         .env("CAIRN_TEST_DIR", repo.target("test-data"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -74,6 +80,11 @@ fn script(repo: &Repo, binary: PathBuf, python: &Path) -> Result<Command> {
         c.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", bin.display()));
     }
     Ok(c)
+}
+
+/// Whether a variable is the binary's, or its tests'.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("CAIRN_")
 }
 
 /// Real clients: aws-cli, rclone, boto3, raw sockets.
