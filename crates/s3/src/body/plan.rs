@@ -51,11 +51,6 @@ pub fn plan(parts: &Parts, verified: &auth::Verified) -> Result<BodyPlan, BodyRe
         signing: mode.signed_frames().then(|| verified.signing.clone()),
         chunked: headers.contains_key(TRANSFER_ENCODING),
     };
-    if plan.chunked && plan.content_length.is_some() {
-        return Err(BodyRefusal::InvalidRequest(
-            "Content-Length and Transfer-Encoding cannot both tell where the body ends.".to_owned(),
-        ));
-    }
     if let (Some(whole), Some(decoded)) = (plan.content_length, plan.decoded_length)
         && decoded > whole
     {
