@@ -75,6 +75,17 @@ const ON: &[(&str, &[Operation])] = &[
     ("x-amz-write-offset-bytes", &[PutObject]),
 ];
 
+/// Conditions on a write, and where they are decided. On another write they would be passed over, and what was not to be
+/// done would be done.
+const CONDITIONS: &[&str] = &["if-match", "if-none-match"];
+const CONDITIONAL: &[Operation] = &[
+    CompleteMultipartUpload,
+    CopyObject,
+    Operation::DeleteObject,
+    Operation::DeleteObjects,
+    PutObject,
+];
+
 /// Read as one value wherever they are read: given twice, one of the two would be ignored.
 const SINGLE: &[&str] = &[
     "content-disposition",
@@ -84,6 +95,7 @@ const SINGLE: &[&str] = &[
     "if-match",
     "if-modified-since",
     "if-none-match",
+    "if-range",
     "if-unmodified-since",
     "range",
 ];
@@ -100,6 +112,13 @@ fn reads(operation: Operation) -> bool {
 /// NotImplemented naming the header, or the code that S3 has for a bad value.
 pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountId) -> Result<(), Error> {
     single(headers)?;
+    let condition = CONDITIONS.iter().find(|name| headers.contains_key(**name));
+    if let Some(name) = condition
+        && !reads(operation)
+        && !CONDITIONAL.contains(&operation)
+    {
+        return Err(Error::header_not_implemented(name));
+    }
     for name in headers
         .keys()
         .map(http::HeaderName::as_str)
@@ -211,6 +230,7 @@ mod tests {
             ("x-amz-acl", Some(Code::InvalidArgument)),
             ("if-none-match", Some(Code::InvalidArgument)),
             ("range", Some(Code::InvalidArgument)),
+            ("if-range", Some(Code::InvalidArgument)),
             ("content-disposition", Some(Code::InvalidArgument)),
             ("cache-control", None),
             ("x-amz-meta-a", None),
@@ -238,6 +258,14 @@ mod tests {
         (PUT, "x-amz-date", "x", None),
         (PUT, "x-amzn-trace-id", "x", None),
         (PUT, "x-amz-request-payer", "requester", None),
+        (PUT, "if-match", "*", None),
+        (GET, "if-none-match", "*", None),
+        (CompleteMultipartUpload, "if-none-match", "*", None),
+        (Operation::DeleteObject, "if-match", "*", None),
+        (Operation::UploadPart, "if-match", "*", NOT),
+        (CreateMultipartUpload, "if-none-match", "*", NOT),
+        (Operation::DeleteBucket, "if-match", "*", NOT),
+        (CREATE, "if-none-match", "*", NOT),
         (PUT, "x-amz-server-side-encryption", "AES256", NOT),
         (GET, "x-amz-server-side-encryption-customer-key", "x", NOT),
         (PUT, "x-amz-object-lock-mode", "GOVERNANCE", NOT),
