@@ -88,15 +88,27 @@ fn given(headers: &HeaderMap) -> Result<Option<Checksum>, Error> {
     one_of(headers, |v| v)
 }
 
-/// The checksum headers of a completion, about the object: a composite one has `-N` behind it.
+/// The checksum headers of a completion of `parts` parts, about the object: a composite one has `-N` behind it.
 ///
 /// # Errors
-/// InvalidRequest.
-pub(crate) fn of_object(headers: &HeaderMap) -> Result<Option<Checksum>, Error> {
-    one_of(headers, |v| match v.split_once('-') {
-        Some((value, parts)) if parts.bytes().all(|b| b.is_ascii_digit()) => value,
-        _ => v,
-    })
+/// InvalidRequest; BadDigest when it is of another number of parts.
+pub(crate) fn of_object(headers: &HeaderMap, parts: usize) -> Result<Option<Checksum>, Error> {
+    let of_parts = |v: &str| {
+        let (value, parts) = v.split_once('-')?;
+        Some((value.len(), parts.parse::<usize>().ok()?))
+    };
+    for algorithm in ChecksumAlgorithm::ALL {
+        for value in headers.get_all(header_name(algorithm)) {
+            let stated = value.to_str().ok().and_then(of_parts);
+            if stated.is_some_and(|(_, stated)| stated != parts) {
+                return Err(Error::with(
+                    Code::BadDigest,
+                    "The checksum you specified did not match the calculated checksum.",
+                ));
+            }
+        }
+    }
+    one_of(headers, |v| of_parts(v).map_or(v, |(end, _)| &v[..end]))
 }
 
 fn one_of(headers: &HeaderMap, bare: impl Fn(&str) -> &str) -> Result<Option<Checksum>, Error> {

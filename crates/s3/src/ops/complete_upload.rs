@@ -16,9 +16,9 @@ use wire::records::PutAnswer;
 pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply, Error> {
     let upload = request.upload()?;
     let precondition = condition::write(&request.headers)?;
-    let expected = expected(&request.headers)?;
     let document = request.document_of_object(service.world.clock.clone()).await?;
     let parts = parts(&document)?;
+    let expected = expected(&request.headers, parts.len())?;
     let complete = CompleteUpload {
         bucket: request.bucket().clone(),
         key: request.key().clone(),
@@ -38,7 +38,10 @@ fn write(request: &Request, answer: &PutAnswer) -> String {
     let mut x = XmlWriter::document();
     x.root("CompleteMultipartUploadResult");
     let host = request.host.as_deref().unwrap_or_default();
-    x.text("Location", &format!("http://{host}{}", request.path));
+    x.text(
+        "Location",
+        &format!("http://{host}{}", request.path),
+    );
     x.text("Bucket", request.bucket().as_str());
     x.text("Key", request.key().as_str());
     x.text("ETag", &quoted(&answer.etag_md5, answer.etag_parts));
@@ -52,7 +55,7 @@ fn write(request: &Request, answer: &PutAnswer) -> String {
 }
 
 /// What the headers say the object must be. These checksums are the object's, not the document's.
-fn expected(headers: &HeaderMap) -> Result<Expected, Error> {
+fn expected(headers: &HeaderMap, parts: usize) -> Result<Expected, Error> {
     let invalid = |name: &str| {
         Error::with(
             Code::InvalidRequest,
@@ -72,7 +75,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Error> {
     };
     Ok(Expected {
         size,
-        checksum: checksum::of_object(headers)?.map(checksum::stored),
+        checksum: checksum::of_object(headers, parts)?.map(checksum::stored),
         kind,
     })
 }
@@ -193,8 +196,10 @@ mod tests {
         .into_iter()
         .map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap()))
         .collect();
-        let expected = expected(&headers).unwrap();
-        assert_eq!((expected.size, expected.kind), (Some(12), Some(2)));
-        assert_eq!(expected.checksum.unwrap().value, [0, 0, 0, 1]);
+        let of_two = expected(&headers, 2).unwrap();
+        assert_eq!((of_two.size, of_two.kind), (Some(12), Some(2)));
+        assert_eq!(of_two.checksum.unwrap().value, [0, 0, 0, 1]);
+        let of_three = expected(&headers, 3).map_err(|e| e.code());
+        assert_eq!(of_three, Err(Code::BadDigest));
     }
 }
