@@ -200,6 +200,12 @@ def test_tls(directory):
         data = os.urandom(9_000_000)
         s3.put_object(Bucket="bucket", Key="k", Body=data)
         assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == data
+        upload = s3.create_multipart_upload(Bucket="bucket", Key="m")["UploadId"]
+        part = s3.upload_part(Bucket="bucket", Key="m", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+        done = s3.complete_multipart_upload(
+            Bucket="bucket", Key="m", UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]}
+        )
+        assert done["Location"].startswith("https://localhost:"), done["Location"]
         with pytest.raises(ssl.SSLError):
             bare = signed_http.Raw(running.port)
             ssl.create_default_context().wrap_socket(bare.socket, server_hostname="localhost")

@@ -36,6 +36,8 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// Its Host.
     pub(crate) host: Option<String>,
+    /// How it came: `http` or `https`.
+    pub(crate) scheme: &'static str,
 }
 
 impl Request {

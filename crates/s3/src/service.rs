@@ -32,6 +32,8 @@ pub struct Config {
     pub domains: Vec<String>,
     /// Connections served at once; more wait to be accepted.
     pub connections_max: usize,
+    /// Whether connections are secure: what `Location` says of an object.
+    pub secure: bool,
 }
 
 impl Default for Config {
@@ -40,6 +42,7 @@ impl Default for Config {
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
             connections_max: limits::CONNECTIONS_MAX,
+            secure: false,
         }
     }
 }
@@ -254,6 +257,7 @@ impl Service {
             path: parts.uri.path().to_owned(),
             headers: parts.headers,
             host,
+            scheme: if self.config.secure { "https" } else { "http" },
         })
     }
 

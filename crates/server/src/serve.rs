@@ -81,6 +81,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         s3::Config {
             region: config.region.clone(),
             domains: config.domain.iter().cloned().collect(),
+            secure: tls.is_some(),
             ..s3::Config::default()
         },
     );
@@ -200,6 +201,10 @@ mod tests {
     async fn a_second_signal_ends_what_does_not_end() {
         let hangs = std::future::pending();
         assert!(until_signal(hangs, std::future::ready(())).await.is_err());
-        assert!(until_signal(std::future::ready(()), std::future::pending()).await.is_ok());
+        assert!(
+            until_signal(std::future::ready(()), std::future::pending())
+                .await
+                .is_ok()
+        );
     }
 }

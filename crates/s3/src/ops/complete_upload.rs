@@ -40,7 +40,7 @@ fn write(request: &Request, answer: &PutAnswer) -> String {
     let host = request.host.as_deref().unwrap_or_default();
     x.text(
         "Location",
-        &format!("http://{host}{}", request.path),
+        &format!("{}://{host}{}", request.scheme, request.path),
     );
     x.text("Bucket", request.bucket().as_str());
     x.text("Key", request.key().as_str());
