@@ -18,7 +18,14 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
         Reason::NoSuchBucket => Code::NoSuchBucket,
         Reason::BucketExists => Code::BucketAlreadyExists,
         Reason::BucketOwned => Code::BucketAlreadyOwnedByYou,
-        Reason::BucketNotEmpty => Code::BucketNotEmpty,
+        Reason::BucketNotEmpty => {
+            // Uploads are in no listing of objects: who looks there finds nothing and must be told where to look.
+            return Error::with(
+                Code::BucketNotEmpty,
+                "The bucket you tried to delete is not empty. It has objects, versions of objects, or multipart uploads that \
+                 were neither completed nor aborted.",
+            );
+        }
         Reason::NoSuchKey | Reason::NoSuchKeyForMatch => Code::NoSuchKey,
         Reason::NoSuchVersion => Code::NoSuchVersion,
         Reason::NoSuchUpload => Code::NoSuchUpload,
