@@ -193,12 +193,11 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             data,
             ..
         } => {
-            let key = key.as_str();
             out.push(RowRef::Bucket(*bucket).key());
-            out.push(RowRef::Current(*bucket, key).key());
+            out.push(RowRef::Current(*bucket, key.as_str()).key());
             out.push(RowRef::Usage(*bucket, record.storage_class).key());
             if let StoredData::Chunks(stored) = data {
-                blob::gone_rows((*bucket, key), stored, out);
+                blob::gone_rows((*bucket, key.as_str()), stored, out);
             }
         }
         Command::Append {
