@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -134,16 +135,23 @@ impl Door {
             .max_header_size(HYPER_HEAD_BYTES_MAX)
             // The date comes from our clock (service.rs).
             .auto_date_header(false);
+        let sends_body = Arc::new(AtomicBool::new(false));
         let mut connection = http.serve_connection(
             io,
             Handler {
                 answer: Arc::clone(&self.answer),
                 place: Arc::clone(&place),
+                sends_body: Arc::clone(&sends_body),
             },
         );
+        let mut patience_ms = limits::LINGER_MS_MAX;
         let ended = tokio::select! {
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
             () = drained(&mut self.drain) => {
+                // A client that keeps idle connections for later does not close them for us.
+                if !(place.is_busy() && sends_body.load(Ordering::Relaxed)) {
+                    patience_ms = limits::LINGER_STOPPING_MS_MAX;
+                }
                 Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
@@ -163,7 +171,10 @@ impl Door {
             }
         };
         match ended {
-            Ok(()) => linger(connection.into_parts().io.into_inner(), self.clock.as_ref()).await,
+            Ok(()) => {
+                let patience = self.clock.sleep(Duration::from_millis(patience_ms));
+                linger(connection.into_parts().io.into_inner(), patience).await;
+            }
             Err(error) => tracing::debug!(%error, "a connection ended early"),
         }
     }
@@ -182,7 +193,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 /// Closes our side, then takes what the client still sends, within bounds: closing a socket with unread bytes on it
 /// resets the connection, and the reset can overtake the answer.
-async fn linger(mut io: Guarded, clock: &dyn Clock) {
+async fn linger(mut io: Guarded, patience: Waiting) {
     let read_off = async {
         io.shutdown().await?;
         let mut left = limits::LINGER_BYTES_MAX;
@@ -196,7 +207,7 @@ async fn linger(mut io: Guarded, clock: &dyn Clock) {
         io::Result::Ok(())
     };
     tokio::select! {
-        () = clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX)) => {}
+        () = patience => {}
         _whichever = read_off => {}
     }
 }
@@ -204,6 +215,8 @@ async fn linger(mut io: Guarded, clock: &dyn Clock) {
 struct Handler {
     answer: Arc<dyn Answer>,
     place: Arc<Place>,
+    /// Whether the last request has a body: answered before that was read, it may still be coming.
+    sends_body: Arc<AtomicBool>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Handler {
@@ -214,6 +227,8 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let answer = Arc::clone(&self.answer);
         let busy = self.place.busy();
+        self.sends_body
+            .store(!request.body().is_end_stream(), Ordering::Relaxed);
         let is_full = self.place.is_operators && !request.uri().path().starts_with("/-/");
         Box::pin(async move {
             let reply = if is_full {

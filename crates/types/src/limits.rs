@@ -66,6 +66,8 @@ pub const WRITE_STALL_MS_MAX: u64 = 60_000;
 /// After an answer given before the body was read: how long, and how many bytes, are still taken off the connection so
 /// that the client sees the answer and not a reset.
 pub const LINGER_MS_MAX: u64 = 2_000;
+/// The same when we stop and the client sends nothing that an answer could be lost to: it may keep its side open for as long as it likes.
+pub const LINGER_STOPPING_MS_MAX: u64 = 200;
 /// See [`LINGER_MS_MAX`].
 pub const LINGER_BYTES_MAX: usize = 4 << 20;
 

@@ -288,6 +288,40 @@ async fn draining_lets_the_last_request_end() {
     busy.served.await.unwrap();
 }
 
+/// Clients keep connections for later, and do not close them because we close our side: a stop does not wait for them.
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_connections_that_are_kept() {
+    let stopped_in = async |client: Client| {
+        client.drain.send(true).unwrap();
+        let began = tokio::time::Instant::now();
+        client.served.await.unwrap();
+        began.elapsed().as_millis() as u64
+    };
+    let fresh = connect();
+    assert!(stopped_in(fresh).await <= limits::LINGER_STOPPING_MS_MAX);
+    let mut used = connect();
+    used.send("PUT /read HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc")
+        .await;
+    used.until("Ok(3)").await;
+    assert!(stopped_in(used).await <= limits::LINGER_STOPPING_MS_MAX);
+    let mut reading = connect();
+    reading.send("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let took = stopped_in(reading).await;
+    assert!(
+        (1000..=1000 + limits::LINGER_STOPPING_MS_MAX).contains(&took),
+        "{took} ms"
+    );
+    // One that still sends a body may be told of its refusal only after it.
+    let mut sending = connect();
+    sending
+        .send("PUT /slow HTTP/1.1\r\nhost: h\r\ncontent-length: 9999\r\n\r\nabc")
+        .await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let took = stopped_in(sending).await;
+    assert!(took >= 1000 + limits::LINGER_MS_MAX, "{took} ms");
+}
+
 /// Connections as they are pushed.
 struct Line(tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<DuplexStream>>);
 
