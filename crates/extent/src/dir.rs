@@ -283,7 +283,14 @@ impl DataDir {
                 rows.push(state.row);
                 std::mem::take(&mut state.dirty)
             };
-            if dirty && let Err(e) = extent.file(&*self.0.disk)?.sync_data() {
+            if !dirty {
+                continue;
+            }
+            let file = extent.file(&*self.0.disk).inspect_err(|_| {
+                // Not synced, so the next checkpoint must.
+                extent.lock().dirty = true;
+            })?;
+            if let Err(e) = file.sync_data() {
                 let why = format!("extent {}: {e}", extent.id);
                 self.0.journal.fail(&why);
                 return Err(ExtentError::Unknown(why));

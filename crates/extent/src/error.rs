@@ -3,6 +3,8 @@
 use std::io;
 use types::{Epoch, ErrorKind, ExtentId, Kind};
 
+const SCARCE: &str = "no descriptor or no memory is free";
+
 /// A disk's failure or refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExtentError {
@@ -63,7 +65,17 @@ impl ExtentError {
     pub(crate) fn io(what: &str, e: &io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(format!("{what}: {e}")),
+            _ if world::is_scarce(e) => Self::Busy(SCARCE),
             _ => Self::OutOfService(format!("{what}: {e}")),
+        }
+    }
+
+    /// Of a file, or bytes of it, that should be there and cannot be had: `what`.
+    pub(crate) fn unread(what: String, e: &io::Error) -> Self {
+        if world::is_scarce(e) {
+            Self::Busy(SCARCE)
+        } else {
+            Self::Corrupt(format!("{what}: {e}"))
         }
     }
 }

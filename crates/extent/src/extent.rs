@@ -115,7 +115,7 @@ impl Extent {
         }
         let opened = disk
             .open(&path(self.id))
-            .map_err(|e| ExtentError::Corrupt(format!("extent {} cannot be opened: {e}", self.id)))?;
+            .map_err(|e| ExtentError::unread(format!("extent {} cannot be opened", self.id), &e))?;
         *file = Some(opened.clone());
         Ok(opened)
     }

@@ -161,9 +161,9 @@ fn fetch(file: &dyn DiskFile, extent: &Extent, at: u64, len: u64) -> Result<Vec<
     let mut buffer = vec![0; len as usize];
     match file.read_exact_at(&mut buffer, at) {
         Ok(()) => Ok(buffer),
-        Err(e) => Err(ExtentError::Corrupt(format!(
-            "extent {} cannot be read at {at}: {e}",
-            extent.id
-        ))),
+        Err(e) => Err(ExtentError::unread(
+            format!("extent {} cannot be read at {at}", extent.id),
+            &e,
+        )),
     }
 }

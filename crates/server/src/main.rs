@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod descriptors;
 mod roles;
 mod root_key;
 mod serve;

@@ -1,7 +1,7 @@
 //! `cairn server DIR`: opens the roles, listens, says so in one line, serves until it is told to stop, drains.
 
 use crate::config::{Config, ConfiguredKey, Flags};
-use crate::{roles, root_key, tls};
+use crate::{descriptors, roles, root_key, tls};
 use admin::{Admin, Readiness};
 use anyhow::{Context, bail};
 use auth::{AccessKey, AccessKeyId, Keys, SecretKey};
@@ -30,34 +30,19 @@ pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .init();
-    raise_descriptor_limit();
+    let connections_max = descriptors::connections_max();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
         .enable_all()
         .build()
         .context("the runtime")?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, connections_max));
     // What a second signal left behind is not waited for.
     runtime.shutdown_background();
     ended
 }
 
-/// A connection is a descriptor, and the usual soft limit is far below what the faces admit.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let now = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: now.maximum,
-            ..now
-        },
-    ) {
-        tracing::warn!(%error, limit = now.current, "the limit of open descriptors stays as it is");
-    }
-}
-
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let world = World::real();
     let disk: Arc<dyn Disk> =
         Arc::new(RealDisk::open(&config.dir).with_context(|| format!("directory {}", config.dir.display()))?);
@@ -82,7 +67,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             region: config.region.clone(),
             domains: config.domain.iter().cloned().collect(),
             secure: tls.is_some(),
-            ..s3::Config::default()
+            connections_max,
         },
     );
     let listener = RealNet

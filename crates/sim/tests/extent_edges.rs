@@ -1,15 +1,17 @@
 //! Corners of a data directory: a queue that is full at the wrong moment, a file cut short, a stop with nothing left to write.
 
 use bytes::Bytes;
-use extent::{Body, DataDir, DataDirConfig, Done, ExtentError, Head, LogBatch, Opened};
+use extent::{Body, DataDir, DataDirConfig, Done, ExtentError, Head, LogBatch, Opened, Read};
 use sim::{SimClock, SimDisk, SimRng};
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use types::limits::SYNC_MARK_MS;
 use types::{BlobId, BucketId, Epoch, ErrorKind, ExtentId, Kind, LogSeq, PartitionId, SessionId};
-use world::{Clock, Disk, Exec, World};
+use world::{Clock, Disk, DiskFile, DiskLock, Exec, Space, World};
 
 const X: ExtentId = ExtentId(0x1_0000_0000_0001);
 const E1: Epoch = Epoch(1);
@@ -19,12 +21,61 @@ struct Machine {
     disk: SimDisk,
     clock: Arc<SimClock>,
     journal_bytes: u64,
+    /// Whether there are no descriptors.
+    starved: Arc<AtomicBool>,
+}
+
+/// A disk for a process that may have no descriptor left.
+struct Starved(SimDisk, Arc<AtomicBool>);
+
+impl Starved {
+    fn check(&self) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        if self.1.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(())
+    }
+}
+
+impl Disk for Starved {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.check().and_then(|()| self.0.create(path))
+    }
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.check().and_then(|()| self.0.open(path))
+    }
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.check().and_then(|()| self.0.list(dir))
+    }
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.create_dir(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.check().and_then(|()| self.0.sync_dir(dir))
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.0.space()
+    }
+    fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>> {
+        self.check().and_then(|()| self.0.lock(path))
+    }
 }
 
 impl Machine {
     fn new(seed: u64) -> Self {
         Self {
             journal_bytes: 1 << 20,
+            starved: Arc::default(),
             disk: SimDisk::new(seed, 64 << 20),
             clock: Arc::new(SimClock::new(1_700_000_000_000)),
         }
@@ -44,7 +95,8 @@ impl Machine {
             ballast_bytes: Some(64 << 10),
             ..DataDirConfig::default()
         };
-        DataDir::open(&world, Arc::new(self.disk.clone()), config).unwrap()
+        let disk = Starved(self.disk.clone(), self.starved.clone());
+        DataDir::open(&world, Arc::new(disk), config).unwrap()
     }
 }
 
@@ -94,6 +146,18 @@ fn head(serial: u64, length: usize) -> Head {
         length: length as u64,
         append_hlc: 5,
         session: SessionId(1),
+    }
+}
+
+fn read(appended: &extent::Appended, serial: u64, hint: u64, length: u64) -> Read {
+    Read {
+        extent: X,
+        needle: appended.needle,
+        blob: BlobId::new(SessionId(1), serial),
+        hint: (appended.generation, hint),
+        length,
+        first_block: 0,
+        block_count: 1,
     }
 }
 
@@ -173,13 +237,7 @@ fn whoever_holds_the_tail_is_pressed_when_the_head_is_stuck() {
             () = release => {}
             () = machine.clock.sleep(Duration::from_secs(60)) => panic!("nobody was pressed"),
         }
-        assert!(
-            dir.journal()
-                .stats()
-                .stalls
-                .load(std::sync::atomic::Ordering::Relaxed)
-                > 0
-        );
+        assert!(dir.journal().stats().stalls.load(Ordering::Relaxed) > 0);
     });
 }
 
@@ -258,4 +316,39 @@ fn an_open_extent_cut_short_is_told_and_frozen() {
             );
         });
     }
+}
+
+/// Without descriptors what needs one waits; it says nothing of the disk, which serves on. // I9
+#[test]
+fn a_process_without_descriptors_keeps_its_disk() {
+    const Y: ExtentId = ExtentId(0x1_0000_0000_0002);
+    let machine = Machine::new(5);
+    let appended = life(&machine, async {
+        let Opened { dir, .. } = machine.open();
+        wait(|done| dir.open_extent(X, E1, EXTENT_BYTES, done))
+            .await
+            .unwrap();
+        let first = put(&dir, 1).await.unwrap();
+        machine.starved.store(true, Ordering::Relaxed);
+        let refused = wait(|done| dir.open_extent(Y, E1, EXTENT_BYTES, done)).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(dir.checkpoint().unwrap_err().kind(), ErrorKind::Busy);
+        put(&dir, 2).await.expect("its file is open");
+        machine.starved.store(false, Ordering::Relaxed);
+        wait(|done| dir.open_extent(Y, E1, EXTENT_BYTES, done))
+            .await
+            .unwrap();
+        wait(|done| dir.seal(X, E1, done)).await.unwrap();
+        dir.checkpoint().unwrap();
+        first
+    });
+    life(&machine, async {
+        let Opened { dir, report, .. } = machine.open();
+        assert_eq!(report.damage, Vec::<String>::new());
+        let read = read(&appended, 1, appended.offset, 1);
+        machine.starved.store(true, Ordering::Relaxed);
+        assert_eq!(dir.read(&read).unwrap_err().kind(), ErrorKind::Busy);
+        machine.starved.store(false, Ordering::Relaxed);
+        assert_eq!(dir.read(&read).unwrap().0.len(), 1);
+    });
 }

@@ -59,6 +59,8 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Connections past that bound in which only the operator's paths are answered.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 16;
+/// Descriptors that connections leave to the disks: files of extents, the journal, the index, and some to spare.
+pub const DESCRIPTORS_KEPT: usize = 1024;
 /// How long a connection may stay without a whole request head, idle ones too.
 pub const HEAD_MS_MAX: u64 = 60_000;
 /// How long a client may take nothing of an answer before its connection is closed.
@@ -156,6 +158,10 @@ pub const OPEN_FILES_MAX: usize = 512;
 /// Jobs waiting for one of a disk's I/O loops; a caller waits where there are so many.
 pub const DISK_LOOP_QUEUE_MAX: usize = 64;
 
+const _: () = assert!(
+    DESCRIPTORS_KEPT >= OPEN_FILES_MAX + OPEN_EXTENTS_MAX + 128,
+    "the disks have descriptors for all files they keep open"
+);
 const _: () = assert!(
     FRAME_BYTES_MAX.is_multiple_of(BLOCK_BYTES),
     "a frame is whole blocks"

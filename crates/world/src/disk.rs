@@ -50,6 +50,14 @@ pub trait DiskFile: Send + Sync {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 }
 
+/// Whether an operation failed because the process or the system has no descriptor or no memory to give just now: nothing
+/// happened, it says nothing about the disk, and it may go well later.
+pub fn is_scarce(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let scarce = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(e).is_some_and(|errno| scarce.contains(&errno))
+}
+
 /// A held lock.
 pub trait DiskLock: Send + Sync {}
 

@@ -14,7 +14,7 @@ mod rng;
 pub mod suite;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, DiskLock, Space};
+pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce};
 pub use exec::{Exec, JobSender, Loop, LoopEnd};
 pub use net::{Listener, Net, Stream};
 pub use overlay::Overlay;

@@ -98,6 +98,16 @@ fn options() -> OpenOptions {
     o
 }
 
+/// What a failed sync answers. Bytes that found no memory on their way to the disk are as lost as any: that is not a want
+/// that passes.
+fn unsynced(e: io::Error) -> io::Error {
+    if crate::is_scarce(&e) {
+        io::Error::other(format!("sync: {e}"))
+    } else {
+        e
+    }
+}
+
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(RealFile(
@@ -135,7 +145,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        File::open(self.path(dir))?.sync_all()
+        File::open(self.path(dir))?.sync_all().map_err(unsynced)
     }
 
     fn space(&self) -> io::Result<Space> {
@@ -163,7 +173,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.0.sync_data().map_err(unsynced)
     }
 
     fn len(&self) -> io::Result<u64> {
