@@ -65,14 +65,9 @@ impl RealDisk {
     /// # Errors
     /// Whatever the file system answers.
     pub fn open(root: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)?;
-        if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        make_dirs(root, &|dir| dir.is_dir(), &make_dir, &|dir| {
+            File::open(dir)?.sync_all()
+        })?;
         Ok(Self {
             root: root.canonicalize()?,
         })
@@ -96,6 +91,43 @@ fn options() -> OpenOptions {
     let mut o = OpenOptions::new();
     o.read(true).write(true).mode(0o600);
     o
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    made.or_else(|e| if dir.is_dir() { Ok(()) } else { Err(e) })
+}
+
+/// Makes `root` and what is missing above it, each name durable before the next is made. A start that was cut off left at
+/// most one name that is not: that of the lowest directory there is now.
+fn make_dirs(
+    root: &Path,
+    is_there: &dyn Fn(&Path) -> bool,
+    make: &dyn Fn(&Path) -> io::Result<()>,
+    sync: &dyn Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let above = |dir: &Path| match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        other => other.map(Path::to_path_buf),
+    };
+    let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !is_there(dir);
+    let mut missing: Vec<&Path> = root.ancestors().take_while(missing).collect();
+    let lowest = root.ancestors().nth(missing.len());
+    if let Some(parent) = lowest.and_then(above) {
+        match sync(&parent) {
+            // Whoever may not look at the names there has made none of them.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+    }
+    while let Some(dir) = missing.pop() {
+        make(dir)?;
+        if let Some(parent) = above(dir) {
+            sync(&parent)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a failed sync answers. Bytes that found no memory on their way to the disk are as lost as any: that is not a want
@@ -236,6 +268,43 @@ impl Listener for RealListener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is made and synced, in order, for `root` where only `there` is.
+    fn steps(root: &str, there: &[&str]) -> Vec<String> {
+        let steps = std::cell::RefCell::new(Vec::new());
+        let note = |what: &str, dir: &Path| {
+            steps.borrow_mut().push(format!("{what} {}", dir.display()));
+            Ok(())
+        };
+        make_dirs(
+            Path::new(root),
+            &|dir| there.iter().any(|t| Path::new(t) == dir),
+            &|dir| note("make", dir),
+            &|dir| note("sync", dir),
+        )
+        .unwrap();
+        steps.into_inner()
+    }
+
+    #[test]
+    fn each_name_is_durable_before_the_next() {
+        let all = ["make a", "sync .", "make a/b", "sync a", "make a/b/c", "sync a/b"];
+        assert_eq!(steps("a/b/c", &[]), all);
+        let rest = ["sync .", "make a/b", "sync a"];
+        assert_eq!(steps("a/b", &["a"]), rest);
+        assert_eq!(steps("data", &["data"]), ["sync ."]);
+        let below_root = ["sync /", "make /srv/data", "sync /srv"];
+        assert_eq!(steps("/srv/data", &["/", "/srv"]), below_root);
+        assert_eq!(steps("/", &["/"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_is_made_with_all_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            RealDisk::open(&dir.path().join("a/b/c")).unwrap();
+        }
+    }
 
     #[test]
     fn a_lock_is_held_by_one() {
