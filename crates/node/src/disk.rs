@@ -2,6 +2,7 @@
 
 use crate::translate::fault;
 use extent::{DataDir, ExtentError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::oneshot;
@@ -17,12 +18,17 @@ const READ_LOOPS: usize = 4;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// A loop that does what it is handed.
+/// A loop that does what it is handed. It has no state: a job that panics fails alone, and whoever waits for it hears that it
+/// is not known what it did.
 struct Hands;
 
 impl Loop<Job> for Hands {
     fn apply(&mut self, jobs: &mut Vec<Job>) {
-        jobs.drain(..).for_each(|job| job());
+        for job in jobs.drain(..) {
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                tracing::error!("a job on a disk panicked");
+            }
+        }
     }
 }
 
@@ -152,7 +158,22 @@ pub(crate) async fn run<T: Send + 'static>(
     let (tx, rx) = oneshot::channel();
     // A caller that went away drops what was done for it.
     let job: Job = Box::new(move || drop(tx.send(f())));
-    let gone = || Fault::new(ErrorKind::Unknown, "the disk's loop has ended");
+    let gone = || Fault::new(ErrorKind::Unknown, "the disk's loop did not end it");
     jobs.send(job).await.map_err(|_closed| gone())?;
     rx.await.map_err(|_dropped| gone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use world::Exec;
+
+    #[tokio::test]
+    async fn a_job_that_panics_fails_alone() {
+        let (jobs, _end) = Exec::Threads.run_loop("test", 4, 1, Hands);
+        let panicked = run(&jobs, || panic!("on purpose")).await;
+        let unknown: Result<(), Fault> = panicked;
+        assert_eq!(unknown.unwrap_err().kind, ErrorKind::Unknown);
+        assert_eq!(run(&jobs, || 7).await.unwrap(), 7);
+    }
 }

@@ -3,6 +3,7 @@
 //! For real each loop is a named thread; in simulation a task of the one thread. The loop body is the same.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use tokio::sync::mpsc;
 
@@ -35,7 +36,8 @@ impl LoopEnd {
 }
 
 impl Exec {
-    /// Starts a loop of `name` that takes up to `batch_max` jobs at once from a queue of `queue_max`.
+    /// Starts a loop of `name` that takes up to `batch_max` jobs at once from a queue of `queue_max`. A panic of a loop in a
+    /// thread of its own ends the process: what it owned is lost, and recovery is made for that.
     ///
     /// # Panics
     /// When the operating system has no thread to give.
@@ -50,15 +52,23 @@ impl Exec {
         let end: Pin<Box<dyn Future<Output = ()> + Send>> = match self {
             Self::Threads => {
                 let (done_tx, done_rx) = tokio::sync::oneshot::channel::<()>();
+                let name = name.to_owned();
                 std::thread::Builder::new()
-                    .name(name.to_owned())
+                    .name(name.clone())
                     .spawn(move || {
                         let mut jobs = Vec::new();
-                        while rx.blocking_recv_many(&mut jobs, batch_max) > 0 {
-                            body.apply(&mut jobs);
-                            jobs.clear();
+                        let run = AssertUnwindSafe(|| {
+                            while rx.blocking_recv_many(&mut jobs, batch_max) > 0 {
+                                body.apply(&mut jobs);
+                                jobs.clear();
+                            }
+                            drop(body);
+                        });
+                        if catch_unwind(run).is_err() {
+                            // Its state is half changed and whoever waits for it would wait for ever.
+                            tracing::error!(name, "a loop panicked: the process ends, as by a crash");
+                            std::process::abort();
                         }
-                        drop(body);
                         drop(done_tx);
                     })
                     .expect("the system has a thread for each disk loop");
