@@ -13,7 +13,7 @@ use crate::table::Row;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use types::limits::RECENT_APPENDS_MAX;
+use types::limits::{RECENT_APPENDS_MAX, WALKED_PLACES_MAX};
 use types::{BlobId, DiskId, Epoch, ExtentId, Generation, JournalSeq, NeedleId};
 use world::{Disk, DiskFile};
 
@@ -75,6 +75,8 @@ pub(crate) struct Extent {
     /// The row's end, for readers that do not wait for a writer.
     end: AtomicU64,
     file: Mutex<Option<Arc<dyn DiskFile>>>,
+    /// What walks found, the newest last: a needle, in which generation, where or nowhere.
+    places: Mutex<VecDeque<(NeedleId, Generation, Option<u64>)>>,
 }
 
 pub(crate) fn path(id: ExtentId) -> String {
@@ -96,6 +98,7 @@ impl Extent {
                 recent: VecDeque::new(),
             }),
             file: Mutex::new(file),
+            places: Mutex::default(),
         }
     }
 
@@ -123,6 +126,22 @@ impl Extent {
     /// Lets the file go until it is needed again.
     pub(crate) fn close_file(&self) {
         *self.file.lock().expect("no panic under this lock") = None;
+    }
+
+    /// Where a walk has found a needle; `Some(None)` when it is nowhere.
+    pub(crate) fn recall_place(&self, needle: NeedleId, generation: Generation) -> Option<Option<u64>> {
+        let places = self.places.lock().expect("no panic under this lock");
+        let known = places.iter().find(|(n, g, _)| (*n, *g) == (needle, generation));
+        known.map(|(_, _, place)| *place)
+    }
+
+    /// Notes what a walk found.
+    pub(crate) fn remember_place(&self, needle: NeedleId, generation: Generation, place: Option<u64>) {
+        let mut places = self.places.lock().expect("no panic under this lock");
+        if places.len() == WALKED_PLACES_MAX {
+            places.pop_front();
+        }
+        places.push_back((needle, generation, place));
     }
 
     pub(crate) fn status(&self) -> Status {

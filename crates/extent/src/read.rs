@@ -6,6 +6,7 @@ use crate::extent::Extent;
 use crate::fields::Fields;
 use crate::footer;
 use crate::needle::{HEADER_BYTES_MAX, Header, block_count};
+use crate::table::Row;
 use crate::walk::{Step, Walked, Walker, find};
 use bytes::Bytes;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
@@ -37,21 +38,17 @@ pub struct Read {
 }
 
 impl DataDir {
-    /// Reads blocks with the crcs they were written with; whoever uses the bytes checks them.
+    /// Reads blocks with the crcs they were written with; whoever uses the bytes checks them. Where the hint does not lead to
+    /// the needle, the whole extent may be walked.
     ///
     /// # Errors
     /// [`ExtentError::NoExtent`] is proof; a needle that is not found is [`ExtentError::Corrupt`].
     pub fn read(&self, read: &Read) -> Result<(Bytes, Vec<u32>), ExtentError> {
-        let extent = self.extent(read.extent)?;
-        let blocks = block_count(read.length);
-        let (first, count) = (u64::from(read.first_block), u64::from(read.block_count));
-        if count * BLOCK_BYTES as u64 > FRAME_BYTES_MAX as u64 || first + count > blocks {
-            return Err(ExtentError::Invalid("blocks that the needle has not".into()));
-        }
-        let file = extent.file(self.disk())?;
-        if let Some(done) = read_at(&*file, &extent, read, read.hint.1)? {
+        if let Some(done) = self.read_hinted(read)? {
             return Ok(done);
         }
+        let extent = self.extent(read.extent)?;
+        let file = extent.file(self.disk())?;
         let offset = self.locate(&extent, read.needle)?;
         read_at(&*file, &extent, read, offset)?.ok_or_else(|| {
             ExtentError::Corrupt(format!(
@@ -61,17 +58,49 @@ impl DataDir {
         })
     }
 
-    /// Where a needle is, without its hint.
+    /// The same where the hint leads to the needle; `None` where it does not, after at most two small reads.
+    ///
+    /// # Errors
+    /// As for [`DataDir::read`].
+    pub fn read_hinted(&self, read: &Read) -> Result<Option<(Bytes, Vec<u32>)>, ExtentError> {
+        let extent = self.extent(read.extent)?;
+        let blocks = block_count(read.length);
+        let (first, count) = (u64::from(read.first_block), u64::from(read.block_count));
+        if count * BLOCK_BYTES as u64 > FRAME_BYTES_MAX as u64 || first + count > blocks {
+            return Err(ExtentError::Invalid("blocks that the needle has not".into()));
+        }
+        let file = extent.file(self.disk())?;
+        read_at(&*file, &extent, read, read.hint.1)
+    }
+
+    /// Where a needle is, without its hint. What a walk found, or did not, is remembered: it reads up to the whole extent,
+    /// and whoever asks again for a needle that is damaged must not keep the disk busy with it.
     fn locate(&self, extent: &Extent, needle: NeedleId) -> Result<u64, ExtentError> {
         let row = extent.lock().row;
+        let known = extent.recall_place(needle, row.generation);
+        let found = match known {
+            Some(found) => found,
+            None => {
+                let found = self.look_for(extent, &row, needle)?;
+                extent.remember_place(needle, row.generation, found);
+                found
+            }
+        };
+        found.ok_or_else(|| {
+            ExtentError::Corrupt(format!("needle {needle} of extent {} is not there", extent.id))
+        })
+    }
+
+    /// Looks for a needle in the extent's footer, then in the extent.
+    fn look_for(&self, extent: &Extent, row: &Row, needle: NeedleId) -> Result<Option<u64>, ExtentError> {
         let file = extent.file(self.disk())?;
         if row.footer
-            && let Some(offset) = footer::look_up(&*file, &row, needle)
+            && let Some(offset) = footer::look_up(&*file, row, needle)
         {
-            return Ok(offset);
+            return Ok(Some(offset));
         }
         let mut walker = Walker::new(file, row.extent, row.salt, 0, row.end);
-        find(&mut walker, needle).map(|(offset, _)| offset)
+        Ok(find(&mut walker, needle))
     }
 
     /// Reads and verifies up to `count_max` needles from `offset`; empty at the end.

@@ -1,6 +1,5 @@
 //! Walking an extent: every needle by its header, and past damage to the next header that holds.
 
-use crate::ExtentError;
 use crate::extent::BODY_OFFSET;
 use crate::fields::{Fields, crc32c};
 use crate::needle::{HEADER_BYTES_MAX, Head, Header, MAGIC, block_count};
@@ -151,16 +150,13 @@ pub(crate) fn verify(file: &dyn DiskFile, offset: u64, header: &Header) -> Optio
 }
 
 /// Where a needle is, by walking.
-pub(crate) fn find(walker: &mut Walker, needle: NeedleId) -> Result<(u64, Header), ExtentError> {
+pub(crate) fn find(walker: &mut Walker, needle: NeedleId) -> Option<u64> {
     while let Some(step) = walker.step() {
         if let Step::Needle(offset, header) = step
             && header.needle == needle
         {
-            return Ok((offset, *header));
+            return Some(offset);
         }
     }
-    Err(ExtentError::Corrupt(format!(
-        "needle {needle} of extent {} is not there",
-        walker.extent
-    )))
+    None
 }

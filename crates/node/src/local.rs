@@ -164,10 +164,15 @@ impl Node for LocalNode {
             block_count: read.block_count,
         };
         let small = read.block_count as usize * BLOCK_BYTES <= SMALL_APPEND_BYTES_MAX;
-        let found = if small {
-            disk.dir.read(&asked)
+        // Where the hint is wrong the extent is walked: never on the caller.
+        let hinted = if small {
+            disk.dir.read_hinted(&asked).transpose()
         } else {
-            disk.reading(move |dir| dir.read(&asked)).await?
+            None
+        };
+        let found = match hinted {
+            Some(found) => found,
+            None => disk.reading(move |dir| dir.read(&asked)).await?,
         };
         match found {
             Ok((bytes, crcs)) => Ok(Checked { bytes, crcs }),

@@ -352,3 +352,44 @@ fn a_process_without_descriptors_keeps_its_disk() {
         assert_eq!(dir.read(&read).unwrap().0.len(), 1);
     });
 }
+
+/// What a walk found, or did not, is not walked for again.
+#[test]
+fn a_wrong_hint_costs_one_walk() {
+    const LENGTH: usize = 60_000;
+    let machine = Machine {
+        journal_bytes: 8 << 20,
+        ..Machine::new(6)
+    };
+    life(&machine, async {
+        let Opened { dir, .. } = machine.open();
+        wait(|done| dir.open_extent(X, E1, 4 << 20, done)).await.unwrap();
+        let mut last = None;
+        for n in 1..=40 {
+            let body = Body {
+                bytes: &[0; LENGTH],
+                crcs: &[0],
+            };
+            let appended = wait(|done| dir.append((X, E1), head(n, LENGTH), body, Some(done))).await;
+            last = Some(appended.unwrap());
+        }
+        let there = last.unwrap();
+        let absent = extent::Appended {
+            needle: types::NeedleId(1000),
+            ..there
+        };
+        let cost = |read: &Read| {
+            let before = machine.disk.trace().0;
+            let found = dir.read(read).map(|(bytes, _)| bytes.len());
+            (found.map_err(|e| e.kind()), machine.disk.trace().0 - before)
+        };
+        for (appended, want) in [(there, Ok(LENGTH)), (absent, Err(ErrorKind::Corrupt))] {
+            let read = read(&appended, 40, 4096, LENGTH as u64);
+            let (first, walked) = cost(&read);
+            let (again, recalled) = cost(&read);
+            assert_eq!((first, again), (want, want));
+            assert!(walked > recalled + 5, "{walked} operations, then {recalled}");
+            assert_eq!(dir.read_hinted(&read), Ok(None));
+        }
+    });
+}

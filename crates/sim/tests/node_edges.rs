@@ -5,10 +5,12 @@ use extent::{DataDir, DataDirConfig};
 use node::LocalNode;
 use sim::{SimClock, SimDisk, SimRng};
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use types::{BlobId, BucketId, DiskId, Epoch, ErrorKind, ExtentId, NodeId, SessionId};
 use wire::Fault;
-use wire::node::{Ack, Appended, Checked, NeedleHead, Node, OwnerRef};
+use wire::node::{Ack, Appended, Checked, NeedleHead, Node, OwnerRef, ReadNeedle};
 use world::{Exec, World};
 
 const X: ExtentId = ExtentId(0x1_0000_0000_0001);
@@ -79,5 +81,34 @@ fn a_full_disk_stops_in_order() {
         put(&node, 2).await.expect("there is room in the extent still");
         node.shutdown().await;
         assert_eq!(put(&node, 3).await.unwrap_err().kind, ErrorKind::Fault);
+    });
+}
+
+/// A read whose hint is right is answered on the caller; one whose hint is wrong walks the extent, elsewhere.
+#[test]
+fn an_extent_is_not_walked_on_the_caller() {
+    let disk = SimDisk::new(2, 64 << 20);
+    life(async {
+        let (node, id) = start(&disk);
+        node.open_extent(id, X, E1, 1 << 20).await.unwrap();
+        put(&node, 1).await.unwrap();
+        let there = put(&node, 2).await.unwrap();
+        for (hint, at_once) in [(there.offset, true), (4096, false)] {
+            let mut read = pin!(node.read(ReadNeedle {
+                extent: X,
+                needle: there.needle,
+                blob: BlobId::new(SessionId(1), 2),
+                hint: (there.generation, hint),
+                length: 1,
+                first_block: 0,
+                block_count: 1,
+            }));
+            let polled = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(polled.is_ready(), at_once, "hint {hint}");
+            if !at_once {
+                assert_eq!(read.await.unwrap().bytes.as_ref(), [0]);
+            }
+        }
+        node.shutdown().await;
     });
 }

@@ -153,6 +153,10 @@ pub const JOURNAL_LAZY_BYTES_MAX: usize = 4 << 20;
 pub const JOURNAL_BYTES_MIN: u64 = 24 << 20;
 /// Appends of an open extent that a retry finds again.
 pub const RECENT_APPENDS_MAX: usize = 256;
+/// Needles that `cairn check` compares at once.
+pub const CHECK_NEEDLES_MAX: u64 = 1 << 21;
+/// Needles of one extent whose places are remembered because their hints were wrong.
+pub const WALKED_PLACES_MAX: usize = 256;
 /// Files of sealed extents kept open.
 pub const OPEN_FILES_MAX: usize = 512;
 /// Jobs waiting for one of a disk's I/O loops; a caller waits where there are so many.
