@@ -5,15 +5,21 @@
 //!   index   ── walk: every record, part, garbage row ─▶ what is named
 //!   there and named: fine · named, not there: LOST · there, not named: an orphan (gc's work, not damage)
 //! ```
-//! The comparison is pure ([`Ledger`]); [`run`] only carries pages to it.
+//! The comparison is pure ([`Ledger`]); [`run`] only carries pages to it. Memory is bounded: of a store with more needles than
+//! `limits::CHECK_NEEDLES_MAX` the extents are taken in groups, and the index is walked once for each.
+//!
+//! Not here: rows that name no bytes (buckets, settings, answers of commands). The roles read those of the control plane when
+//! they open, others when they are asked for.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use types::{BlobId, ExtentId, NeedleId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use types::limits::CHECK_NEEDLES_MAX;
+use types::{BucketId, ExtentId, NeedleId};
 use wire::Fault;
 use wire::control::Control;
 use wire::index::{Index, Named};
-use wire::node::{Node, Walked};
+use wire::node::{ExtentStatus, Node, Walked};
 use wire::records::{Chunk, object_record::Data};
 
 const WALK_PAGE: usize = 256;
@@ -23,6 +29,9 @@ const WALK_PAGE: usize = 256;
 pub struct Report {
     /// Extents walked.
     pub extents: u64,
+    /// Extents that the control plane knows and no disk has: no damage by itself, a grant may have been cut off. What was in
+    /// one is lost, and named so.
+    pub absent: u64,
     /// Needles read and verified, damaged ones among them.
     pub needles: u64,
     /// Bytes they take.
@@ -39,84 +48,116 @@ pub struct Report {
     pub damage: Vec<String>,
 }
 
+/// A needle, as small as it can be kept.
 struct Needle {
-    blob: BlobId,
-    bucket: u64,
-    key_bytes: usize,
+    /// Of bucket and key.
+    owner: u64,
     length: u64,
-    good: bool,
+    /// Of its bytes; `None` where they are damaged.
+    crc32c: Option<u32>,
     named: bool,
 }
 
 /// Needles there against chunks named.
 #[derive(Default)]
 pub struct Ledger {
+    /// All that are there.
+    extents: BTreeSet<ExtentId>,
+    /// Those whose needles are compared now.
+    group: BTreeSet<ExtentId>,
     needles: BTreeMap<(ExtentId, NeedleId), Needle>,
+    /// The index was walked before: what it holds is counted.
+    counted: bool,
     report: Report,
 }
 
+/// Whose bytes, in 64 bits: keys would take more room than all the rest.
+fn owner(bucket: BucketId, key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (bucket.0, key).hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Ledger {
+    /// Of a store with `extents`.
+    pub fn new(extents: impl IntoIterator<Item = ExtentId>) -> Self {
+        let extents: BTreeSet<ExtentId> = extents.into_iter().collect();
+        Self {
+            report: Report {
+                extents: extents.len() as u64,
+                ..Report::default()
+            },
+            extents,
+            ..Self::default()
+        }
+    }
+
+    /// From here on it is about the needles of `group`, and the index is walked from its start.
+    pub fn begin(&mut self, group: BTreeSet<ExtentId>) {
+        self.settle();
+        self.group = group;
+    }
+
+    fn settle(&mut self) {
+        let orphans = self.needles.values().filter(|n| !n.named).count();
+        self.report.orphans += orphans as u64;
+        self.needles.clear();
+    }
+
+    fn damaged(&mut self, what: String) {
+        self.report.damage.push(what);
+    }
+
     /// A needle that a node walked over.
     pub fn there(&mut self, extent: ExtentId, walked: &Walked) {
         self.report.needles += 1;
         self.report.needle_bytes += walked.stored_length;
+        let at = format!("extent {extent} offset {}", walked.offset);
         if let Some(damage) = &walked.damage {
-            self.report.damage.push(format!(
-                "extent {extent} offset {} needle {}: {damage}",
-                walked.offset, walked.needle.0
-            ));
+            self.damaged(format!("{at} needle {}: {damage}", walked.needle.0));
         }
         let Some(head) = &walked.head else { return };
         let needle = Needle {
-            blob: head.blob,
-            bucket: head.owner.bucket.0,
-            key_bytes: head.owner.key.len(),
+            owner: owner(head.owner.bucket, &head.owner.key),
             length: head.length,
-            good: walked.damage.is_none(),
+            crc32c: walked.crc32c.filter(|_| walked.damage.is_none()),
             named: false,
         };
         if self.needles.insert((extent, walked.needle), needle).is_some() {
-            self.report.damage.push(format!(
-                "extent {extent} offset {}: needle {} is there twice",
-                walked.offset, walked.needle.0
-            ));
+            self.damaged(format!("{at}: needle {} is there twice", walked.needle.0));
         }
     }
 
     /// Something the index names.
     pub fn named(&mut self, named: &Named) {
+        let first = u64::from(!self.counted);
         match named {
             Named::Object { bucket, key, found } => {
-                self.report.objects += 1;
+                self.report.objects += first;
                 let what = format!("object {bucket}/{key:?}");
                 let mut chunks: Vec<&Chunk> = Vec::new();
+                let mut wrong = None;
                 match &found.record.data {
                     Some(Data::Chunks(c)) => chunks.extend(&c.chunks),
                     Some(Data::Manifest(_)) => chunks.extend(found.manifest.iter().flat_map(|p| &p.chunks)),
                     Some(Data::Inline(i)) => {
                         let held = found.inline.as_ref().map(Bytes::len);
                         if held != Some(i.length as usize) || found.record.size != u64::from(i.length) {
-                            self.report.damage.push(format!(
-                                "{what}: inline bytes are {held:?}, should be {}",
-                                i.length
-                            ));
+                            wrong = Some(format!("inline bytes are {held:?}, should be {}", i.length));
                         }
-                        return;
                     }
-                    Some(Data::Shared(_)) => self
-                        .report
-                        .damage
-                        .push(format!("{what}: a shared blob, which this format has not")),
+                    Some(Data::Shared(_)) => wrong = Some("a shared blob, which this format has not".into()),
                     None => {}
                 }
+                let inline = matches!(found.record.data, Some(Data::Inline(_)));
                 let length: u64 = chunks.iter().map(|c| c.length).sum();
-                if length != found.record.size {
-                    self.report.damage.push(format!(
-                        "{what}: chunks hold {length} bytes of {}",
-                        found.record.size
-                    ));
+                if !inline && length != found.record.size {
+                    wrong = Some(format!("chunks hold {length} bytes of {}", found.record.size));
                 }
-                self.chunks(&what, bucket.0, key.len(), &chunks, true);
+                if let Some(wrong) = wrong.filter(|_| !self.counted) {
+                    self.damaged(format!("{what}: {wrong}"));
+                }
+                self.chunks(&what, owner(*bucket, key), &chunks, true);
             }
             Named::Part {
                 bucket,
@@ -124,66 +165,63 @@ impl Ledger {
                 upload,
                 part,
             } => {
-                self.report.parts += 1;
+                self.report.parts += first;
                 let what = format!("part {} of upload {upload} of {bucket}/{key:?}", part.number);
-                self.chunks(
-                    &what,
-                    bucket.0,
-                    key.len(),
-                    &part.chunks.iter().collect::<Vec<_>>(),
-                    true,
-                );
+                let chunks: Vec<&Chunk> = part.chunks.iter().collect();
+                self.chunks(&what, owner(*bucket, key), &chunks, true);
             }
             Named::Garbage { bucket, key, garbage } => {
-                self.report.garbage += 1;
+                self.report.garbage += first;
                 let what = format!("garbage of {bucket}/{key:?}");
-                self.chunks(
-                    &what,
-                    bucket.0,
-                    key.len(),
-                    &garbage.chunks.iter().collect::<Vec<_>>(),
-                    false,
-                );
+                let chunks: Vec<&Chunk> = garbage.chunks.iter().collect();
+                self.chunks(&what, owner(*bucket, key), &chunks, false);
             }
         }
     }
 
     /// `live` chunks must be there, whole and of this owner; garbage may be gone already.
-    fn chunks(&mut self, what: &str, bucket: u64, key_len: usize, chunks: &[&Chunk], live: bool) {
+    fn chunks(&mut self, what: &str, owner: u64, chunks: &[&Chunk], live: bool) {
         for chunk in chunks {
             let place = (ExtentId(chunk.place), NeedleId(chunk.needle));
-            let at = format!("extent {} needle {}", place.0, chunk.needle);
-            let Some(needle) = self.needles.get_mut(&place) else {
-                if live {
-                    self.report
-                        .damage
-                        .push(format!("{what}: LOST, {at} is not there"));
-                }
-                continue;
-            };
-            if needle.named && live {
-                self.report
-                    .damage
-                    .push(format!("{what}: {at} is named twice (blob {})", needle.blob));
-            }
-            needle.named = true;
-            if !live {
+            let nowhere = !self.counted && !self.extents.contains(&place.0);
+            if !nowhere && !self.group.contains(&place.0) {
                 continue;
             }
-            if !needle.good {
-                self.report.damage.push(format!("{what}: damaged at {at}"));
+            if let Some(wrong) = self.chunk(place, owner, chunk, live) {
+                let at = format!("extent {} needle {}", place.0, chunk.needle);
+                self.damaged(format!("{what}: {at} {wrong}"));
             }
-            if needle.length != chunk.length || needle.bucket != bucket || needle.key_bytes != key_len {
-                self.report
-                    .damage
-                    .push(format!("{what}: {at} belongs to another object"));
-            }
+        }
+    }
+
+    /// What is wrong with a chunk.
+    fn chunk(
+        &mut self,
+        place: (ExtentId, NeedleId),
+        owner: u64,
+        chunk: &Chunk,
+        live: bool,
+    ) -> Option<&'static str> {
+        let Some(needle) = self.needles.get_mut(&place) else {
+            return live.then_some("is not there: LOST");
+        };
+        let before = std::mem::replace(&mut needle.named, true);
+        if !live {
+            return None;
+        }
+        if needle.length != chunk.length || needle.owner != owner {
+            return Some("belongs to another object");
+        }
+        match needle.crc32c {
+            None => Some("is damaged"),
+            Some(crc) if crc != chunk.crc32c => Some("has not the bytes that were put"),
+            Some(_) => before.then_some("is named twice"),
         }
     }
 
     /// The whole finding.
     pub fn close(mut self) -> Report {
-        self.report.orphans = self.needles.values().filter(|n| !n.named).count() as u64;
+        self.settle();
         self.report
     }
 }
@@ -193,28 +231,58 @@ impl Ledger {
 /// # Errors
 /// Only where a role cannot be asked at all; what it says is damaged is in the report.
 pub async fn run(node: &dyn Node, control: &dyn Control, index: &dyn Index) -> Result<Report, Fault> {
-    let mut ledger = Ledger::default();
-    let known = control.locations().await?;
-    for status in node.extents().await? {
-        ledger.report.extents += 1;
-        if !known.iter().any(|l| l.extent == status.extent) {
-            ledger.report.damage.push(format!(
-                "extent {}: the control plane does not know it",
-                status.extent
-            ));
-        }
-        let mut offset = 0;
-        loop {
-            let page = node.walk(status.extent, offset, WALK_PAGE).await?;
-            let Some(last) = page.last() else { break };
-            let next = last.offset + last.stored_length;
-            assert!(next > offset, "a walk moves on");
-            for walked in &page {
-                ledger.there(status.extent, walked);
+    let known: BTreeSet<ExtentId> = control.locations().await?.iter().map(|l| l.extent).collect();
+    let there = node.extents().await?;
+    let mut ledger = Ledger::new(there.iter().map(|s| s.extent));
+    for extent in ledger.extents.difference(&known) {
+        let unknown = format!("extent {extent}: the control plane does not know it");
+        ledger.report.damage.push(unknown);
+    }
+    ledger.report.absent = known.difference(&ledger.extents).count() as u64;
+    for group in groups(&there) {
+        ledger.begin(group.iter().copied().collect());
+        for extent in group {
+            if let Err(fault) = walk_extent(node, extent, &mut ledger).await {
+                ledger.damaged(format!("extent {extent} cannot be walked: {fault}"));
             }
-            offset = next;
+        }
+        walk_index(index, &mut ledger).await?;
+    }
+    Ok(ledger.close())
+}
+
+/// Extents in groups of at most `CHECK_NEEDLES_MAX` needles, or of one extent; at least one group.
+fn groups(extents: &[ExtentStatus]) -> Vec<Vec<ExtentId>> {
+    let mut groups = vec![Vec::new()];
+    let mut needles = 0;
+    for status in extents {
+        needles += status.needles;
+        if needles > CHECK_NEEDLES_MAX && groups.last().is_some_and(|g| !g.is_empty()) {
+            groups.push(Vec::new());
+            needles = status.needles;
+        }
+        if let Some(group) = groups.last_mut() {
+            group.push(status.extent);
         }
     }
+    groups
+}
+
+async fn walk_extent(node: &dyn Node, extent: ExtentId, ledger: &mut Ledger) -> Result<(), Fault> {
+    let mut offset = 0;
+    loop {
+        let page = node.walk(extent, offset, WALK_PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        let next = last.offset + last.stored_length;
+        assert!(next > offset, "a walk moves on");
+        for walked in &page {
+            ledger.there(extent, walked);
+        }
+        offset = next;
+    }
+}
+
+async fn walk_index(index: &dyn Index, ledger: &mut Ledger) -> Result<(), Fault> {
     let mut cursor = Bytes::new();
     loop {
         match index.walk(cursor).await {
@@ -228,19 +296,22 @@ pub async fn run(node: &dyn Node, control: &dyn Control, index: &dyn Index) -> R
                 cursor = next;
             }
             Err(fault) if fault.kind == types::ErrorKind::Corrupt => {
-                ledger.report.damage.push(format!("index: {}", fault.what));
+                if !ledger.counted {
+                    ledger.damaged(format!("index: {}", fault.what));
+                }
                 break;
             }
             Err(fault) => return Err(fault),
         }
     }
-    Ok(ledger.close())
+    ledger.counted = true;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{BucketId, SessionId};
+    use types::{BlobId, Epoch, Generation, SessionId};
     use wire::index::Found;
     use wire::node::{NeedleHead, OwnerRef};
     use wire::records::{Chunks, ObjectRecord};
@@ -264,6 +335,7 @@ mod tests {
                 append_hlc: 0,
                 session: SessionId(1),
             }),
+            crc32c: Some(77),
             damage: damage.map(str::to_owned),
         }
     }
@@ -273,6 +345,7 @@ mod tests {
             place: 7,
             needle,
             length: 10,
+            crc32c: 77,
             ..Chunk::default()
         };
         let record = ObjectRecord {
@@ -292,7 +365,8 @@ mod tests {
     }
 
     fn report(there: &[Walked], named: &[Named]) -> Report {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new([ExtentId(7)]);
+        ledger.begin([ExtentId(7)].into());
         there.iter().for_each(|w| ledger.there(ExtentId(7), w));
         named.iter().for_each(|n| ledger.named(n));
         ledger.close()
@@ -316,8 +390,70 @@ mod tests {
             2
         );
         assert!(report(&[walked(1, None)], &[object(1), object(1)]).damage[0].contains("twice"));
-        let mut other = walked(1, None);
-        other.head.as_mut().unwrap().owner.bucket = BucketId(9);
-        assert!(report(&[other], &[object(1)]).damage[0].contains("another"));
+        let of = |change: &dyn Fn(&mut Walked)| {
+            let mut other = walked(1, None);
+            change(&mut other);
+            report(&[other], &[object(1)]).damage.join(" ")
+        };
+        let owner = |w: &mut Walked| w.head.as_mut().unwrap().owner.bucket = BucketId(9);
+        assert!(of(&owner).contains("another object"));
+        // A key of the same length, and other bytes of the same length.
+        let key = |w: &mut Walked| w.head.as_mut().unwrap().owner.key = "l".into();
+        assert!(of(&key).contains("another object"));
+        assert!(of(&|w| w.crc32c = Some(78)).contains("not the bytes that were put"));
+    }
+
+    /// In groups the finding is the same, and nothing is told or counted twice.
+    #[test]
+    fn groups_find_what_one_pass_finds() {
+        let extents = [ExtentId(7), ExtentId(8)];
+        let elsewhere = |extent: u64| {
+            let mut named = object(5);
+            if let Named::Object { found, .. } = &mut named
+                && let Some(Data::Chunks(c)) = &mut found.record.data
+            {
+                c.chunks[0].place = extent;
+                found.record.size = 11;
+            }
+            named
+        };
+        let named = [object(1), object(2), elsewhere(8), elsewhere(9)];
+        let found = |groups: &[&[ExtentId]]| {
+            let mut ledger = Ledger::new(extents);
+            for group in groups {
+                ledger.begin(group.iter().copied().collect());
+                for extent in *group {
+                    ledger.there(*extent, &walked(1, None));
+                    ledger.there(*extent, &walked(3, Some("bad")));
+                }
+                named.iter().for_each(|n| ledger.named(n));
+                ledger.counted = true;
+            }
+            let mut report = ledger.close();
+            report.damage.sort();
+            report
+        };
+        let one = found(&[&extents]);
+        assert_eq!((one.objects, one.needles, one.orphans), (4, 4, 3));
+        assert_eq!(one.damage.len(), 7, "{:?}", one.damage);
+        assert_eq!(found(&[&extents[..1], &extents[1..]]), one);
+    }
+
+    #[test]
+    fn groups_are_bounded() {
+        let status = |extent, needles| ExtentStatus {
+            extent: ExtentId(extent),
+            epoch: Epoch(1),
+            sealed: true,
+            end: 0,
+            needles,
+            generation: Generation(0),
+        };
+        let half = CHECK_NEEDLES_MAX / 2;
+        let sizes = [half, half, 1, 3 * half, 5];
+        let extents: Vec<ExtentStatus> = (0..).zip(sizes).map(|(n, size)| status(n, size)).collect();
+        let groups: Vec<usize> = groups(&extents).iter().map(Vec::len).collect();
+        assert_eq!(groups, [2, 1, 1, 1]);
+        assert_eq!(super::groups(&[]).len(), 1, "the index is walked all the same");
     }
 }

@@ -5,6 +5,12 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
+/// crc32c of bytes whose is `a` and then `b_bytes` more whose is `b`.
+pub(crate) fn joined(a: u32, b: u32, b_bytes: u64) -> u32 {
+    let algorithm = crc_fast::CrcAlgorithm::Crc32Iscsi;
+    crc_fast::checksum_combine(algorithm, u64::from(a), u64::from(b), b_bytes) as u32
+}
+
 /// crc32c of `salt` and then `bytes`.
 pub(crate) fn salted_crc32c(salt: u64, bytes: &[u8]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);

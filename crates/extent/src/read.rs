@@ -115,18 +115,23 @@ impl DataDir {
             match walker.step() {
                 None => break,
                 Some(Step::Needle(_, header)) if header.void => {}
-                Some(Step::Needle(offset, header)) => out.push(Walked {
-                    needle: header.needle,
-                    offset,
-                    stored_length: header.stored_bytes(),
-                    damage: walker.verify(offset, &header),
-                    head: Some(header.head),
-                }),
+                Some(Step::Needle(offset, header)) => {
+                    let verified = walker.verify(offset, &header);
+                    out.push(Walked {
+                        needle: header.needle,
+                        offset,
+                        stored_length: header.stored_bytes(),
+                        crc32c: verified.as_ref().ok().copied(),
+                        damage: verified.err(),
+                        head: Some(header.head),
+                    });
+                }
                 Some(Step::Damage(offset, length)) => out.push(Walked {
                     needle: NeedleId(0),
                     offset,
                     stored_length: length,
                     head: None,
+                    crc32c: None,
                     damage: Some("no header that holds".into()),
                 }),
             }

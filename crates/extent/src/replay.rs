@@ -219,7 +219,7 @@ impl<'a> Replay<'a> {
         let Ok(len) = file.len() else { return };
         let mut walker = Walker::new(file, extent.id, extent.salt, state.row.end, len);
         while let Some(Step::Needle(offset, header)) = walker.step() {
-            if header.needle.0 < state.row.next_needle || walker.verify(offset, &header).is_some() {
+            if header.needle.0 < state.row.next_needle || walker.verify(offset, &header).is_err() {
                 break;
             }
             let advance = Advance {

@@ -1,7 +1,7 @@
 //! Walking an extent: every needle by its header, and past damage to the next header that holds.
 
 use crate::extent::BODY_OFFSET;
-use crate::fields::{Fields, crc32c};
+use crate::fields::{Fields, crc32c, joined};
 use crate::needle::{HEADER_BYTES_MAX, Head, Header, MAGIC, block_count};
 use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
@@ -21,6 +21,8 @@ pub struct Walked {
     pub stored_length: u64,
     /// Its header.
     pub head: Option<Head>,
+    /// The crc32c of all its bytes, from those of its blocks; `None` where something is wrong.
+    pub crc32c: Option<u32>,
     /// What is wrong with it.
     pub damage: Option<String>,
 }
@@ -114,39 +116,39 @@ impl Walker {
         Some(Step::Damage(from, self.at - from))
     }
 
-    /// Reads every byte of a needle; what is wrong with it.
-    pub(crate) fn verify(&self, offset: u64, header: &Header) -> Option<String> {
+    /// Reads every byte of a needle: their crc32c, or what is wrong with it.
+    pub(crate) fn verify(&self, offset: u64, header: &Header) -> Result<u32, String> {
         verify(&*self.file, offset, header)
     }
 }
 
-/// Reads every byte of a needle; what is wrong with it, in a sentence.
-pub(crate) fn verify(file: &dyn DiskFile, offset: u64, header: &Header) -> Option<String> {
+/// Reads every byte of a needle: their crc32c, or what is wrong with it, in a sentence.
+pub(crate) fn verify(file: &dyn DiskFile, offset: u64, header: &Header) -> Result<u32, String> {
     if header.void {
-        return None;
+        return Ok(0);
     }
     let length = header.head.length;
     let body = offset + header.head.header_bytes();
     let mut crcs = vec![0; 4 * block_count(length) as usize];
-    if let Err(e) = file.read_exact_at(&mut crcs, body + length) {
-        return Some(format!("its checksums cannot be read: {e}"));
-    }
+    file.read_exact_at(&mut crcs, body + length)
+        .map_err(|e| format!("its checksums cannot be read: {e}"))?;
     let mut buffer = vec![0; FRAME_BYTES_MAX.min(length as usize)];
-    let mut at = 0;
+    let (mut at, mut whole) = (0, 0);
     while at < length {
         let n = ((length - at) as usize).min(buffer.len());
-        if let Err(e) = file.read_exact_at(&mut buffer[..n], body + at) {
-            return Some(format!("bytes {at}.. cannot be read: {e}"));
-        }
+        file.read_exact_at(&mut buffer[..n], body + at)
+            .map_err(|e| format!("bytes {at}.. cannot be read: {e}"))?;
         for (i, block) in buffer[..n].chunks(BLOCK_BYTES).enumerate() {
             let number = at as usize / BLOCK_BYTES + i;
-            if crc32c(block) != crcs.u32_at(4 * number) {
-                return Some(format!("the checksum of block {number} does not hold"));
+            let crc = crc32c(block);
+            if crc != crcs.u32_at(4 * number) {
+                return Err(format!("the checksum of block {number} does not hold"));
             }
+            whole = joined(whole, crc, block.len() as u64);
         }
         at += n as u64;
     }
-    None
+    Ok(whole)
 }
 
 /// Where a needle is, by walking.

@@ -193,6 +193,9 @@ fn what_is_appended_reads_back_now_and_after_every_kind_of_end() {
         let walked = dir.walk(X, 0, 1000).unwrap();
         assert_eq!(walked.len(), appended.len());
         assert!(walked.iter().all(|w| w.damage.is_none()), "{walked:?}");
+        for (w, (_, serial, length)) in walked.iter().zip(&appended) {
+            assert_eq!(w.crc32c, Some(crc(&body(*serial, *length).0)));
+        }
         match life {
             0 => {} // dropped as by a crash of the process
             1 => dir.checkpoint().unwrap(),

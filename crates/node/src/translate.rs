@@ -48,6 +48,7 @@ pub(crate) fn walked(w: Walked) -> node::Walked {
         offset: w.offset,
         stored_length: w.stored_length,
         head: w.head.map(needle_head),
+        crc32c: w.crc32c,
         damage: w.damage,
     }
 }

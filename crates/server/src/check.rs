@@ -52,6 +52,12 @@ fn print(report: &Report) {
         report.garbage,
         report.orphans
     );
+    if report.absent > 0 {
+        println!(
+            "{} extents are known to the control plane and on no disk (grants cut off, or what is LOST above)",
+            report.absent
+        );
+    }
     println!(
         "{}",
         if report.damage.is_empty() {

@@ -463,6 +463,8 @@ impl Node for MemoryNode {
             offset: n.offset,
             stored_length: n.stored,
             head: Some(n.head.clone()),
+            // It does not compute any: that of a single block it has.
+            crc32c: n.crcs.first().copied().filter(|_| n.crcs.len() == 1),
             damage: None,
         };
         Ok(e.needles

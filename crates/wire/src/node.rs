@@ -124,6 +124,8 @@ pub struct Walked {
     pub stored_length: u64,
     /// Its header; `None` when the header itself is bad.
     pub head: Option<NeedleHead>,
+    /// The crc32c of all its bytes; `None` where something is wrong.
+    pub crc32c: Option<u32>,
     /// What is wrong with it, in a sentence; `None` when every checksum held.
     pub damage: Option<String>,
 }
