@@ -49,6 +49,23 @@ pub(super) async fn head(service: &Service, request: Request) -> Result<Reply, E
     Ok(head.reply(ReplyBody::empty()))
 }
 
+/// Checksums of the `length` bytes that are answered, where they are the whole object or a part: beside a range of it, clients
+/// would take the object's for the range's.
+fn checksums(headers: &mut HeaderMap, record: &ObjectRecord, part: Option<&Part>, length: u64) {
+    let kind = Some(checksum::kind_of(record.checksum_kind));
+    let same = |c: &&records::Checksum| record.checksums.iter().any(|o| o.algorithm == c.algorithm);
+    match part {
+        Some(part) => {
+            let own: Vec<_> = part.checksums.iter().filter(same).cloned().collect();
+            checksum::to_headers(headers, &own, kind, 0);
+        }
+        None if length == record.size => {
+            checksum::to_headers(headers, &record.checksums, kind, record.etag_parts);
+        }
+        None => {}
+    }
+}
+
 /// The part that a read asks for. An object of one body is its own first part.
 struct PartAsked<'a> {
     range: ByteRange,
@@ -152,20 +169,7 @@ impl Head {
             None => StatusCode::OK,
         };
         if flag(&request.headers, "x-amz-checksum-mode", "ENABLED") {
-            let kind = checksum::kind_of(record.checksum_kind);
-            match part.and_then(|p| p.part) {
-                Some(part) => {
-                    let same =
-                        |c: &&records::Checksum| record.checksums.iter().any(|o| o.algorithm == c.algorithm);
-                    let own: Vec<_> = part.checksums.iter().filter(same).cloned().collect();
-                    checksum::to_headers(&mut headers, &own, Some(kind), 0);
-                }
-                // A checksum is of the whole object: beside a range of it, clients would take it for the range's.
-                None if length == record.size => {
-                    checksum::to_headers(&mut headers, &record.checksums, Some(kind), record.etag_parts);
-                }
-                None => {}
-            }
+            checksums(&mut headers, record, part.and_then(|p| p.part), length);
         }
         Ok(Self {
             status,
