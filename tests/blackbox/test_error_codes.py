@@ -6,6 +6,7 @@ The codes are read from docs/operating/error-codes.md, which a test in crates/s3
 
 import base64
 import hashlib
+import hmac
 import os
 import re
 
@@ -75,6 +76,11 @@ class Provocateur:
         xml = "".join(f"<Part><PartNumber>{n}</PartNumber><ETag>{tag}</ETag></Part>" for n, tag in parts)
         body = f"<CompleteMultipartUpload>{xml}</CompleteMultipartUpload>".encode()
         return self.raw.request("POST", path, query=[("uploadId", upload)], body=body)
+
+    def form(self, body):
+        """Posts what is or is not a form, unsigned."""
+        headers = {"host": self.host, "content-type": "multipart/form-data; boundary=X"}
+        return self.raw.send("POST", self.path, (), body, headers)
 
     def head_only(self, method, path, headers, payload=signed_http.UNSIGNED, body=b"", query=()):
         """Signs, sends a head as it is and then `body`, and says that no more will come."""
@@ -423,6 +429,89 @@ def _(p):
 @provokes("SignatureDoesNotMatch")
 def _(p):
     return p.as_key(cairn_server.ACCESS_KEY, "a guess", "GET", p.path)
+
+
+@provokes("AccessControlListNotSupported")
+def _(p):
+    return p.ask("acl", "PUT", x_amz_acl="public-read")
+
+
+@provokes("AccessForbidden")
+def _(p):
+    headers = {"host": p.host, "origin": "https://page.test", "access-control-request-method": "GET"}
+    return p.raw.send("OPTIONS", p.path, (), b"", headers)
+
+
+@provokes("IncorrectNumberOfFilesInPostRequest")
+def _(p):
+    return p.form(b"--X--\r\n")
+
+
+@provokes("InvalidBucketAclWithBlockPublicAccessError")
+def _(p):
+    headers = {"x-amz-acl": "public-read", "x-amz-object-ownership": "ObjectWriter"}
+    return p.raw.request("PUT", p.path + "-new", headers=headers)
+
+
+@provokes("InvalidBucketAclWithObjectOwnership")
+def _(p):
+    return p.raw.request("PUT", p.path + "-new", headers={"x-amz-acl": "public-read"})
+
+
+@provokes("InvalidBucketOwnerAWSAccountID")
+def _(p):
+    return p.raw.request("GET", p.path, headers={"x-amz-expected-bucket-owner": "me"})
+
+
+@provokes("InvalidPolicyDocument")
+def _(p):
+    policy = base64.b64encode(b"{}")
+    digest = hmac.new(cairn_server.SECRET_KEY.encode(), policy, hashlib.sha1).digest()
+    fields = {"key": "k", "AWSAccessKeyId": cairn_server.ACCESS_KEY, "policy": policy.decode()}
+    fields |= {"signature": base64.b64encode(digest).decode(), "file": "x"}
+    part = '--X\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    return p.form("".join(part.format(*f) for f in fields.items()).encode() + b"--X--\r\n")
+
+
+@provokes("MalformedACLError")
+def _(p):
+    return p.ask("acl", "PUT", body=b"<AccessControlPolicy/>")
+
+
+@provokes("MalformedPOSTRequest")
+def _(p):
+    return p.form(b"no form")
+
+
+@provokes("MaxPostPreDataLengthExceededError")
+def _(p):
+    head = b'--X\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
+    return p.form(head + b"k" * 30_000 + b"\r\n--X--\r\n")
+
+
+@provokes("MissingSecurityHeader")
+def _(p):
+    return p.ask("acl", "PUT")
+
+
+@provokes("NoSuchConfiguration")
+def _(p):
+    return p.raw.request("GET", p.path, query=[("inventory", ""), ("id", "x")])
+
+
+@provokes("ServerSideEncryptionConfigurationNotFoundError")
+def _(p):
+    return p.ask("encryption")
+
+
+@provokes("UnexpectedContent")
+def _(p):
+    return p.ask("acl", "PUT", body=b"<AccessControlPolicy/>", x_amz_acl="private")
+
+
+@provokes("UnresolvableGrantByEmailAddress")
+def _(p):
+    return p.ask("acl", "PUT", x_amz_grant_read='emailAddress="a@b.test"')
 
 
 @provokes("XAmzContentSHA256Mismatch")

@@ -25,7 +25,7 @@ pub(crate) struct Claim {
 
 /// Where the claim stands decides which error tells of its faults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+pub(crate) enum Place {
     Header,
     Query,
 }
@@ -187,7 +187,7 @@ fn header_time(headers: &HeaderMap) -> Result<SignedAt, AuthError> {
 }
 
 /// Checks `key/date/region/s3/aws4_request` and answers the key.
-fn check_credential(
+pub(crate) fn check_credential(
     place: Place,
     credential: &str,
     at: &SignedAt,

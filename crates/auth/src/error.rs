@@ -65,6 +65,14 @@ pub enum AuthError {
         /// What is wrong.
         message: &'static str,
     },
+    /// InvalidArgument: a form is signed, but not in full.
+    #[error(
+        "Bucket POST must contain a field named '{name}'.  If it is specified, please check the order of the fields."
+    )]
+    MissingField {
+        /// `ArgumentName`.
+        name: &'static str,
+    },
     /// InvalidURI.
     #[error("Couldn't parse the specified URI.")]
     InvalidUri,

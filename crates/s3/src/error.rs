@@ -37,7 +37,9 @@ macro_rules! codes {
 }
 
 codes! {
+    AccessControlListNotSupported 400 "The bucket does not allow ACLs",
     AccessDenied 403 "Access Denied",
+    AccessForbidden 403 "CORSResponse: This CORS request is not allowed.",
     AuthorizationHeaderMalformed 400 "The authorization header you provided is invalid.",
     AuthorizationQueryParametersError 400 "The authorization query parameters that you provided are not valid.",
     BadDigest 400 "The Content-MD5 you specified did not match what we received.",
@@ -50,17 +52,22 @@ codes! {
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size",
     IllegalVersioningConfigurationException 400 "The Versioning element must be specified",
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header",
+    IncorrectNumberOfFilesInPostRequest 400 "POST requires exactly one file upload per request.",
     InsufficientStorage 507 "The store has no room for this. Deletes and reads go on; free space or add a disk.",
     InternalError 500 "We encountered an internal error. Please try again.",
     InvalidAccessKeyId 403 "The AWS Access Key Id you provided does not exist in our records.",
     InvalidArgument 400 "Invalid Argument",
+    InvalidBucketAclWithBlockPublicAccessError 400 "Bucket cannot have public ACLs set with BlockPublicAccess enabled",
+    InvalidBucketAclWithObjectOwnership 400 "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
     InvalidBucketName 400 "The specified bucket is not valid.",
+    InvalidBucketOwnerAWSAccountID 400 "The value of the expected bucket owner parameter must be an AWS Account ID",
     InvalidChunkSizeError 403 "Only the last chunk is allowed to have a size less than 8192 bytes",
     InvalidDigest 400 "The Content-MD5 you specified was invalid.",
     InvalidLocationConstraint 400 "The specified location-constraint is not valid",
     InvalidPart 400 "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.",
     InvalidPartNumber 416 "The requested partnumber is not satisfiable",
     InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number.",
+    InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document.",
     InvalidRange 416 "The requested range is not satisfiable",
     InvalidRequest 400 "Invalid Request",
     InvalidStorageClass 400 "The storage class you specified is not valid",
@@ -69,16 +76,21 @@ codes! {
     InvalidURI 400 "Couldn't parse the specified URI.",
     InvalidWriteOffset 400 "The write offset value that you specified does not match the current object size.",
     KeyTooLongError 400 "Your key is too long",
-    MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema",
+    MalformedACLError 400 "The XML you provided was not well-formed or did not validate against our published schema",
+    MalformedPOSTRequest 400 "The body of your POST request is not well-formed multipart/form-data.",
     MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema.",
+    MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema",
     MaxMessageLengthExceeded 400 "Your request was too big.",
+    MaxPostPreDataLengthExceededError 400 "Your POST request fields preceding the upload file were too large.",
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size",
     MethodNotAllowed 405 "The specified method is not allowed against this resource.",
     MissingContentLength 411 "You must provide the Content-Length HTTP header.",
     MissingRequestBodyError 400 "Request Body is empty",
+    MissingSecurityHeader 400 "Your request was missing a required header",
     NoSuchBucket 404 "The specified bucket does not exist",
     NoSuchBucketPolicy 404 "The bucket policy does not exist",
     NoSuchCORSConfiguration 404 "The CORS configuration does not exist",
+    NoSuchConfiguration 404 "The specified configuration does not exist.",
     NoSuchKey 404 "The specified key does not exist.",
     NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist",
     NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found",
@@ -95,10 +107,13 @@ codes! {
     RequestHeaderSectionTooLarge 400 "Your request header section exceeds the maximum allowed size.",
     RequestTimeTooSkewed 403 "The difference between the request time and the current time is too large.",
     RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.",
+    ServerSideEncryptionConfigurationNotFoundError 404 "The server side encryption configuration was not found",
     ServiceUnavailable 503 "Service is unable to handle request.",
     SignatureDoesNotMatch 403 "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     SlowDown 503 "Please reduce your request rate.",
     TooManyParts 400 "You have attempted to add more parts than the maximum of 10000 that are allowed for this object. You can use the CopyObject operation to copy this object to another and then add more data to the newly copied object.",
+    UnexpectedContent 400 "This request does not support content",
+    UnresolvableGrantByEmailAddress 400 "The e-mail address you provided does not match any account on record.",
     XAmzContentSHA256Mismatch 400 "The provided 'x-amz-content-sha256' header does not match what was computed.",
 }
 
@@ -195,7 +210,8 @@ impl Error {
             | NoSuchWebsiteConfiguration
             | ObjectLockConfigurationNotFoundError
             | OwnershipControlsNotFoundError
-            | ReplicationConfigurationNotFoundError => ("BucketName", bucket),
+            | ReplicationConfigurationNotFoundError
+            | ServerSideEncryptionConfigurationNotFoundError => ("BucketName", bucket),
             _ => return self,
         };
         if let Some(value) = value

@@ -46,13 +46,26 @@ const REFUSED: &[&str] = &[
 const HARMLESS: &[(&str, &str)] = &[("x-amz-bucket-object-lock-enabled", "false")];
 const REFUSED_PREFIXES: &[&str] = &[
     "x-amz-copy-source-server-side-encryption",
-    "x-amz-grant-",
     "x-amz-object-lock-",
     "x-amz-server-side-encryption",
 ];
 
 use Operation::{CompleteMultipartUpload, CopyObject, CreateMultipartUpload, PutObject, UploadPartCopy};
 const COPIES: &[Operation] = &[CopyObject, UploadPartCopy];
+/// Take an access control list.
+const LISTED: &[Operation] = &[
+    Operation::CreateBucket,
+    Operation::PutBucketAcl,
+    Operation::PutObjectAcl,
+    PutObject,
+    CopyObject,
+    CreateMultipartUpload,
+];
+/// Whose buckets a request is for.
+const EXPECTED_OWNERS: &[&str] = &[
+    "x-amz-expected-bucket-owner",
+    "x-amz-source-expected-bucket-owner",
+];
 /// Acted upon by these operations; on other writes they would be ignored, so they are refused there.
 const ON: &[(&str, &[Operation])] = &[
     (
@@ -66,6 +79,11 @@ const ON: &[(&str, &[Operation])] = &[
     ("x-amz-copy-source-if-none-match", COPIES),
     ("x-amz-copy-source-if-unmodified-since", COPIES),
     ("x-amz-copy-source-range", &[UploadPartCopy]),
+    ("x-amz-grant-full-control", LISTED),
+    ("x-amz-grant-read", LISTED),
+    ("x-amz-grant-read-acp", LISTED),
+    ("x-amz-grant-write", LISTED),
+    ("x-amz-grant-write-acp", LISTED),
     ("x-amz-if-match-last-modified-time", &[Operation::DeleteObject]),
     ("x-amz-if-match-size", &[Operation::DeleteObject]),
     ("x-amz-metadata-directive", &[CopyObject]),
@@ -106,11 +124,11 @@ fn reads(operation: Operation) -> bool {
         .any(|verb| operation.name().starts_with(verb))
 }
 
-/// Checks a request's headers for `operation` by `account`.
+/// Checks a request's headers for `operation`.
 ///
 /// # Errors
 /// NotImplemented naming the header, or the code that S3 has for a bad value.
-pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountId) -> Result<(), Error> {
+pub(crate) fn check(operation: Operation, headers: &HeaderMap) -> Result<(), Error> {
     single(headers)?;
     let condition = CONDITIONS.iter().find(|name| headers.contains_key(**name));
     if let Some(name) = condition
@@ -134,11 +152,19 @@ pub(crate) fn check(operation: Operation, headers: &HeaderMap, account: AccountI
             return Err(Error::header_not_implemented(name));
         }
     }
-    expected_owner(headers, "x-amz-expected-bucket-owner", account)?;
-    expected_owner(headers, "x-amz-source-expected-bucket-owner", account)?;
-    canned_acl(headers)?;
-    storage_class(headers)?;
-    ownership(headers)
+    EXPECTED_OWNERS
+        .iter()
+        .try_for_each(|name| expected_owner(headers, name))?;
+    storage_class(headers)
+}
+
+/// Whether the request is for the buckets of another account than the caller's. Buckets that a caller can reach are its
+/// own, so the owner it expects must be itself.
+pub(crate) fn expects_another_owner(headers: &HeaderMap, account: AccountId) -> bool {
+    let own = crate::owner::account_number(account);
+    EXPECTED_OWNERS
+        .iter()
+        .any(|name| value(headers, name).is_some_and(|owner| owner != own))
 }
 
 fn single(headers: &HeaderMap) -> Result<(), Error> {
@@ -170,31 +196,15 @@ fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|v| v.to_str().unwrap_or("\u{fffd}"))
 }
 
-/// Buckets that a caller can reach are its own, so the owner it expects must be itself.
-fn expected_owner(headers: &HeaderMap, name: &str, account: AccountId) -> Result<(), Error> {
+fn expected_owner(headers: &HeaderMap, name: &str) -> Result<(), Error> {
     match value(headers, name) {
-        None => Ok(()),
         Some(owner) if owner.len() != 12 || !owner.bytes().all(|b| b.is_ascii_digit()) => Err(Error::with(
-            Code::InvalidRequest,
-            "The value of the expected bucket owner parameter must be an AWS account ID",
+            Code::InvalidBucketOwnerAWSAccountID,
+            format!(
+                "The value of the expected bucket owner parameter must be an AWS Account ID... [{owner}]"
+            ),
         )),
-        Some(owner) if owner == crate::owner::account_number(account) => Ok(()),
-        Some(_) => Err(Error::new(Code::AccessDenied)),
-    }
-}
-
-fn canned_acl(headers: &HeaderMap) -> Result<(), Error> {
-    match value(headers, "x-amz-acl") {
-        None | Some("private" | "bucket-owner-full-control") => Ok(()),
-        Some(
-            "public-read" | "public-read-write" | "authenticated-read" | "aws-exec-read"
-            | "bucket-owner-read" | "log-delivery-write",
-        ) => Err(Error::header_not_implemented("x-amz-acl")),
-        Some(other) => Err(Error::argument(
-            "x-amz-acl",
-            other,
-            Code::InvalidArgument.message(),
-        )),
+        _ => Ok(()),
     }
 }
 
@@ -202,20 +212,6 @@ fn storage_class(headers: &HeaderMap) -> Result<(), Error> {
     match value(headers, "x-amz-storage-class") {
         None | Some("STANDARD") => Ok(()),
         Some(other) => Err(Error::new(Code::InvalidStorageClass).field("StorageClassRequested", other)),
-    }
-}
-
-fn ownership(headers: &HeaderMap) -> Result<(), Error> {
-    match value(headers, "x-amz-object-ownership") {
-        None | Some("BucketOwnerEnforced") => Ok(()),
-        Some("BucketOwnerPreferred" | "ObjectWriter") => {
-            Err(Error::header_not_implemented("x-amz-object-ownership"))
-        }
-        Some(other) => Err(Error::argument(
-            "x-amz-object-ownership",
-            other,
-            Code::InvalidArgument.message(),
-        )),
     }
 }
 
@@ -239,9 +235,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.append(name, "private".parse().unwrap());
             headers.append(name, "*".parse().unwrap());
-            let got = check(Operation::PutObject, &headers, AccountId::ROOT)
-                .err()
-                .map(|e| e.code());
+            let got = check(Operation::PutObject, &headers).err().map(|e| e.code());
             assert_eq!(got, code, "{name}");
         }
     }
@@ -278,12 +272,15 @@ mod tests {
         (CompleteMultipartUpload, "x-amz-mp-object-size", "1", None),
         (CopyObject, "x-amz-copy-source-range", "bytes=0-1", NOT),
         (CopyObject, "x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256", NOT),
-        (CopyObject, "x-amz-source-expected-bucket-owner", "000000000002", Some(Code::AccessDenied)),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "000000000002", None),
         (PUT, "x-amz-metadata-directive", "COPY", NOT),
         (PUT, "x-amz-website-redirect-location", "/x", NOT),
         (PUT, "x-amz-write-offset-bytes", "0", None),
         (Operation::UploadPart, "x-amz-write-offset-bytes", "0", NOT),
-        (PUT, "x-amz-grant-read", "id=1", NOT),
+        (PUT, "x-amz-grant-read", "id=1", None),
+        (GET, "x-amz-grant-read", "id=1", None),
+        (Operation::UploadPart, "x-amz-grant-read", "id=1", NOT),
+        (PUT, "x-amz-grant-everything", "id=1", NOT),
         (CREATE, "x-amz-bucket-object-lock-enabled", "true", NOT),
         (CREATE, "x-amz-bucket-object-lock-enabled", "false", None),
         (Operation::DeleteObject, "x-amz-mfa", "1 2", NOT),
@@ -294,25 +291,37 @@ mod tests {
         (GET, "x-amz-newest-guarantee", "x", None),
         (PUT, "x-amz-acl", "private", None),
         (PUT, "x-amz-acl", "bucket-owner-full-control", None),
-        (PUT, "x-amz-acl", "public-read", NOT),
-        (PUT, "x-amz-acl", "nonsense", Some(Code::InvalidArgument)),
         (PUT, "x-amz-storage-class", "STANDARD", None),
         (PUT, "x-amz-storage-class", "GLACIER", Some(Code::InvalidStorageClass)),
         (CREATE, "x-amz-object-ownership", "BucketOwnerEnforced", None),
-        (CREATE, "x-amz-object-ownership", "ObjectWriter", NOT),
+        (CREATE, "x-amz-object-ownership", "ObjectWriter", None),
         (GET, "x-amz-expected-bucket-owner", "000000000001", None),
-        (GET, "x-amz-expected-bucket-owner", "000000000002", Some(Code::AccessDenied)),
-        (GET, "x-amz-expected-bucket-owner", "me", Some(Code::InvalidRequest)),
+        (GET, "x-amz-expected-bucket-owner", "000000000002", None),
+        (GET, "x-amz-expected-bucket-owner", "me", Some(Code::InvalidBucketOwnerAWSAccountID)),
+        (CopyObject, "x-amz-source-expected-bucket-owner", "0000000000011", Some(Code::InvalidBucketOwnerAWSAccountID)),
     ];
+
+    #[test]
+    fn the_owner_that_is_expected() {
+        let expects = |name: &'static str, owner: &str| {
+            let headers: HeaderMap = [(HeaderName::from_static(name), owner.parse().unwrap())]
+                .into_iter()
+                .collect();
+            expects_another_owner(&headers, AccountId(12))
+        };
+        for name in EXPECTED_OWNERS {
+            assert!(!expects(name, "000000000012"));
+            assert!(expects(name, "000000000013"));
+        }
+        assert!(!expects_another_owner(&HeaderMap::new(), AccountId(12)));
+    }
 
     #[test]
     fn rules() {
         for (operation, name, value, code) in RULES {
             let name: HeaderName = name.parse().unwrap();
             let headers: HeaderMap = [(name.clone(), value.parse().unwrap())].into_iter().collect();
-            let got = check(*operation, &headers, AccountId::ROOT)
-                .err()
-                .map(|e| e.code());
+            let got = check(*operation, &headers).err().map(|e| e.code());
             assert_eq!(got, *code, "{operation:?} {name}: {value}");
         }
     }

@@ -8,11 +8,13 @@
 //! ```
 //! What is not known is refused by name, never taken for something simpler (route.rs, headers.rs).
 
+mod acl;
 pub mod body;
 mod checksum;
 mod condition;
 mod connection;
 mod copy_source;
+mod cors;
 mod error;
 mod headers;
 mod hoist;

@@ -167,10 +167,21 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Op::GetObject | Op::HeadObject => READ,
         Op::DeleteObject
         | Op::GetObjectAcl
+        | Op::PutObjectAcl
+        | Op::GetObjectRetention
+        | Op::GetObjectLegalHold
         | Op::GetObjectTagging
         | Op::PutObjectTagging
         | Op::DeleteObjectTagging
         | Op::GetObjectAttributes => &["versionId"],
+        Op::GetBucketAnalyticsConfiguration
+        | Op::GetBucketIntelligentTieringConfiguration
+        | Op::GetBucketInventoryConfiguration
+        | Op::GetBucketMetricsConfiguration => &["id", "continuation-token"],
+        Op::DeleteBucketAnalyticsConfiguration
+        | Op::DeleteBucketIntelligentTieringConfiguration
+        | Op::DeleteBucketInventoryConfiguration
+        | Op::DeleteBucketMetricsConfiguration => &["id"],
         _ => &[],
     }
 }
@@ -277,6 +288,16 @@ pub(crate) fn built(operation: Operation) -> bool {
             | Op::GetBucketLogging | Op::GetBucketNotificationConfiguration | Op::GetBucketRequestPayment
             | Op::GetBucketWebsite | Op::GetBucketReplication | Op::GetBucketAccelerateConfiguration
             | Op::GetObjectLockConfiguration | Op::GetBucketOwnershipControls | Op::GetPublicAccessBlock
+            | Op::PutBucketOwnershipControls | Op::DeleteBucketOwnershipControls | Op::PutPublicAccessBlock
+            | Op::DeletePublicAccessBlock | Op::PutBucketTagging | Op::DeleteBucketTagging | Op::PutBucketCors
+            | Op::DeleteBucketCors | Op::PutBucketAcl | Op::PutObjectAcl | Op::GetBucketPolicyStatus
+            | Op::GetBucketEncryption | Op::GetBucketAnalyticsConfiguration
+            | Op::GetBucketIntelligentTieringConfiguration | Op::GetBucketInventoryConfiguration
+            | Op::GetBucketMetricsConfiguration | Op::DeleteBucketAnalyticsConfiguration
+            | Op::DeleteBucketIntelligentTieringConfiguration | Op::DeleteBucketInventoryConfiguration
+            | Op::DeleteBucketMetricsConfiguration | Op::DeleteBucketEncryption | Op::DeleteBucketLifecycle
+            | Op::DeleteBucketPolicy | Op::DeleteBucketReplication | Op::DeleteBucketWebsite
+            | Op::GetObjectRetention | Op::GetObjectLegalHold
     );
     yes
 }
@@ -354,7 +375,28 @@ mod tests {
             ("PUT", Object, "frobnicate", "NotImplemented", "frobnicate"),
             ("DELETE", Object, "frobnicate=1", "NotImplemented", "frobnicate"),
             ("PUT", Object, "partNumber=1", "NotImplemented", "partNumber"),
-            ("DELETE", Bucket, "policy", "NotImplemented", "DeleteBucketPolicy"),
+            ("PUT", Bucket, "policy", "NotImplemented", "PutBucketPolicy"),
+            (
+                "PUT",
+                Bucket,
+                "encryption",
+                "NotImplemented",
+                "PutBucketEncryption",
+            ),
+            (
+                "PUT",
+                Bucket,
+                "lifecycle",
+                "NotImplemented",
+                "PutBucketLifecycleConfiguration",
+            ),
+            (
+                "PUT",
+                Bucket,
+                "inventory&id=x",
+                "NotImplemented",
+                "PutBucketInventoryConfiguration",
+            ),
             ("PUT", Object, "renameObject", "NotImplemented", "RenameObject"),
             (
                 "POST",

@@ -1,4 +1,4 @@
-//! From a request's head to its answer: address, route, signature, header rules, operation; then the answer's usual
+//! From a request's head to its answer: address, signature, route, header rules, operation; then the answer's usual
 //! headers. Every answer and every log line carries the request's id.
 
 use crate::connection::{Answer, Door, Places, Secure};
@@ -8,8 +8,8 @@ use crate::query::Query;
 use crate::reply::{self, Reply, ReplyBody};
 use crate::request::{Arriving, Request};
 use crate::target::Target;
-use crate::{body, headers, hoist, ops, route};
-use auth::KeyStore;
+use crate::{body, cors, headers, hoist, ops, route};
+use auth::{AuthError, Denial, KeyStore, Verified};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -175,8 +175,13 @@ impl Service {
         };
         let body = Arriving::new(incoming);
         let ended = body.ended();
+        let preflight = parts.method == Method::OPTIONS;
+        let page = cors::Asking::of(&parts.method, &parts.headers).filter(|_| !preflight);
         let (operation, outcome) = self.attempt(&mut asked, parts, body).await;
         let mut reply = outcome.unwrap_or_else(|e| self.refuse(&asked, e));
+        if let Some(page) = page {
+            cors::decorate(self, &asked.target, &page, &mut reply).await;
+        }
         if unsaid || !ended.load(Ordering::Relaxed) {
             // What is left of the body would be read as the next request. And a client that was answered without
             // `100 Continue` may take this answer's status for the next one's on the same connection: botocore does.
@@ -214,34 +219,89 @@ impl Service {
         parts: Parts,
         body: Arriving,
     ) -> (Option<Operation>, Result<Reply, Error>) {
-        match self.admit(asked, parts, body) {
-            Ok(request) => {
-                let operation = request.operation;
-                tracing::Span::current().record("operation", operation.name());
-                (Some(operation), ops::run(self, request).await)
+        let running = |operation: Operation| {
+            tracing::Span::current().record("operation", operation.name());
+            Some(operation)
+        };
+        let (query, host) = match self.locate(asked, &parts) {
+            Ok(located) => located,
+            Err(e) => return (None, Err(e)),
+        };
+        // Two requests come unsigned: what browsers ask before they send one, and forms, which bring their own signature.
+        if parts.method == Method::OPTIONS && asked.target.bucket.is_some() {
+            let operation = running(Operation::PreflightRequest);
+            return (
+                operation,
+                cors::preflight(self, &asked.target, &parts.headers).await,
+            );
+        }
+        if ops::is_form(&parts.method, &asked.target, &query) {
+            let operation = running(Operation::PostObject);
+            let place = (&asked.target, host.as_deref());
+            return (operation, ops::post_object(self, place, &parts, body).await);
+        }
+        let verified = match self.verify(asked, &parts) {
+            Ok(verified) => verified,
+            Err(AuthError::AccessDenied(Denial::Anonymous)) => return (None, Err(self.deny(asked).await)),
+            Err(e) => return (None, Err(e.into())),
+        };
+        let account = verified.account;
+        match self.admit(asked, parts, (query, host), verified, body) {
+            Ok(request) if headers::expects_another_owner(&request.headers, account) => {
+                (running(request.operation), Err(self.deny(asked).await))
             }
+            Ok(request) => (running(request.operation), ops::run(self, request).await),
             Err(e) => (None, Err(e)),
         }
     }
 
-    /// Everything that is decided before an operation begins. Who may not ask learns nothing of what could be asked.
-    fn admit(&self, asked: &mut Asked, mut parts: Parts, body: Arriving) -> Result<Request, Error> {
-        check_head(&parts)?;
-        let host = host(&parts)?;
-        asked.target = Target::parse(parts.uri.path(), host.as_deref(), &self.config.domains)?;
-        let target = &asked.target;
-        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        let bucket = target.bucket_name()?;
-        let now_ms = self.world.clock.wall_ms();
-        let verified = if auth::is_presigned_sigv2(&parts) {
-            auth::verify_presigned_sigv2(&parts, self.keys.as_ref(), target.host_bucket(), now_ms)?
-        } else {
-            auth::verify(&parts, self.keys.as_ref(), &self.config.region, now_ms)?
+    /// AccessDenied, but where there is nothing to have access to: that there is no such bucket is no secret.
+    async fn deny(&self, asked: &Asked) -> Error {
+        let Ok(Some(bucket)) = asked.target.bucket_name() else {
+            return Code::AccessDenied.into();
         };
+        match self.objects.bucket_exists(&bucket).await {
+            Ok(false) => Code::NoSuchBucket.into(),
+            Ok(true) | Err(_) => Code::AccessDenied.into(),
+        }
+    }
+
+    /// What the address names, and how; the Host it came with.
+    fn locate(&self, asked: &mut Asked, parts: &Parts) -> Result<(Query, Option<String>), Error> {
+        check_head(parts)?;
+        let host = host(parts)?;
+        asked.target = Target::parse(parts.uri.path(), host.as_deref(), &self.config.domains)?;
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        asked.target.bucket_name()?;
+        Ok((query, host))
+    }
+
+    /// Who asks.
+    fn verify(&self, asked: &Asked, parts: &Parts) -> Result<Verified, AuthError> {
+        let now_ms = self.world.clock.wall_ms();
+        let keys = self.keys.as_ref();
+        if auth::is_presigned_sigv2(parts) {
+            auth::verify_presigned_sigv2(parts, keys, asked.target.host_bucket(), now_ms)
+        } else {
+            auth::verify(parts, keys, &self.config.region, now_ms)
+        }
+    }
+
+    /// Everything else that is decided before an operation begins.
+    fn admit(
+        &self,
+        asked: &Asked,
+        mut parts: Parts,
+        (query, host): (Query, Option<String>),
+        verified: Verified,
+        body: Arriving,
+    ) -> Result<Request, Error> {
+        let target = &asked.target;
         hoist::hoist(&query, &mut parts.headers)?;
         let operation = route::route(&parts.method, target.level(), &query, &parts.headers)?;
+        let bucket = target.bucket_name()?;
         let key = target.object_key()?;
-        headers::check(operation, &parts.headers, verified.account)?;
+        headers::check(operation, &parts.headers)?;
         let plan = body::plan(&parts, &verified)?;
         Ok(Request {
             id: asked.id.clone(),

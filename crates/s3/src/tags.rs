@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error};
 use crate::request::parse_document;
-use crate::xml::XmlWriter;
+use crate::xml::{Element, XmlWriter};
 use http::HeaderMap;
 use std::collections::BTreeSet;
 use types::limits::{OBJECT_TAGS_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX};
@@ -48,7 +48,11 @@ pub(crate) fn from_header(headers: &HeaderMap) -> Result<Vec<Pair>, Error> {
 /// MalformedXML, InvalidTag.
 pub(crate) fn from_document(document: &[u8], max: usize, of: &str) -> Result<Vec<Pair>, Error> {
     let root = parse_document(document, "Tagging")?;
-    let set = root.one("TagSet")?.ok_or(Code::MalformedXML)?;
+    from_set(root.one("TagSet")?.ok_or(Code::MalformedXML)?, max, of)
+}
+
+/// The same of an element that holds `<Tag>`s.
+pub(crate) fn from_set(set: &Element, max: usize, of: &str) -> Result<Vec<Pair>, Error> {
     if set.children().any(|(name, _)| name != "Tag") {
         return Err(Code::MalformedXML.into());
     }

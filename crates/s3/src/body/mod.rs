@@ -9,6 +9,7 @@
 //! Checksums (`x-amz-checksum-*`) are parsed here and compared in `objects`.
 
 mod aws_chunked;
+pub(crate) mod form;
 mod pace;
 mod plain;
 mod plan;

@@ -60,6 +60,23 @@ pub enum BodyRefusal {
         /// Hexadecimal (`S3ComputedContentSHA256`).
         server: String,
     },
+    /// EntityTooSmall: a form's file is smaller than its policy asks.
+    #[error("Your proposed upload is smaller than the minimum allowed size")]
+    EntityTooSmall {
+        /// `ProposedSize`.
+        size: u64,
+        /// `MinSizeAllowed`.
+        min: u64,
+    },
+    /// MalformedPOSTRequest.
+    #[error("The body of your POST request is not well-formed multipart/form-data.")]
+    MalformedForm,
+    /// MaxPostPreDataLengthExceededError.
+    #[error("Your POST request fields preceding the upload file were too large.")]
+    FormFieldsTooLarge,
+    /// IncorrectNumberOfFilesInPostRequest.
+    #[error("POST requires exactly one file upload per request.")]
+    NoFile,
     /// RequestTimeout.
     #[error(
         "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed."

@@ -7,7 +7,7 @@ use super::{Code, Error};
 use crate::body::BodyRefusal;
 use crate::reply::{http_time, iso_time};
 use crate::version;
-use auth::{AuthError, Denial};
+use auth::{AuthError, Denial, PolicyError};
 use objects::{BodyError, ObjectsError};
 use types::{ErrorKind, Kind, limits};
 use wire::index::Reason;
@@ -173,6 +173,12 @@ impl From<BodyRefusal> for Error {
             BodyRefusal::EntityTooLarge { size, max } => with(Code::EntityTooLarge)
                 .field("ProposedSize", size.to_string())
                 .field("MaxSizeAllowed", max.to_string()),
+            BodyRefusal::EntityTooSmall { size, min } => with(Code::EntityTooSmall)
+                .field("ProposedSize", size.to_string())
+                .field("MinSizeAllowed", min.to_string()),
+            BodyRefusal::MalformedForm => with(Code::MalformedPOSTRequest),
+            BodyRefusal::FormFieldsTooLarge => with(Code::MaxPostPreDataLengthExceededError),
+            BodyRefusal::NoFile => with(Code::IncorrectNumberOfFilesInPostRequest),
             BodyRefusal::MaxMessageLengthExceeded { max } => {
                 with(Code::MaxMessageLengthExceeded).field("MaxMessageLengthBytes", max.to_string())
             }
@@ -225,8 +231,19 @@ impl From<AuthError> for Error {
             AuthError::InvalidToken => with(Code::InvalidToken),
             AuthError::InvalidRequest(_) => with(Code::InvalidRequest),
             AuthError::InvalidArgument { name, value, message } => Self::argument(name, &value, message),
+            AuthError::MissingField { name } => Self::argument(name, "", message),
             AuthError::InvalidUri => with(Code::InvalidURI),
         }
+    }
+}
+
+impl From<PolicyError> for Error {
+    fn from(e: PolicyError) -> Self {
+        let code = match e {
+            PolicyError::Invalid(_) => Code::InvalidPolicyDocument,
+            PolicyError::Denied(_) => Code::AccessDenied,
+        };
+        Self::with(code, e.to_string())
     }
 }
 

@@ -1,6 +1,9 @@
 //! The operations, one file each; those that differ in little share one.
 
 mod abort_upload;
+mod acl;
+mod bucket_cors;
+mod bucket_tagging;
 mod complete_upload;
 mod copy_object;
 mod create_bucket;
@@ -17,6 +20,9 @@ mod list_parts;
 mod list_uploads;
 mod list_versions;
 mod object_tagging;
+mod ownership;
+mod post_object;
+mod public_access;
 mod put_object;
 mod unconfigured;
 mod upload_part;
@@ -29,13 +35,36 @@ use crate::reply::Reply;
 use crate::request::Request;
 use crate::service::Service;
 
+pub(crate) use ownership::BUCKET_OWNER_ENFORCED;
+pub(crate) use post_object::{is_form, run as post_object};
+
 /// Runs a request's operation.
 pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
+    if matches!(
+        request.operation,
+        Op::PutObject | Op::CopyObject | Op::CreateMultipartUpload
+    ) {
+        crate::acl::check_write(service, &request).await?;
+    }
     match request.operation {
         Op::ListBuckets => list_buckets::run(service, request).await,
         Op::CreateBucket => create_bucket::run(service, request).await,
         Op::HeadBucket => head_bucket::run(service, request).await,
         Op::GetBucketLocation => head_bucket::location(service, request).await,
+        Op::GetBucketTagging => bucket_tagging::get(service, request).await,
+        Op::PutBucketTagging => bucket_tagging::put(service, request).await,
+        Op::DeleteBucketTagging => bucket_tagging::delete(service, request).await,
+        Op::GetBucketCors => bucket_cors::get(service, request).await,
+        Op::PutBucketCors => bucket_cors::put(service, request).await,
+        Op::DeleteBucketCors => bucket_cors::delete(service, request).await,
+        Op::GetBucketOwnershipControls => ownership::get(service, request).await,
+        Op::PutBucketOwnershipControls => ownership::put(service, request).await,
+        Op::DeleteBucketOwnershipControls => ownership::delete(service, request).await,
+        Op::GetPublicAccessBlock => public_access::get(service, request).await,
+        Op::PutPublicAccessBlock => public_access::put(service, request).await,
+        Op::DeletePublicAccessBlock => public_access::delete(service, request).await,
+        Op::GetBucketAcl | Op::GetObjectAcl => acl::get(service, request).await,
+        Op::PutBucketAcl | Op::PutObjectAcl => acl::put(service, request).await,
         Op::DeleteBucket => delete_bucket::run(service, request).await,
         Op::ListObjects => list_objects::v1(service, request).await,
         Op::ListObjectsV2 => list_objects::v2(service, request).await,

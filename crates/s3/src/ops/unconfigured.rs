@@ -1,16 +1,18 @@
 //! What SDKs and tools ask of a bucket that nobody configured: S3's definite answers, which are true of every bucket here
-//! until issue by issue they can be configured.
+//! until issue by issue they can be configured. Taking away what is not there answers as S3 does, too.
+//!
+//! docs/operating/unconfigured.md is the same table for people; a test holds them together.
 
 use crate::error::{Code, Error};
 use crate::operation::Operation as Op;
-use crate::owner;
 use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
-use types::AccountId;
+use http::StatusCode;
 
-/// What is answered once the bucket is known to be there.
+/// What is answered once the bucket (and object) is known to be there.
+#[derive(Clone, Copy, Debug)]
 enum Answer {
     /// An empty element of this name.
     Empty(&'static str),
@@ -18,8 +20,12 @@ enum Answer {
     Not(Code),
     /// Elements inside this one.
     Inside(&'static str, &'static [(&'static str, &'static str)]),
-    /// The owner, with full control.
-    Acl,
+    /// An empty list of this name; with an `id`, "no such configuration".
+    List(&'static str),
+    /// Nothing was there to be taken away, and S3 says that it was.
+    Gone,
+    /// InvalidRequest: the bucket has no object lock.
+    NoLock,
 }
 
 fn answer(operation: Op) -> Option<Answer> {
@@ -30,16 +36,28 @@ fn answer(operation: Op) -> Option<Answer> {
         Op::GetBucketRequestPayment => {
             Answer::Inside("RequestPaymentConfiguration", &[("Payer", "BucketOwner")])
         }
-        Op::GetBucketPolicy => Answer::Not(Code::NoSuchBucketPolicy),
+        Op::GetBucketPolicy | Op::GetBucketPolicyStatus => Answer::Not(Code::NoSuchBucketPolicy),
         Op::GetBucketLifecycleConfiguration => Answer::Not(Code::NoSuchLifecycleConfiguration),
-        Op::GetBucketCors => Answer::Not(Code::NoSuchCORSConfiguration),
-        Op::GetBucketTagging => Answer::Not(Code::NoSuchTagSet),
         Op::GetBucketWebsite => Answer::Not(Code::NoSuchWebsiteConfiguration),
         Op::GetBucketReplication => Answer::Not(Code::ReplicationConfigurationNotFoundError),
         Op::GetObjectLockConfiguration => Answer::Not(Code::ObjectLockConfigurationNotFoundError),
-        Op::GetBucketOwnershipControls => Answer::Not(Code::OwnershipControlsNotFoundError),
-        Op::GetPublicAccessBlock => Answer::Not(Code::NoSuchPublicAccessBlockConfiguration),
-        Op::GetBucketAcl | Op::GetObjectAcl => Answer::Acl,
+        Op::GetBucketEncryption => Answer::Not(Code::ServerSideEncryptionConfigurationNotFoundError),
+        Op::GetBucketAnalyticsConfiguration => Answer::List("ListBucketAnalyticsConfigurationResult"),
+        Op::GetBucketIntelligentTieringConfiguration => {
+            Answer::List("ListBucketIntelligentTieringConfigurationsOutput")
+        }
+        Op::GetBucketInventoryConfiguration => Answer::List("ListInventoryConfigurationsResult"),
+        Op::GetBucketMetricsConfiguration => Answer::List("ListMetricsConfigurationsResult"),
+        Op::DeleteBucketAnalyticsConfiguration
+        | Op::DeleteBucketIntelligentTieringConfiguration
+        | Op::DeleteBucketInventoryConfiguration
+        | Op::DeleteBucketMetricsConfiguration => Answer::Not(Code::NoSuchConfiguration),
+        Op::DeleteBucketEncryption
+        | Op::DeleteBucketLifecycle
+        | Op::DeleteBucketPolicy
+        | Op::DeleteBucketReplication
+        | Op::DeleteBucketWebsite => Answer::Gone,
+        Op::GetObjectRetention | Op::GetObjectLegalHold => Answer::NoLock,
         _ => return None,
     })
 }
@@ -47,27 +65,32 @@ fn answer(operation: Op) -> Option<Answer> {
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let operation = request.operation;
     let answer = answer(operation).ok_or_else(|| Error::operation_not_implemented(operation.name()))?;
-    let owner = match &request.key {
+    let (caller, bucket) = (&request.caller, request.bucket());
+    match &request.key {
         Some(key) => {
             let version = request.version()?;
-            service
-                .objects
-                .head(&request.caller, request.bucket(), key, version)
-                .await?
-                .record
-                .owner
+            service.objects.head(caller, bucket, key, version).await?;
         }
         None => {
-            service
-                .objects
-                .head_bucket(&request.caller, request.bucket())
-                .await?
-                .owner
+            service.objects.head_bucket(caller, bucket).await?;
         }
-    };
+    }
     let mut x = XmlWriter::document();
     match answer {
         Answer::Not(code) => return Err(code.into()),
+        Answer::Gone => return Ok(reply::empty(StatusCode::NO_CONTENT)),
+        Answer::NoLock => {
+            return Err(Error::with(
+                Code::InvalidRequest,
+                "Bucket is missing Object Lock Configuration",
+            ));
+        }
+        Answer::List(_) if request.query.get("id").is_some() => return Err(Code::NoSuchConfiguration.into()),
+        Answer::List(root) => {
+            x.root(root);
+            x.text("IsTruncated", "false");
+            x.close(root);
+        }
         Answer::Empty(root) => {
             x.root(root);
             x.close(root);
@@ -79,30 +102,16 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
             }
             x.close(root);
         }
-        Answer::Acl => acl(&mut x, AccountId(owner)),
     }
     Ok(reply::xml(x.finish()))
-}
-
-fn acl(x: &mut XmlWriter, account: AccountId) {
-    x.root("AccessControlPolicy");
-    owner::write(x, "Owner", account);
-    x.open("AccessControlList");
-    x.open("Grant");
-    x.open_typed("Grantee", "CanonicalUser");
-    x.text("ID", &owner::canonical_id(account));
-    x.text("DisplayName", &owner::display_name(account));
-    x.close("Grantee");
-    x.text("Permission", "FULL_CONTROL");
-    x.close("Grant");
-    x.close("AccessControlList");
-    x.close("AccessControlPolicy");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::route;
+
+    const PAGE: &str = include_str!("../../../../docs/operating/unconfigured.md");
 
     #[test]
     fn what_is_routed_here_has_an_answer() {
@@ -111,6 +120,28 @@ mod tests {
                 route::built(*operation),
                 "{operation:?} is answered but not routed"
             );
+        }
+    }
+
+    #[test]
+    fn the_page_says_what_is_answered() {
+        let (table, _what_can_be_configured) = PAGE.split_once("## What a new bucket has").unwrap();
+        for operation in Op::ALL {
+            let line = table
+                .lines()
+                .find(|l| l.starts_with(&format!("| {} |", operation.name())));
+            let Some(answer) = answer(*operation) else {
+                assert_eq!(line, None, "{operation:?} is on the page and not answered here");
+                continue;
+            };
+            let line = line.unwrap_or_else(|| panic!("{operation:?} is not on the page"));
+            let said = match answer {
+                Answer::Empty(root) | Answer::Inside(root, _) | Answer::List(root) => root,
+                Answer::Not(code) => code.name(),
+                Answer::Gone => "204",
+                Answer::NoLock => Code::InvalidRequest.name(),
+            };
+            assert!(line.contains(said), "{line} does not say {said}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod face;
 mod listings;
 mod objects;
 mod refusals;
+mod settings;
 mod uploads;
 
 use face::{Answer, Face, face};
