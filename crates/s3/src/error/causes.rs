@@ -19,11 +19,10 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
         Reason::BucketExists => Code::BucketAlreadyExists,
         Reason::BucketOwned => Code::BucketAlreadyOwnedByYou,
         Reason::BucketNotEmpty => {
-            // Uploads are in no listing of objects: who looks there finds nothing and must be told where to look.
+            // Old versions and markers are in no plain listing: who looks there finds nothing and must be told where to look.
             return Error::with(
                 Code::BucketNotEmpty,
-                "The bucket you tried to delete is not empty. It has objects, versions of objects, or multipart uploads that \
-                 were neither completed nor aborted.",
+                "The bucket you tried to delete is not empty. It has objects, versions of objects or delete markers.",
             );
         }
         Reason::NoSuchKey | Reason::NoSuchKeyForMatch => Code::NoSuchKey,
