@@ -1,5 +1,6 @@
 //! What the tests of this room stand on: an index in memory that keeps the contract of `wire::index::Index` for plain
 //! objects and buckets and asserts its caller's side of it, and bodies.
+#![allow(clippy::disallowed_methods, reason = "the paused clock is tokio's")]
 
 use bytes::Bytes;
 use objects::{Body, BodyError, Caller, Expect, Objects, PutObject};
