@@ -156,6 +156,10 @@ impl Door {
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
             () = place.asked_to_leave() => {
+                // Its place is wanted: only an answer is waited for.
+                if !place.is_busy() {
+                    patience_ms = limits::LINGER_STOPPING_MS_MAX;
+                }
                 Pin::new(&mut connection).graceful_shutdown();
                 loop {
                     tokio::select! {
