@@ -418,6 +418,12 @@ impl Model {
                 assert_eq!(told(heard), Some(&*row));
                 Ok(())
             }
+            other => self.apply_to_copy(other, heard),
+        }
+    }
+
+    fn apply_to_copy(&mut self, command: &Command, heard: &Kind) -> Outcome {
+        match command {
             Command::OpenBucket { bucket, copy } => {
                 let row = self.copies.entry(bucket.0).or_default();
                 if copy.turn >= row.0 {
