@@ -1,5 +1,6 @@
 """Multipart uploads: boto3's transfers as they come, and each operation by hand."""
 
+import concurrent.futures
 import hashlib
 import io
 import random
@@ -138,6 +139,51 @@ def test_completing_twice_answers_the_same(s3, bucket):
     else:
         assert again["ETag"] == first["ETag"]
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"one"
+
+
+def test_of_a_part_named_again_the_last_counts(s3, bucket):
+    upload, parts = upload_parts(s3, bucket, "k", [b"old"])
+    again = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"new")["ETag"]
+    named = [*parts, {"PartNumber": 1, "ETag": again}]
+    with refused("InvalidPart", 400):
+        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": named[::-1]})
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": named})
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"new"
+
+
+def test_what_a_completion_says_must_be_so(s3, bucket):
+    upload, parts = upload_parts(s3, bucket, "k", [b"four"])
+    ask = {"Bucket": bucket, "Key": "k", "UploadId": upload, "MultipartUpload": {"Parts": parts}}
+    with refused("InvalidRequest", 400):
+        s3.complete_multipart_upload(**ask, MpuObjectSize=5)
+    with refused("InvalidRequest", 400):
+        s3.complete_multipart_upload(**ask, ChecksumType="COMPOSITE")
+    s3.complete_multipart_upload(**ask, MpuObjectSize=4, ChecksumType="FULL_OBJECT")
+
+
+def test_of_a_completion_and_an_abort_at_once_one_is_done(s3, bucket):
+    def attempt(act):
+        try:
+            act()
+            return True
+        except s3.exceptions.ClientError as e:
+            assert e.response["Error"]["Code"] == "NoSuchUpload", e.response
+            return False
+
+    for n in range(20):
+        key = f"k{n}"
+        upload, parts = upload_parts(s3, bucket, key, [b"x"])
+        ask = {"Bucket": bucket, "Key": key, "UploadId": upload}
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            acts = [
+                lambda: s3.complete_multipart_upload(**ask, MultipartUpload={"Parts": parts}),
+                lambda: s3.abort_multipart_upload(**ask),
+            ]
+            completed, aborted = pool.map(attempt, acts)
+        assert completed != aborted
+        assert ("Contents" in s3.list_objects_v2(Bucket=bucket, Prefix=key)) == completed
+        s3.delete_object(Bucket=bucket, Key=key)
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
 
 
 def test_listing_parts_in_pages(s3, bucket):

@@ -63,6 +63,8 @@ pub enum Reason {
     AppendVersioned = 22,
     /// What is meant is a delete marker.
     DeleteMarker = 23,
+    /// What a completion says of the object's size or kind of checksum is not so; `detail`.
+    OtherThanSaid = 24,
 }
 
 impl Reason {
@@ -93,6 +95,7 @@ impl Reason {
             AppendRaced,
             AppendVersioned,
             DeleteMarker,
+            OtherThanSaid,
         ]
         .into_iter()
         .find(|r| *r as u32 == n)

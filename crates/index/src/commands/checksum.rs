@@ -28,7 +28,14 @@ pub(super) fn of_object(
         ChecksumAlgorithm::from_number(upload.checksum_algorithm).unwrap_or(ChecksumAlgorithm::Crc64Nvme);
     let kind = kind_of(upload, algorithm);
     if expected.kind.is_some_and(|k| k != kind as u32) {
-        return refuse(Reason::BadChecksum, "the upload's checksum type is another");
+        let name = match kind {
+            ChecksumKind::FullObject => "FULL_OBJECT",
+            ChecksumKind::Composite => "COMPOSITE",
+        };
+        let what = format!(
+            "The upload was created using the {name} checksum mode. The complete request must use the same checksum mode."
+        );
+        return refuse(Reason::OtherThanSaid, what);
     }
     let values: Option<Vec<(&[u8], u64)>> = parts
         .iter()

@@ -115,8 +115,9 @@ fn check_sizes(taken: &[PartRecord], expected: Option<u64>) -> Result<u64, Stop>
     if size > OBJECT_BYTES_MAX {
         return refuse(Reason::EntityTooLarge, size.to_string());
     }
-    if expected.is_some_and(|e| e != size) {
-        return refuse(Reason::BadChecksum, format!("the parts are {size} bytes"));
+    if let Some(said) = expected.filter(|e| *e != size) {
+        let what = format!("The object's size was said to be {said} bytes; its parts make {size}.");
+        return refuse(Reason::OtherThanSaid, what);
     }
     Ok(size)
 }

@@ -363,7 +363,10 @@ impl Run {
 
     fn delete(&mut self) -> Command {
         let (bucket, key) = (self.bucket_id(), key(self.dice.pick(&KEYS)));
-        let precondition = self.precondition();
+        let mut precondition = self.precondition();
+        if self.dice.roll(5) == 0 {
+            precondition.if_size = Some(self.dice.roll(3));
+        }
         Command::Delete {
             bucket,
             key,

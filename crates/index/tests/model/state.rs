@@ -158,7 +158,10 @@ impl Model {
                 ..
             } => {
                 let name = (bucket.0, key.as_str().to_owned());
-                self.check(&name, precondition)?;
+                if self.objects.contains_key(&name) {
+                    // Nothing there is nothing to spare.
+                    self.check(&name, precondition)?;
+                }
                 let Kind::Delete(answer) = heard else {
                     return unlike(heard);
                 };
@@ -491,6 +494,12 @@ impl Model {
             }
         }
         if precondition.if_none_match.as_ref().is_some_and(matches) {
+            return Err(Reason::PreconditionFailed);
+        }
+        if precondition
+            .if_size
+            .is_some_and(|size| object.map(|o| o.size) != Some(size))
+        {
             return Err(Reason::PreconditionFailed);
         }
         Ok(())

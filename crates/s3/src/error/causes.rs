@@ -13,7 +13,7 @@ use types::{ErrorKind, Kind, limits};
 use wire::index::Reason;
 use wire::records::ObjectRecord;
 
-fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
+fn refused(reason: Reason, detail: &str, (part_number, size): (u32, u64)) -> Error {
     let code = match reason {
         Reason::NoSuchBucket => Code::NoSuchBucket,
         Reason::BucketExists => Code::BucketAlreadyExists,
@@ -50,6 +50,7 @@ fn refused(reason: Reason, part_number: u32, size: u64) -> Error {
         Reason::TooManyParts => Code::TooManyParts,
         Reason::AppendRaced => Code::ConditionalRequestConflict,
         Reason::DeleteMarker => Code::MethodNotAllowed,
+        Reason::OtherThanSaid => return Error::with(Code::InvalidRequest, detail.to_owned()),
         Reason::AppendVersioned => {
             return Error::with(
                 Code::NotImplemented,
@@ -89,8 +90,8 @@ impl From<ObjectsError> for Error {
                 reason,
                 part_number,
                 size,
-                ..
-            } => return refused(*reason, *part_number, *size),
+                detail,
+            } => return refused(*reason, detail, (*part_number, *size)),
             ObjectsError::Deleted { marker, is_current } => return deleted(marker, *is_current),
             ObjectsError::Denied => return Self::new(Code::AccessDenied),
             ObjectsError::Body(BodyError::Incomplete) => return Self::new(Code::IncompleteBody),
