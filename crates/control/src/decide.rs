@@ -8,13 +8,20 @@ use wire::Fault;
 use wire::node::DiskStatus;
 use wire::records::{CopyRecord, DiskRecord, ExtentRecord, NodeRecord, SessionRecord};
 
+/// Rows of ended sessions that one beginning removes, at most: they fit one commit.
+const SESSIONS_REMOVED_MAX: usize = 1024;
+
 /// A session with the next number. Earlier sessions of the same host end with it, in one commit: a host runs one
-/// process, whose data directory is locked, so whoever had them is dead.
+/// process, whose data directory is locked, so whoever had them is dead. The rows of those that had ended before go: a
+/// session without a row has ended, for its number is not given again.
 pub(crate) fn begin_session(rows: &Rows, host: &str, now_ms: u64) -> (SessionId, Vec<Change>) {
     let highest = rows.sessions.last_key_value().map_or(0, |(s, _)| s.0);
     let session = rows.last_session.max(highest) + 1;
     let dead = rows.sessions.values().filter(|s| s.host == host && !s.ended);
     let mut changes: Vec<Change> = dead.map(|s| Change::Session(ended(s))).collect();
+    let over = rows.sessions.iter().filter(|(_, s)| s.ended);
+    let over = over.take(SESSIONS_REMOVED_MAX);
+    changes.extend(over.map(|(id, _)| Change::SessionGone(*id)));
     changes.push(Change::LastSession(session));
     changes.push(Change::Session(SessionRecord {
         session,
@@ -29,6 +36,7 @@ pub(crate) fn begin_session(rows: &Rows, host: &str, now_ms: u64) -> (SessionId,
 /// Ends a session; ended already is fine.
 pub(crate) fn end_session(rows: &Rows, session: SessionId) -> Result<Vec<Change>, Fault> {
     match rows.sessions.get(&session) {
+        None if session.0 <= rows.last_session => Ok(Vec::new()),
         None => Err(Fault::new(
             ErrorKind::NotFound,
             format!("session {session} never was"),
@@ -299,6 +307,18 @@ mod tests {
                     rows.extents.remove(&ExtentId(record.extent));
                 }
             }
+        }
+    }
+
+    /// A start is a session: their rows are as many as there were starts otherwise.
+    #[test]
+    fn rows_of_ended_sessions_do_not_pile_up() {
+        let mut rows = Rows::default();
+        for n in 1..=10 {
+            let (session, changes) = begin_session(&rows, "here", 0);
+            assert_eq!(session, SessionId(n));
+            changes.into_iter().for_each(|change| rows.apply(change));
+            assert!(rows.sessions.len() <= 2, "{} rows", rows.sessions.len());
         }
     }
 }

@@ -97,6 +97,11 @@ async fn an_ended_session_is_given_nothing() {
         b.plane.end_session(SessionId(99)).await.unwrap_err().kind,
         ErrorKind::NotFound
     );
+    // Its row goes with the next beginning; it has ended all the same.
+    let third = b.plane.begin_session("here").await.unwrap();
+    assert!(third > second);
+    b.plane.end_session(first).await.unwrap();
+    assert_eq!(b.plane.grant(first).await.unwrap_err().kind, ErrorKind::Conflict);
 }
 
 #[tokio::test]
