@@ -113,8 +113,10 @@ impl Form {
         let file = disk.create(path).map_err(failed)?;
         let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
         disk.sync_dir(dir).map_err(|e| {
-            // As after any failed sync: what survived nobody knows.
-            let _told = place.retired.set(format!("{dir}: a sync failed: {e}"));
+            // As after any failed sync, what survived nobody knows; without a descriptor to sync nothing was tried.
+            if !world::is_scarce(&e) {
+                let _told = place.retired.set(format!("{dir}: a sync failed: {e}"));
+            }
             failed(e)
         })?;
         Self::start(Pages::create(file, place), path)
