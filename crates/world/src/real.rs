@@ -220,6 +220,12 @@ impl DiskFile for RealFile {
         match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), offset, len) {
             // A file system without fallocate grows as it is written.
             Err(rustix::io::Errno::OPNOTSUPP) => {
+                static TOLD: std::sync::Once = std::sync::Once::new();
+                TOLD.call_once(|| {
+                    tracing::warn!(
+                        "the file system cannot reserve room (fallocate): there is no ballast, and a full disk is met while writing"
+                    );
+                });
                 let end = offset + len;
                 if self.len()? < end {
                     self.0.set_len(end)
