@@ -25,7 +25,8 @@ pub trait Loop<J>: Send + 'static {
     fn apply(&mut self, jobs: &mut Vec<J>);
 }
 
-/// Waits for a loop's end, which comes once every sender is gone and the last job is done.
+/// Waits for a loop's end, which comes once every sender is gone and the last job is done. That is each loop's stop; a disk's
+/// owner may drop this, because what its loops still do once the journal is closed changes nothing that was promised.
 pub struct LoopEnd(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 impl LoopEnd {

@@ -23,7 +23,7 @@ pub use rng::Rng;
 use std::sync::Arc;
 
 /// A map whose order cannot matter, hashed without random state. Iterating it is a bug.
-#[allow(clippy::disallowed_types)]
+#[allow(clippy::disallowed_types, reason = "this is what the ban names instead")]
 pub type FixedMap<K, V> =
     std::collections::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
 
