@@ -8,7 +8,7 @@
 //!                     ["content-length-range", 0, 1048576] ] }  so many bytes in the file
 //! ```
 //! Reading and judging are pure. Invariants: every field of a form but those that carry the signature, the policy itself,
-//! the file, and names that begin with `x-ignore-` is named by a condition; every condition holds; a field that is not in
+//! the file, its checksum, and names that begin with `x-ignore-` is named by a condition; every condition holds; a field that is not in
 //! the form satisfies none. Field names are told apart without case, values and the policy's own words with it.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>
 
@@ -102,7 +102,8 @@ impl Condition {
 const BUCKET: &str = "bucket";
 /// What a policy cannot speak of: it stands in the form because of the policy.
 const FREE: &[&str] = &["awsaccesskeyid", "file", "policy", "signature", "x-amz-signature"];
-const FREE_PREFIX: &str = "x-ignore-";
+/// What nobody reads, and what can only refuse a file and never allow more.
+const FREE_PREFIXES: &[&str] = &["x-ignore-", "x-amz-checksum-"];
 
 impl Policy {
     /// Reads the `policy` field of a form.
@@ -222,7 +223,7 @@ impl Policy {
         let extra: Vec<&str> = fields
             .keys()
             .map(String::as_str)
-            .filter(|name| !FREE.contains(name) && !name.starts_with(FREE_PREFIX) && *name != BUCKET)
+            .filter(|name| !is_free(name) && *name != BUCKET)
             .chain([BUCKET])
             .filter(|name| !named.contains(*name))
             .collect();
@@ -237,6 +238,10 @@ impl Policy {
     pub fn length(&self) -> (u64, u64) {
         self.length
     }
+}
+
+fn is_free(name: &str) -> bool {
+    FREE.contains(&name) || FREE_PREFIXES.iter().any(|p| name.starts_with(p))
 }
 
 /// Policies are written by programs of many kinds: a number or a truth stands for its text.

@@ -202,6 +202,7 @@ fn conditions_hold_or_are_named() {
                 ("x-amz-signature", ""),
                 ("awsaccesskeyid", ""),
                 ("x-ignore-me", ""),
+                ("x-amz-checksum-crc32", ""),
             ],
             Ok(()),
         ),

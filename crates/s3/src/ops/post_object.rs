@@ -60,6 +60,7 @@ pub(crate) async fn run(
     mut arriving: Arriving,
 ) -> Result<Reply, Error> {
     let bucket = target.bucket_name()?.ok_or(Code::MethodNotAllowed)?;
+    headers::check(Operation::PostObject, &parts.headers)?;
     let boundary = boundary(&parts.headers)?;
     let length = content_length(&parts.headers)?;
     if !service.objects.bucket_exists(&bucket).await? {
@@ -71,6 +72,9 @@ pub(crate) async fn run(
     let key = verify_form(&form.fields, service.keys.as_ref(), &service.config.region)?;
     let policy = Policy::parse(form.fields.get("policy").map_or("", String::as_str))?;
     policy.check(&form.fields, bucket.as_str(), service.world.clock.wall_ms())?;
+    if headers::expects_another_owner(&parts.headers, key.account) {
+        return Err(Code::AccessDenied.into());
+    }
     let caller = Caller { account: key.account };
     let (least, most) = policy.length();
     let (file, slot) = file.within((least, most.min(PUT_BYTES_MAX)));
@@ -83,7 +87,13 @@ pub(crate) async fn run(
         .put_within(&caller, put, slack(&form))
         .await
         .map_err(|e| refusal(e, &slot))?;
-    answer_of(&form.fields, (&bucket, &key), host, target, &answer)
+    answer_of(
+        &form.fields,
+        (&bucket, &key),
+        (host, service.config.secure),
+        target,
+        &answer,
+    )
 }
 
 fn boundary(headers: &HeaderMap) -> Result<String, Error> {
@@ -231,17 +241,18 @@ fn redirect(fields: &Fields, (bucket, key): (&BucketName, &ObjectKey), etag: &st
 fn answer_of(
     fields: &Fields,
     (bucket, key): (&BucketName, &ObjectKey),
-    host: Option<&str>,
+    (host, secure): (Option<&str>, bool),
     target: &Target,
     answer: &PutAnswer,
 ) -> Result<Reply, Error> {
     let etag = quoted(&answer.etag_md5, answer.etag_parts);
     let encoded = auth::uri::encode(key.as_str().as_bytes(), true);
     let host = host.unwrap_or("localhost");
+    let scheme = if secure { "https" } else { "http" };
     let location = if target.virtual_host {
-        format!("http://{host}/{encoded}")
+        format!("{scheme}://{host}/{encoded}")
     } else {
-        format!("http://{host}/{bucket}/{encoded}")
+        format!("{scheme}://{host}/{bucket}/{encoded}")
     };
     let redirect = redirect(fields, (bucket, key), &etag);
     let status = fields.get("success_action_status").map(String::as_str);
