@@ -264,7 +264,8 @@ mod tests {
         let both = format!("{own}, {other}");
         let everyone = format!("uri=\"{EVERYONE}\"");
         let full = "x-amz-grant-full-control";
-        let cases: &[(&[(&str, &str)], Result<Asked, Code>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Result<Asked, Code>);
+        let cases: &[Case<'_>] = &[
             (&[], Ok(Asked::Nothing)),
             (&[(CANNED, "private")], OWN),
             (&[(CANNED, "bucket-owner-full-control")], OWN),

@@ -66,7 +66,7 @@ fn find<'a>(rules: &'a CorsRules, asking: &Asking) -> Option<(&'a CorsRule, &'a 
             let mut patterns = rule.allowed_headers.iter();
             patterns.any(|p| fits(&p.to_ascii_lowercase(), name))
         };
-        let method = rule.allowed_methods.iter().any(|m| *m == asking.method);
+        let method = rule.allowed_methods.contains(&asking.method);
         (method && asking.headers.iter().all(allowed)).then_some((rule, origin.as_str()))
     })
 }

@@ -271,32 +271,23 @@ const RULES: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://*.a</Al
     <MaxAgeSeconds>60</MaxAgeSeconds></CORSRule><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod>\
     </CORSRule></CORSConfiguration>";
 
+/// What a browser asks before it sends a page's request.
+async fn preflight(face: &Face, target: &str, origin: &'static str, method: &'static str) -> Answer {
+    let ask = face.ask("OPTIONS", target).header("origin", origin);
+    ask.header("access-control-request-method", method)
+        .send_as_it_is()
+        .await
+}
+
 #[tokio::test]
-async fn pages_of_other_sites() {
+async fn what_browsers_ask_first() {
     let face = with_bucket().await;
-    face.put("/bucket/k", "x").await;
-    let ask = async |target: &str, origin: &'static str, method: &'static str| {
-        let ask = face.ask("OPTIONS", target).header("origin", origin);
-        ask.header("access-control-request-method", method)
-            .send_as_it_is()
-            .await
-    };
     let none = face.ask("OPTIONS", "/bucket/k").send_as_it_is().await;
     assert_eq!(code(&none), is(400, "BadRequest"));
-    assert_eq!(
-        code(&ask("/bucket/k", "https://x.a", "GET").await),
-        is(403, "AccessForbidden")
-    );
-    assert_eq!(
-        code(&ask("/absent/k", "https://x.a", "GET").await),
-        is(403, "AccessForbidden")
-    );
     assert_eq!(put(&face, "/bucket?cors", RULES).await, is(200, ""));
-    assert_eq!(
-        face.get("/bucket?cors").await.elements("AllowedOrigin"),
-        ["https://*.a", "*"]
-    );
-    let yes = ask("/bucket/k", "https://x.a", "PUT").await;
+    let got = face.get("/bucket?cors").await;
+    assert_eq!(got.elements("AllowedOrigin"), ["https://*.a", "*"]);
+    let yes = preflight(&face, "/bucket/k", "https://x.a", "PUT").await;
     assert_eq!(yes.status, 200);
     for (name, value) in [
         ("access-control-allow-origin", "https://x.a"),
@@ -311,72 +302,54 @@ async fn pages_of_other_sites() {
     ] {
         assert_eq!(yes.header(name), value, "{name}");
     }
-    assert_eq!(
-        code(&ask("/bucket/k", "https://x.b", "PUT").await),
-        is(403, "AccessForbidden")
-    );
-    assert_eq!(
-        code(&ask("/bucket/k", "https://x.b", "PATCH").await),
-        is(400, "BadRequest")
-    );
-    let star = ask("/bucket", "https://x.b", "GET").await;
-    assert_eq!(
-        (
-            star.header("access-control-allow-origin"),
-            star.header("access-control-allow-credentials")
-        ),
-        ("*", "")
-    );
-    // What is asked then, answered or refused, says the same; without an origin, or for another, nothing.
-    let get = face
-        .ask("GET", "/bucket/k")
-        .header("origin", "https://x.a")
-        .send()
-        .await;
-    assert_eq!(
-        (get.text().as_str(), get.header("access-control-allow-origin")),
-        ("x", "https://x.a")
-    );
-    let refused = face
-        .ask("GET", "/bucket/absent")
-        .header("origin", "https://x.a")
-        .send()
-        .await;
-    assert_eq!(
-        (refused.status, refused.header("access-control-allow-methods")),
-        (404, "GET, PUT")
-    );
-    let unsigned = face
-        .ask("GET", "/bucket/k")
-        .header("origin", "https://x.a")
-        .send_as_it_is()
-        .await;
-    assert_eq!(
-        (unsigned.status, unsigned.header("access-control-allow-origin")),
-        (403, "https://x.a")
-    );
-    let other = face
-        .ask("DELETE", "/bucket/k")
-        .header("origin", "https://x.a")
-        .send()
-        .await;
-    assert_eq!(
-        (other.status, other.header("access-control-allow-origin")),
-        (204, "")
-    );
-    assert_eq!(
-        face.get("/bucket?acl")
-            .await
-            .header("access-control-allow-origin"),
-        ""
-    );
+    let star = preflight(&face, "/bucket", "https://x.b", "GET").await;
+    assert_eq!(star.header("access-control-allow-origin"), "*");
+    assert_eq!(star.header("access-control-allow-credentials"), "");
+    let refused = [
+        ("/bucket/k", "https://x.b", "PUT", is(403, "AccessForbidden")),
+        ("/bucket/k", "https://x.b", "PATCH", is(400, "BadRequest")),
+        ("/absent/k", "https://x.a", "GET", is(403, "AccessForbidden")),
+    ];
+    for (target, origin, method, expected) in refused {
+        assert_eq!(
+            code(&preflight(&face, target, origin, method).await),
+            expected,
+            "{target} {origin}"
+        );
+    }
     assert_eq!(face.ask("DELETE", "/bucket?cors").send().await.status, 204);
     assert_eq!(
         code(&face.get("/bucket?cors").await),
         is(404, "NoSuchCORSConfiguration")
     );
+    let gone = preflight(&face, "/bucket/k", "https://x.a", "GET").await;
+    assert_eq!(code(&gone), is(403, "AccessForbidden"));
+}
+
+/// Answered or refused, an answer says what the page may do with it; to no page, or one without a rule, it says nothing.
+#[tokio::test]
+async fn what_pages_are_told() {
+    let face = with_bucket().await;
+    face.put("/bucket/k", "x").await;
+    assert_eq!(put(&face, "/bucket?cors", RULES).await, is(200, ""));
+    let ask = |method, target| face.ask(method, target).header("origin", "https://x.a");
+    let origin = |answer: &Answer| {
+        (
+            answer.status,
+            answer.header("access-control-allow-origin").to_owned(),
+        )
+    };
+    let get = ask("GET", "/bucket/k").send().await;
     assert_eq!(
-        code(&ask("/bucket/k", "https://x.a", "GET").await),
-        is(403, "AccessForbidden")
+        (origin(&get), get.text()),
+        ((200, "https://x.a".into()), "x".into())
     );
+    let absent = ask("GET", "/bucket/absent").send().await;
+    assert_eq!(origin(&absent), (404, "https://x.a".into()));
+    assert_eq!(absent.header("access-control-allow-methods"), "GET, PUT");
+    let unsigned = ask("GET", "/bucket/k").send_as_it_is().await;
+    assert_eq!(origin(&unsigned), (403, "https://x.a".into()));
+    let no_rule = ask("DELETE", "/bucket/k").send().await;
+    assert_eq!(origin(&no_rule), (204, String::new()));
+    assert_eq!(origin(&face.get("/bucket?acl").await), (200, String::new()));
 }
