@@ -8,6 +8,7 @@
 mod gateway;
 mod sequence;
 mod state;
+mod versions;
 
 use sequence::Run;
 use state::Seen;
@@ -89,6 +90,12 @@ const COVERED: &[&str] = &[
     "CancelDeleteBucket ok",
     "OpenBucket ok",
     "CloseBucket ok",
+    "SetVersioning ok",
+    "BucketConfigured ok",
+    "marker put",
+    "older version deleted",
+    "newest version deleted",
+    "older null version replaced",
     "NoSuchBucket",
     "BucketExists",
     "BucketBusy",

@@ -1,7 +1,8 @@
 //! One random sequence.
 
 use crate::gateway::{bucket_name, key, part, record, stored};
-use crate::state::{Model, Name};
+use crate::state::{Model, Name, Object, id};
+use crate::versions;
 use bytes::Bytes;
 use index::IndexRole;
 use std::collections::VecDeque;
@@ -14,13 +15,14 @@ use std::time::Duration;
 use store::memory::Fault as MemoryFault;
 use store::{Memory, Snapshot, Store};
 use types::limits::PART_BYTES_MIN;
-use types::{AccountId, BlobId, BucketId, CommandId, ETag, SessionId, StampId, UploadId};
+use types::{AccountId, BlobId, BucketId, CommandId, ETag, SessionId, StampId, UploadId, VersionId};
 use wire::index::{
     Answered, BucketsQuery, Call, Command, Expected, Index, ListEntry, ListQuery, Match, Named, Precondition,
-    SettingKind, StoredData, UploadsEntry, UploadsQuery, VersionRef,
+    SettingKind, StoredData, UploadsEntry, UploadsQuery, VersionRef, Versioning,
 };
 use wire::records::{
-    BucketCopy, BucketSetting, OwnershipControls, PublicAccessBlock, UsageRecord, bucket_setting,
+    BucketCopy, BucketRecord, BucketSetting, OwnershipControls, PublicAccessBlock, UsageRecord,
+    bucket_setting,
 };
 use world::{Clock, Exec, World};
 
@@ -41,7 +43,7 @@ impl Dice {
     fn percent(&mut self, p: u64) -> bool {
         self.roll(100) < p
     }
-    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.roll(all.len() as u64) as usize]
     }
 }
@@ -108,7 +110,8 @@ impl Run {
                 0..4 => self.crash().await,
                 4..8 => self.end_session().await,
                 8..12 => self.second_owner().await,
-                12..20 => self.jump(),
+                12..18 => self.jump(),
+                18..25 => self.configure("aaa").await,
                 _ => self.group().await,
             }
             if self.dice.percent(25) {
@@ -177,7 +180,7 @@ impl Run {
         let (bucket, turn) = (BucketId(made.bucket), made.turn);
         let open = self.call(Command::OpenBucket {
             bucket,
-            copy: copy(turn),
+            copy: copy(&made, turn),
         });
         let opened = self.call(Command::BucketOpened {
             name: bucket_name(name),
@@ -185,6 +188,39 @@ impl Run {
             turn,
         });
         self.send(vec![open, opened]).await;
+        if self.dice.percent(60) {
+            self.configure(name).await;
+        }
+    }
+
+    /// A whole change of versioning, as a gateway makes it.
+    async fn configure(&mut self, name: &str) {
+        let set = self.set_versioning(name);
+        let set = self.call(set);
+        self.send(vec![set]).await;
+        let row = self.model.names.get(name).cloned().unwrap_or_default();
+        let (bucket, turn) = (BucketId(row.bucket), row.turn);
+        let open = Command::OpenBucket {
+            bucket,
+            copy: copy(&row, turn),
+        };
+        let open = self.call(open);
+        self.send(vec![open]).await;
+        let configured = self.call(Command::BucketConfigured {
+            name: bucket_name(name),
+            bucket,
+            turn,
+            configuration: row.configuration,
+        });
+        self.send(vec![configured]).await;
+    }
+
+    fn set_versioning(&mut self, name: &str) -> Command {
+        Command::SetVersioning {
+            name: bucket_name(name),
+            bucket: BucketId(self.model.names.get(name).map_or(0, |row| row.bucket)),
+            versioning: self.dice.pick(&[Versioning::Enabled, Versioning::Suspended]),
+        }
     }
 
     fn create(&mut self, name: &str, owner: AccountId) -> Call {
@@ -333,8 +369,7 @@ impl Run {
                 .map(|(_, b)| *b);
             let live = self
                 .model
-                .objects
-                .get(&name)
+                .visible(&name)
                 .and_then(|o| o.blob.filter(|_| o.parts == 0));
             let all: Vec<u128> = booked.chain(live).collect();
             if !all.is_empty() {
@@ -362,15 +397,24 @@ impl Run {
     }
 
     fn delete(&mut self) -> Command {
-        let (bucket, key) = (self.bucket_id(), key(self.dice.pick(&KEYS)));
+        let (bucket, k) = (self.bucket_id(), self.dice.pick(&KEYS));
         let mut precondition = self.precondition();
         if self.dice.roll(5) == 0 {
             precondition.if_size = Some(self.dice.roll(3));
         }
+        let mut versions = vec![VersionRef::Null, VersionRef::Id(VersionId(7))];
+        let there = self.model.versions.get(&(bucket.0, k.to_owned()));
+        let ids = there.into_iter().flatten();
+        versions.extend(ids.map(|o| VersionRef::Id(VersionId(id(&o.version)))));
+        let version = if self.dice.percent(45) {
+            self.dice.pick(&versions)
+        } else {
+            VersionRef::Current
+        };
         Command::Delete {
             bucket,
-            key,
-            version: VersionRef::Current,
+            key: key(k),
+            version,
             precondition,
         }
     }
@@ -380,7 +424,8 @@ impl Run {
         let at = self.dice.roll(all.len() as u64 + 1) as usize;
         // An upload that is there; else one that was completed, or never was.
         let (name, upload) = all.get(at).cloned().unwrap_or_else(|| {
-            let made = self.model.objects.iter().find(|(_, o)| o.parts > 0);
+            let visible = self.model.versions.iter().map(|(n, all)| (n, &all[0]));
+            let made = visible.into_iter().find(|(_, o)| o.parts > 0);
             made.map_or(((1, "a".into()), 5), |(n, o)| (n.clone(), o.blob.unwrap_or(5)))
         });
         let (bucket, k, upload) = (BucketId(name.0), key(&name.1), UploadId(upload));
@@ -456,10 +501,10 @@ impl Run {
             .pick(&[AccountId::ROOT, AccountId::ROOT, AccountId::ROOT, AccountId(2)]);
         // Mostly the step that comes next, so that buckets are open most of the time.
         let step = match row.state {
-            _ if self.dice.percent(40) => self.dice.roll(9),
+            _ if self.dice.percent(40) => self.dice.roll(11),
             0 => 0,
             1 => self.dice.pick(&[1, 5]),
-            2 => self.dice.pick(&[2, 5, 5]),
+            2 => self.dice.pick(&[2, 5, 5, 9, 10]),
             _ => self.dice.pick(&[3, 4, 4, 6, 5]),
         };
         match step {
@@ -480,7 +525,14 @@ impl Run {
             4 => Command::CancelDeleteBucket { name, bucket, turn },
             5 => Command::OpenBucket {
                 bucket,
-                copy: copy(turn),
+                copy: copy(&row, turn),
+            },
+            9 => self.set_versioning(text),
+            10 => Command::BucketConfigured {
+                name,
+                bucket,
+                turn,
+                configuration: row.configuration,
             },
             6 => Command::CloseBucket { bucket, turn },
             _ => {
@@ -524,12 +576,14 @@ impl Run {
         let buckets: Vec<u64> = self.model.copies.keys().copied().collect();
         for b in buckets {
             for k in KEYS {
+                versions::check_found(&self.model, &role, b, k).await;
                 let found = role
                     .get(BucketId(b), &key(k), VersionRef::Current, true)
                     .await
                     .unwrap()
-                    .ok();
-                let object = self.model.objects.get(&(b, k.to_owned()));
+                    .ok()
+                    .filter(|found| !found.record.delete_marker);
+                let object = self.model.visible(&(b, k.to_owned()));
                 assert_eq!(found.is_some(), object.is_some(), "{k:?} in {b}");
                 if let (Some(found), Some(object)) = (found, object) {
                     assert_eq!(found.record.version, object.version);
@@ -546,6 +600,7 @@ impl Run {
                 }
             }
             self.check_lists(&role, b).await;
+            versions::check_page(&self.model, &role, b, &mut self.dice).await;
             self.check_usage(&role, b).await;
         }
         for name in NAMES {
@@ -617,10 +672,10 @@ impl Run {
 
     async fn check_usage(&self, role: &IndexRole, b: u64) {
         let mut expected = UsageRecord::default();
-        for (_, object) in self.model.objects.iter().filter(|(n, _)| n.0 == b) {
-            expected.objects += 1;
-            expected.versions += 1;
-            expected.bytes += object.size as i64;
+        for (name, all) in self.model.versions.iter().filter(|(n, _)| n.0 == b) {
+            expected.objects += i64::from(self.model.visible(name).is_some());
+            expected.versions += all.len() as i64;
+            expected.bytes += all.iter().map(|o| o.size as i64).sum::<i64>();
         }
         for (_, parts) in self.model.uploads.iter().filter(|((n, _), _)| n.0 == b) {
             expected.uploads += 1;
@@ -648,12 +703,13 @@ impl Run {
                 }
             }
         }
-        assert_eq!(objects, self.model.objects.len());
+        assert_eq!(objects, self.model.versions.values().map(Vec::len).sum::<usize>());
         assert_eq!(parts, self.model.uploads.values().map(|p| p.len()).sum::<usize>());
         assert_eq!(garbage, self.model.garbage.iter().cloned().collect::<Vec<_>>());
     }
 
-    /// No inline row without its object, no answer kept that was let go.
+    /// No inline row without its object, none that names a null version but where it stands among the older ones, no
+    /// answer kept that was let go.
     async fn check_rows(&mut self) {
         let snapshot = self
             .memory
@@ -668,8 +724,12 @@ impl Run {
             };
             snapshot.scan(&scan).await.unwrap().len()
         };
-        let inline = self.model.objects.values().filter(|o| o.inline.is_some()).count();
+        let all = self.model.versions.values();
+        let inline = all.clone().flatten().filter(|o| o.inline.is_some()).count();
         assert_eq!(count(&*snapshot, 0x15).await, inline, "inline rows");
+        let is_older = |(at, o): (usize, &Object)| o.is_null && (at > 0 || o.is_marker);
+        let nulls = all.filter(|all| all.iter().enumerate().any(is_older)).count();
+        assert_eq!(count(&*snapshot, 0x17).await, nulls, "rows of null versions");
         assert_eq!(
             count(&*snapshot, 0x03).await,
             self.model.data.done.len(),
@@ -678,10 +738,11 @@ impl Run {
     }
 }
 
-fn copy(turn: u64) -> BucketCopy {
+fn copy(row: &BucketRecord, turn: u64) -> BucketCopy {
     BucketCopy {
         turn,
-        configuration: 1,
+        configuration: row.configuration,
+        versioning: row.versioning,
         owner: AccountId::ROOT.0,
         ..BucketCopy::default()
     }
@@ -697,6 +758,8 @@ fn is_directory(command: &Command) -> bool {
             | "FinishDeleteBucket"
             | "CancelDeleteBucket"
             | "PutBucketSetting"
+            | "SetVersioning"
+            | "BucketConfigured"
     )
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use types::limits::PART_BYTES_MIN;
 use types::{CommandId, ETag, ErrorKind, SessionId};
-use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData};
+use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData, VersionRef};
 use wire::records::{BucketRecord, BucketSetting, PartRecord, answer::Kind};
 
 /// An object key in its bucket.
@@ -20,6 +20,8 @@ pub struct Object {
     pub blob: Option<u128>,
     pub chunks: usize,
     pub inline: Option<Bytes>,
+    pub is_null: bool,
+    pub is_marker: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -39,9 +41,9 @@ pub struct Log {
 #[derive(Default)]
 pub struct Model {
     pub names: BTreeMap<String, BucketRecord>,
-    /// Turn, and whether it is open.
-    pub copies: BTreeMap<u64, (u64, bool)>,
-    pub objects: BTreeMap<Name, Object>,
+    pub copies: BTreeMap<u64, Copy>,
+    /// Versions and delete markers of each key, newest first; never none.
+    pub versions: BTreeMap<Name, Vec<Object>>,
     pub uploads: BTreeMap<(Name, u128), BTreeMap<u32, PartState>>,
     pub garbage: BTreeSet<(Name, u128)>,
     /// What buckets were told, by bucket and kind.
@@ -52,6 +54,15 @@ pub struct Model {
     newest_version: Option<Vec<u8>>,
     last_bucket: u64,
     pub seen: Seen,
+}
+
+/// A partition's copy of a bucket's state.
+#[derive(Clone, Copy, Default)]
+pub struct Copy {
+    pub turn: u64,
+    pub is_open: bool,
+    pub configuration: u64,
+    pub versioning: u32,
 }
 
 /// What was covered, by name.
@@ -155,20 +166,10 @@ impl Model {
                 bucket,
                 key,
                 precondition,
-                ..
+                version,
             } => {
                 let name = (bucket.0, key.as_str().to_owned());
-                if self.objects.contains_key(&name) {
-                    // Nothing there is nothing to spare.
-                    self.check(&name, precondition)?;
-                }
-                let Kind::Delete(answer) = heard else {
-                    return unlike(heard);
-                };
-                let old = self.objects.remove(&name);
-                assert_eq!(answer.existed, old.is_some(), "delete of {name:?}");
-                old.into_iter().for_each(|old| self.book(&name, &old, None));
-                Ok(())
+                self.delete(name, *version, precondition, heard)
             }
             other => self.apply_to_upload(other, heard),
         }
@@ -249,7 +250,7 @@ impl Model {
         heard: &Kind,
     ) -> Outcome {
         self.check_open(name.0)?;
-        self.check(&name, precondition)?;
+        check(self.visible(&name), precondition)?;
         let (blob, chunks, inline) = match data {
             StoredData::Empty => (None, 0, None),
             StoredData::Inline(bytes) => (None, 0, Some(bytes.clone())),
@@ -258,6 +259,7 @@ impl Model {
                 (Some(stored.blob.0), stored.chunks.len(), None)
             }
         };
+        self.check_twice(&name, blob)?;
         let object = Object {
             size,
             md5: md5.to_vec(),
@@ -265,23 +267,111 @@ impl Model {
             blob,
             chunks,
             inline,
-            ..self.versioned(heard)?
+            ..self.versioned(heard, self.versioning(name.0))?
         };
-        self.replace(name, object);
+        self.add(name, object);
+        Ok(())
+    }
+
+    pub fn versioning(&self, bucket: u64) -> u32 {
+        self.copies.get(&bucket).map_or(0, |c| c.versioning)
+    }
+
+    /// The object that a key names.
+    pub fn visible(&self, name: &Name) -> Option<&Object> {
+        self.versions.get(name)?.first().filter(|o| !o.is_marker)
+    }
+
+    /// Where the version that is meant stands; of a deleted key, its current one is nowhere.
+    pub fn place(&self, name: &Name, version: VersionRef) -> Option<usize> {
+        let all = self.versions.get(name)?;
+        match version {
+            VersionRef::Current => all.first().filter(|o| !o.is_marker).map(|_| 0),
+            VersionRef::Null => all.iter().position(|o| o.is_null),
+            VersionRef::Id(wanted) => all.iter().position(|o| id(&o.version) == wanted.0),
+        }
+    }
+
+    /// Bytes that stay named by an older version may not be named by another.
+    fn check_twice(&self, name: &Name, blob: Option<u128>) -> Outcome {
+        let versioning = self.versioning(name.0);
+        match self.visible(name) {
+            Some(old)
+                if blob.is_some()
+                    && old.blob == blob
+                    && versioning != 0
+                    && (versioning == 1 || !old.is_null) =>
+            {
+                Err(Reason::BlobGone)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn delete(
+        &mut self,
+        name: Name,
+        version: VersionRef,
+        precondition: &Precondition,
+        heard: &Kind,
+    ) -> Outcome {
+        let place = self.place(&name, version);
+        let meant = place.map(|at| self.versions[&name][at].clone());
+        if meant.is_some() {
+            check(meant.as_ref(), precondition)?;
+        }
+        let versioning = self.versioning(name.0);
+        let puts_marker = version == VersionRef::Current && versioning != 0;
+        if puts_marker {
+            self.check_open(name.0)?;
+        }
+        let Kind::Delete(answer) = heard else {
+            return unlike(heard);
+        };
+        assert_eq!(answer.existed, meant.is_some(), "delete of {name:?}");
+        assert_eq!(answer.versioning, versioning);
+        if puts_marker {
+            self.seen.count("marker put");
+            assert!(answer.delete_marker);
+            let marker = Object {
+                version: answer.version.clone(),
+                modified_ms: 0,
+                size: 0,
+                md5: Vec::new(),
+                parts: 0,
+                blob: None,
+                chunks: 0,
+                inline: None,
+                is_null: answer.null_version,
+                is_marker: true,
+            };
+            self.check_newest(&marker, versioning);
+            self.add(name, marker);
+        } else if let (Some(at), Some(old)) = (place, meant) {
+            let told = (&answer.version, answer.null_version, answer.delete_marker);
+            assert_eq!(told, (&old.version, old.is_null, old.is_marker));
+            if at > 0 {
+                self.seen.count("older version deleted");
+            } else if self.versions[&name].len() > 1 {
+                self.seen.count("newest version deleted");
+            }
+            let all = self.versions.get_mut(&name).expect("it stands there");
+            all.remove(at);
+            if all.is_empty() {
+                self.versions.remove(&name);
+            }
+            self.book(&name, &old, None);
+        }
         Ok(())
     }
 
     /// The version that an answer gives, which must be newer than every one before.
-    fn versioned(&mut self, heard: &Kind) -> Result<Object, Reason> {
+    fn versioned(&mut self, heard: &Kind, versioning: u32) -> Result<Object, Reason> {
         let Kind::Put(answer) = heard else {
             return unlike(heard).map(|()| unreachable!());
         };
-        let older = self.newest_version.replace(answer.version.clone());
-        assert!(
-            older.is_none_or(|older| older > answer.version),
-            "versions only get newer"
-        );
-        Ok(Object {
+        assert_eq!(answer.versioning, versioning);
+        let made = Object {
             version: answer.version.clone(),
             modified_ms: answer.modified_ms,
             size: answer.size,
@@ -290,14 +380,34 @@ impl Model {
             blob: None,
             chunks: 0,
             inline: None,
-        })
+            is_null: answer.null_version,
+            is_marker: false,
+        };
+        self.check_newest(&made, versioning);
+        Ok(made)
     }
 
-    fn replace(&mut self, name: Name, object: Object) {
+    /// A version that was made is newer than any before, and null unless versioning is enabled.
+    fn check_newest(&mut self, made: &Object, versioning: u32) {
+        assert_eq!(made.is_null, versioning != 1);
+        let older = self.newest_version.replace(made.version.clone());
+        assert!(
+            older.is_none_or(|older| older > made.version),
+            "versions only get newer"
+        );
+    }
+
+    /// A new version stands over the others; a null one in place of the one before.
+    fn add(&mut self, name: Name, object: Object) {
         let kept = object.blob;
-        if let Some(old) = self.objects.insert(name.clone(), object) {
-            self.book(&name, &old, kept);
+        let all = self.versions.entry(name.clone()).or_default();
+        let null = all.iter().position(|o| o.is_null).filter(|_| object.is_null);
+        let old = null.map(|at| all.remove(at));
+        all.insert(0, object);
+        if null.is_some_and(|at| at > 0) {
+            self.seen.count("older null version replaced");
         }
+        old.into_iter().for_each(|old| self.book(&name, &old, kept));
     }
 
     fn book(&mut self, name: &Name, old: &Object, kept: Option<u128>) {
@@ -316,7 +426,7 @@ impl Model {
     ) -> Outcome {
         let Some(parts) = self.uploads.get(&(name.clone(), upload)).cloned() else {
             // The trace of an earlier completion of the same parts.
-            let (Some(object), Kind::Put(answer)) = (self.objects.get(&name), heard) else {
+            let (Some(object), Kind::Put(answer)) = (self.visible(&name), heard) else {
                 return Err(Reason::NoSuchUpload);
             };
             assert_eq!((object.blob, &object.version), (Some(upload), &answer.version));
@@ -332,14 +442,14 @@ impl Model {
         let found = |n: &NamedPart| parts.get(&n.number).filter(|p| p.record.etag_md5 == n.etag_md5);
         let taken: Option<Vec<&PartState>> = named.iter().map(found).collect();
         let taken = taken.ok_or(Reason::InvalidPart)?;
-        self.check(&name, precondition)?;
+        check(self.visible(&name), precondition)?;
         if taken[..taken.len() - 1]
             .iter()
             .any(|p| p.record.size < PART_BYTES_MIN)
         {
             return Err(Reason::EntityTooSmall);
         }
-        let made = self.versioned(heard)?;
+        let made = self.versioned(heard, self.versioning(name.0))?;
         assert_eq!(made.parts as usize, taken.len());
         assert_eq!(made.size, taken.iter().map(|p| p.record.size).sum::<u64>());
         let unused = parts
@@ -347,7 +457,7 @@ impl Model {
             .filter(|p| !named.iter().any(|n| n.number == p.record.number));
         self.garbage.extend(unused.map(|p| (name.clone(), p.blob)));
         self.uploads.remove(&(name.clone(), upload));
-        self.replace(
+        self.add(
             name,
             Object {
                 blob: Some(upload),
@@ -421,6 +531,9 @@ impl Model {
                 assert_eq!(told(heard), Some(&*row));
                 Ok(())
             }
+            Command::SetVersioning { .. } | Command::BucketConfigured { .. } => {
+                self.configure(command, heard)
+            }
             other => self.apply_to_copy(other, heard),
         }
     }
@@ -429,18 +542,23 @@ impl Model {
         match command {
             Command::OpenBucket { bucket, copy } => {
                 let row = self.copies.entry(bucket.0).or_default();
-                if copy.turn >= row.0 {
-                    *row = (copy.turn, true);
+                if (copy.turn, copy.configuration) >= (row.turn, row.configuration) || copy.turn > row.turn {
+                    *row = Copy {
+                        turn: copy.turn,
+                        is_open: true,
+                        configuration: copy.configuration,
+                        versioning: copy.versioning,
+                    };
                 }
                 Ok(())
             }
             Command::CloseBucket { bucket, turn } => {
                 let row = self.copies.entry(bucket.0).or_default();
-                if *turn < row.0 || (*turn == row.0 && row.1) {
+                if *turn < row.turn || (*turn == row.turn && row.is_open) {
                     return Err(Reason::BucketBusy);
                 }
-                *row = (*turn, false);
-                let empty = !self.objects.keys().any(|n| n.0 == bucket.0)
+                (row.turn, row.is_open) = (*turn, false);
+                let empty = !self.versions.keys().any(|n| n.0 == bucket.0)
                     && !self.uploads.keys().any(|(n, _)| n.0 == bucket.0);
                 assert!(
                     matches!(heard, Kind::Close(c) if c.empty == empty),
@@ -471,37 +589,32 @@ impl Model {
     fn check_open(&self, bucket: u64) -> Outcome {
         match self.copies.get(&bucket) {
             None => Err(Reason::NoSuchBucket),
-            Some((_, false)) => Err(Reason::BucketBusy),
+            Some(copy) if !copy.is_open => Err(Reason::BucketBusy),
             Some(_) => Ok(()),
         }
     }
 
-    fn check(&self, name: &Name, precondition: &Precondition) -> Outcome {
-        let object = self.objects.get(name);
-        let matches = |m: &Match| match (m, object) {
-            (_, None) => false,
-            (Match::Any, Some(_)) => true,
-            (Match::Tags(tags), Some(o)) => tags
-                .iter()
-                .any(|t: &ETag| t.md5[..] == o.md5[..] && t.part_count == o.parts),
+    fn configure(&mut self, command: &Command, heard: &Kind) -> Outcome {
+        let (Command::SetVersioning { name, bucket, .. } | Command::BucketConfigured { name, bucket, .. }) =
+            command
+        else {
+            panic!("{command:?} configures nothing");
         };
-        if let Some(m) = &precondition.if_match {
-            if object.is_none() {
-                return Err(Reason::NoSuchKeyForMatch);
+        let row = self.names.get_mut(name.as_str());
+        let row = row.filter(|r| r.bucket == bucket.0).ok_or(Reason::NoSuchBucket)?;
+        match command {
+            Command::BucketConfigured { turn, .. } if row.turn != *turn => return Err(Reason::BucketBusy),
+            _ if row.state != 2 => return Err(Reason::BucketBusy),
+            Command::BucketConfigured { configuration, .. } => {
+                row.configured = row.configured.max(*configuration);
             }
-            if !matches(m) {
-                return Err(Reason::PreconditionFailed);
+            Command::SetVersioning { versioning, .. } if row.versioning != *versioning as u32 => {
+                row.versioning = *versioning as u32;
+                row.configuration += 1;
             }
+            _ => {}
         }
-        if precondition.if_none_match.as_ref().is_some_and(matches) {
-            return Err(Reason::PreconditionFailed);
-        }
-        if precondition
-            .if_size
-            .is_some_and(|size| object.map(|o| o.size) != Some(size))
-        {
-            return Err(Reason::PreconditionFailed);
-        }
+        assert_eq!(told(heard), Some(&*row));
         Ok(())
     }
 
@@ -521,11 +634,8 @@ impl Model {
             Some(key[..prefix.len() + at + delimiter.len()].to_owned())
         };
         let mut lines = Vec::new();
-        for (_, key) in self
-            .objects
-            .keys()
-            .filter(|n| n.0 == bucket && n.1.starts_with(prefix))
-        {
+        let visible = self.versions.keys().filter(|n| self.visible(n).is_some());
+        for (_, key) in visible.filter(|n| n.0 == bucket && n.1.starts_with(prefix)) {
             let line = common(key).map_or(key.clone(), |c| format!("[{c}]"));
             let skipped = common(after).is_some_and(|c| c == after && key.starts_with(after));
             if key.as_str() > after && !skipped && lines.last() != Some(&line) {
@@ -534,6 +644,34 @@ impl Model {
         }
         lines
     }
+}
+
+fn check(object: Option<&Object>, precondition: &Precondition) -> Outcome {
+    let matches = |m: &Match| match (m, object) {
+        (_, None) => false,
+        (Match::Any, Some(_)) => true,
+        (Match::Tags(tags), Some(o)) => tags
+            .iter()
+            .any(|t: &ETag| t.md5[..] == o.md5[..] && t.part_count == o.parts),
+    };
+    if let Some(m) = &precondition.if_match {
+        if object.is_none() {
+            return Err(Reason::NoSuchKeyForMatch);
+        }
+        if !matches(m) {
+            return Err(Reason::PreconditionFailed);
+        }
+    }
+    if precondition.if_none_match.as_ref().is_some_and(matches) {
+        return Err(Reason::PreconditionFailed);
+    }
+    if precondition
+        .if_size
+        .is_some_and(|size| object.map(|o| o.size) != Some(size))
+    {
+        return Err(Reason::PreconditionFailed);
+    }
+    Ok(())
 }
 
 fn told(heard: &Kind) -> Option<&BucketRecord> {
@@ -551,7 +689,7 @@ fn is_refused(heard: &Kind, reason: Reason) -> bool {
     matches!(heard, Kind::Refused(r) if r.reason == reason as u32)
 }
 
-fn id(bytes: &[u8]) -> u128 {
+pub fn id(bytes: &[u8]) -> u128 {
     u128::from_be_bytes(bytes.try_into().expect("16 bytes"))
 }
 

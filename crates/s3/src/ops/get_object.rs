@@ -102,23 +102,6 @@ impl<'a> PartAsked<'a> {
     }
 }
 
-/// The checksums of what is answered: a part, or the whole object.
-fn checksums(headers: &mut HeaderMap, record: &ObjectRecord, part: Option<&Part>, length: u64) {
-    let kind = checksum::kind_of(record.checksum_kind);
-    match part {
-        Some(part) => {
-            let same = |c: &&records::Checksum| record.checksums.iter().any(|o| o.algorithm == c.algorithm);
-            let own: Vec<_> = part.checksums.iter().filter(same).cloned().collect();
-            checksum::to_headers(headers, &own, Some(kind), 0);
-        }
-        // A checksum is of the whole object: beside a range of it, clients would take it for the range's.
-        None if length == record.size => {
-            checksum::to_headers(headers, &record.checksums, Some(kind), record.etag_parts);
-        }
-        None => {}
-    }
-}
-
 /// The head of a read's answer.
 struct Head {
     status: StatusCode,
