@@ -10,7 +10,7 @@ use support::*;
 use types::limits::INLINE_BYTES_MAX;
 use types::{AccountId, ByteRange, Checksum, ChecksumAlgorithm, ErrorKind, Kind as _, UploadId};
 use wire::double::{Failure, On};
-use wire::index::{Command, Match, Precondition, Reason, VersionRef};
+use wire::index::{Command, Match, Precondition, Reason, VersionRef, Versioning};
 use wire::records::{BucketRecord, ContentHeaders};
 
 const UPLOAD: UploadId = UploadId(0x0909_0909_0909_0909_0909_0909_0909_0909);
@@ -352,6 +352,30 @@ async fn buckets_come_and_go() {
             .reason(),
         Some(Reason::NoSuchBucket)
     );
+}
+
+/// A gateway that died between a change of versioning and the partitions' hearing of it: nobody acts by the row alone.
+#[tokio::test(start_paused = true)]
+async fn whoever_finds_versioning_half_told_tells_it() {
+    let told = |b: &Bench| b.index.state().versioning.get(&1).copied();
+    let b = bench().await;
+    b.objects
+        .set_versioning(&CALLER, &name(), Versioning::Enabled)
+        .await
+        .unwrap();
+    assert_eq!(told(&b), Some(1), "told before it is answered");
+    assert_eq!(b.objects.head_bucket(&CALLER, &name()).await.unwrap().versioning, 1);
+    {
+        let mut state = b.index.state();
+        let record = state.buckets.get_mut("bucket").unwrap();
+        record.versioning = Versioning::Suspended as u32;
+        record.configuration += 1;
+    }
+    assert_eq!(told(&b), Some(1));
+    b.put("k", b"1").await.unwrap();
+    assert_eq!(told(&b), Some(2), "before the put");
+    let record = b.objects.head_bucket(&CALLER, &name()).await.unwrap();
+    assert_eq!(record.configured, record.configuration);
 }
 
 /// A crash after each step of a creation and of a deletion, of an empty bucket and of one with an object.

@@ -55,10 +55,10 @@ pub(crate) fn copied(headers: &mut HeaderMap, source: &Opened) {
     }
 }
 
-/// Says which version was made, where the bucket has versions.
+/// Says which version was made, where that is a version of its own: S3 says nothing of a null one, suspended or not.
 pub(crate) fn made(headers: &mut HeaderMap, answer: &PutAnswer) {
-    if answer.versioning != 0 {
-        reply::set(headers, HEADER, name(&answer.version, answer.null_version));
+    if answer.versioning != 0 && !answer.null_version {
+        reply::set(headers, HEADER, name(&answer.version, false));
     }
 }
 
