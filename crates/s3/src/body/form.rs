@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn fields_and_file() {
         let file = part(
-            "name=\"file\"; filename=\"C:\\dir\\a%22.txt\"\r\nContent-Type: text/plain",
+            "name=\"file\"; filename=\"some\\dir\\a%22.txt\"\r\nContent-Type: text/plain",
             b"bytes\r\n--X",
         );
         let after = part("name=\"submit\"", b"Upload");
