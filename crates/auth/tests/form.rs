@@ -32,7 +32,7 @@ fn fields(pairs: &[(&str, &str)]) -> Fields {
         .collect()
 }
 
-fn signed_as_new(policy: &str) -> Fields {
+fn signed_by_sha256(policy: &str) -> Fields {
     let signature = SigningKey::derive("secret", "20261122", REGION).sign(policy.as_bytes());
     fields(&[
         ("x-amz-algorithm", "AWS4-HMAC-SHA256"),
@@ -43,7 +43,7 @@ fn signed_as_new(policy: &str) -> Fields {
     ])
 }
 
-fn signed_as_old(policy: &str) -> Fields {
+fn signed_by_sha1(policy: &str) -> Fields {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"secret");
     let signature = BASE64.encode(hmac::sign(&key, policy.as_bytes()));
     fields(&[
@@ -59,7 +59,7 @@ fn verify(fields: &Fields) -> Result<AccountId, AuthError> {
 
 #[test]
 fn both_versions_sign_the_policy() {
-    for signed in [signed_as_new("cG9saWN5"), signed_as_old("cG9saWN5")] {
+    for signed in [signed_by_sha256("cG9saWN5"), signed_by_sha1("cG9saWN5")] {
         assert_eq!(verify(&signed), Ok(AccountId(3)));
         let mut other = signed.clone();
         other.insert("policy".into(), "cG9saWNZ".into());
@@ -73,7 +73,7 @@ fn both_versions_sign_the_policy() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let v4 = signed_as_new("cG9saWN5");
+    let v4 = signed_by_sha256("cG9saWN5");
     for (name, named) in [
         ("x-amz-algorithm", "X-Amz-Algorithm"),
         ("x-amz-credential", "X-Amz-Credential"),
@@ -87,7 +87,7 @@ fn what_is_missing_is_named() {
         less.insert(name.into(), String::new());
         assert_eq!(verify(&less), Err(AuthError::MissingField { name: named }));
     }
-    let v2 = signed_as_old("cG9saWN5");
+    let v2 = signed_by_sha1("cG9saWN5");
     for (name, named) in [
         ("awsaccesskeyid", "AWSAccessKeyId"),
         ("signature", "Signature"),
@@ -104,7 +104,7 @@ fn what_is_missing_is_named() {
 #[test]
 fn who_is_not_known_or_not_sure_is_refused() {
     let with = |name: &str, value: &str| {
-        let mut changed = signed_as_new("cG9saWN5");
+        let mut changed = signed_by_sha256("cG9saWN5");
         changed.insert(name.into(), value.into());
         verify(&changed)
     };
@@ -339,7 +339,7 @@ proptest! {
         changed[at] = b"ABCDEFGH"[by];
         let changed = String::from_utf8(changed).unwrap();
         prop_assume!(changed != policy);
-        for mut signed in [signed_as_new(policy), signed_as_old(policy)] {
+        for mut signed in [signed_by_sha256(policy), signed_by_sha1(policy)] {
             signed.insert("policy".into(), changed.clone());
             prop_assert!(verify(&signed).is_err());
         }

@@ -45,7 +45,10 @@ fn changed(text: &str, at: usize, by: usize, alphabet: &[u8]) -> Option<String> 
     let mut bytes = text.as_bytes().to_vec();
     let i = at % bytes.len();
     let new = alphabet[by % alphabet.len()];
-    if bytes[i] == new || !alphabet.contains(&bytes[i]) {
+    // The digits of an escape mean the same in either case.
+    let escape = bytes[i.saturating_sub(2)..i].contains(&b'%');
+    let same = bytes[i] == new || (escape && bytes[i].eq_ignore_ascii_case(&new));
+    if same || !alphabet.contains(&bytes[i]) {
         return None;
     }
     bytes[i] = new;
