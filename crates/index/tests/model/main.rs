@@ -4,6 +4,7 @@
 //! A seed replays alone: `CAIRN_MODEL_SEED=17 cargo test -p cairn-index --test model`.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, unreachable_pub)]
 
+mod calling;
 #[path = "../gateway/mod.rs"]
 mod gateway;
 mod sequence;
