@@ -245,11 +245,6 @@ def _(p):
     return p.complete(path, upload, [(1, "0" * 32)])
 
 
-@provokes("InvalidPartNumber")
-def _(p):
-    return p.raw.request("GET", p.key(), query=[("partNumber", "2")])
-
-
 @provokes("InvalidPartOrder")
 def _(p):
     path, upload = p.upload()

@@ -96,7 +96,7 @@ impl<'a> PartAsked<'a> {
             }
             start = end;
         }
-        Err(Error::new(Code::InvalidPartNumber)
+        Err(Error::new(Code::InvalidPart)
             .field("PartNumberRequested", number.to_string())
             .field("ActualPartCount", parts.len().max(1).to_string()))
     }
