@@ -117,7 +117,11 @@ impl Kept {
             Named::Garbage { garbage, .. } => BlobId::from_slice(&garbage.blob),
             _ => None,
         };
-        walked(&*self.g.index).await.into_iter().filter_map(booked).collect()
+        walked(&*self.g.index)
+            .await
+            .into_iter()
+            .filter_map(booked)
+            .collect()
     }
 }
 
@@ -190,7 +194,10 @@ async fn there_is_one_null_version_wherever_it_stands() {
     assert!(kept.garbage().await.is_empty());
     kept.set(Versioning::Suspended).await;
     // I3: the null version among the older ones loses its name in the commit that makes another.
-    let null = kept.put_data(StoredData::Chunks(stored(second, 1))).await.unwrap();
+    let null = kept
+        .put_data(StoredData::Chunks(stored(second, 1)))
+        .await
+        .unwrap();
     assert!(null.null_version);
     assert_eq!(kept.garbage().await, [first]);
     let marker = kept.delete(VersionRef::Current).await;
@@ -242,7 +249,11 @@ async fn versioning_is_said_to_be_everywhere_only_when_it_is() {
         (kept.row.configured, kept.row.configuration),
         (seen.configuration, seen.configuration + 1)
     );
-    assert_eq!(kept.tell(Versioning::Suspended).await.unwrap(), kept.row, "nothing new");
+    assert_eq!(
+        kept.tell(Versioning::Suspended).await.unwrap(),
+        kept.row,
+        "nothing new"
+    );
     // Another gateway begins to delete the bucket: partitions that it closed ignore what is sent at the turn before.
     let begin = Command::BeginDeleteBucket {
         name: bucket_name(NAME),

@@ -364,7 +364,10 @@ async fn whoever_finds_versioning_half_told_tells_it() {
         .await
         .unwrap();
     assert_eq!(told(&b), Some(1), "told before it is answered");
-    assert_eq!(b.objects.head_bucket(&CALLER, &name()).await.unwrap().versioning, 1);
+    assert_eq!(
+        b.objects.head_bucket(&CALLER, &name()).await.unwrap().versioning,
+        1
+    );
     {
         let mut state = b.index.state();
         let record = state.buckets.get_mut("bucket").unwrap();
