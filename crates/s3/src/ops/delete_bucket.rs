@@ -3,7 +3,7 @@
 //! Only of a bucket without any version or marker: one that cannot be deleted anyway keeps its uploads. What comes in between is
 //! the caller's own race, as if it had given the uploads up itself and then asked again.
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
@@ -12,12 +12,14 @@ use objects::{ListUploads, ListVersions, ObjectsError};
 use types::{ObjectKey, UploadId, limits};
 use wire::index::{Reason, UploadsEntry};
 
+/// Pages of uploads that one request gives up: no other client keeps it going by beginning more.
+const UPLOAD_PAGES_MAX: usize = 100;
+
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
-    loop {
+    for _ in 0..UPLOAD_PAGES_MAX {
         let deleted = service.objects.delete_bucket(&request.caller, request.bucket());
         match deleted.await {
             Ok(()) => return Ok(reply::empty(StatusCode::NO_CONTENT)),
-            // Every pass gives up at least one upload, so the passes end when there are none.
             Err(e) if e.reason() == Some(Reason::BucketNotEmpty) => {
                 if !give_up_uploads(service, &request).await? {
                     return Err(e.into());
@@ -26,6 +28,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
             Err(e) => return Err(e.into()),
         }
     }
+    Err(Error::new(Code::OperationAborted))
 }
 
 /// Gives up a page of the uploads of a bucket that has nothing else; whether there was one.
