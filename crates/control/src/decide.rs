@@ -1,6 +1,7 @@
 //! What to write: pure functions of the rows and what is asked.
 
-use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, OPEN, Rows, SEALED, SEALING};
+use crate::page::Page;
+use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, OPEN, Pages, Rows, SEALED, SEALING};
 use layout::{Candidate, LayoutError, Policy};
 use std::collections::BTreeSet;
 use types::{DiskId, Epoch, ErrorKind, ExtentId, NodeId, SessionId, StampId};
@@ -101,6 +102,38 @@ pub(crate) fn sealing(extent: &ExtentRecord) -> Vec<Change> {
         state: SEALING,
         ..extent.clone()
     })]
+}
+
+/// Decides `generation` of an extent: it drops what is on `pages`, and nothing else.
+pub(crate) fn generation(extent: &ExtentRecord, generation: u64, pages: &[(u64, Page)]) -> Vec<Change> {
+    let id = ExtentId(extent.extent);
+    let bytes: u64 = pages.iter().map(|(_, page)| page.bytes).sum();
+    let needles: u64 = pages.iter().map(|(_, page)| page.count()).sum();
+    let decided = ExtentRecord {
+        deciding: generation,
+        deciding_bytes: bytes,
+        deciding_needles: needles,
+        dropped_bytes: extent.dropped_bytes.saturating_sub(bytes),
+        dropped_needles: extent.dropped_needles.saturating_sub(needles),
+        ..extent.clone()
+    };
+    let moved = pages.iter().flat_map(|(number, page)| {
+        let dropping = Change::Page(Pages::Dropping, id, *number, page.record());
+        [dropping, Change::PageGone(Pages::Dropped, id, *number)]
+    });
+    moved.chain([Change::Extent(decided)]).collect()
+}
+
+/// An extent whose decided generation is on every copy and ends at `end` bytes.
+pub(crate) fn generation_done(extent: &ExtentRecord, end: u64) -> ExtentRecord {
+    ExtentRecord {
+        generation: extent.deciding,
+        deciding: 0,
+        deciding_bytes: 0,
+        deciding_needles: 0,
+        sealed_bytes: end,
+        ..extent.clone()
+    }
 }
 
 /// A disk as its node told, and which node.

@@ -5,12 +5,14 @@
 //! talks to nodes (`plane`).
 //!
 //! Invariants: session and extent numbers are never given twice; an extent is granted to one session at an epoch, and
-//! its row says so durably before a node hears of it (I6); a sealed extent stays sealed.
+//! its row says so durably before a node hears of it (I6); a sealed extent stays sealed, and only a sealed one is compacted or goes.
 
 mod decide;
 mod grant;
 mod load;
+mod page;
 mod plane;
+mod reclaim;
 mod rows;
 
 pub use plane::ControlPlane;

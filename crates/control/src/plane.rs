@@ -78,14 +78,14 @@ impl ControlPlane {
         let told = plane.disks().await;
         let nodes: Vec<NodeId> = plane.nodes.keys().copied().collect();
         plane
-            .decide(|rows| Ok(((), decide::register(rows, &nodes, &told))))
+            .decide_on(|rows| Ok(((), decide::register(rows, &nodes, &told))))
             .await?;
         Ok(plane)
     }
 
     /// Decides on the durable rows and commits, again as long as the outcome is not known. A decision to write nothing is
     /// an answer too.
-    async fn decide<T>(
+    pub(crate) async fn decide_on<T>(
         &self,
         decision: impl Fn(&Rows) -> Result<(T, Vec<Change>), Fault> + Send,
     ) -> Result<T, Fault> {
@@ -100,6 +100,14 @@ impl ControlPlane {
                 Outcome::DecideAgain(_) => attempt += 1,
             }
         }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.world.clock.wall_ms()
     }
 
     pub(crate) async fn owner(&self) -> Result<tokio::sync::MutexGuard<'_, Owner>, Fault> {
@@ -253,12 +261,12 @@ pub(crate) fn replicas(rows: &Rows, record: &ExtentRecord) -> Vec<(NodeId, DiskI
 impl Control for ControlPlane {
     async fn begin_session(&self, host: &str) -> Result<SessionId, Fault> {
         let now_ms = self.world.clock.wall_ms();
-        self.decide(|rows| Ok(decide::begin_session(rows, host, now_ms)))
+        self.decide_on(|rows| Ok(decide::begin_session(rows, host, now_ms)))
             .await
     }
 
     async fn end_session(&self, session: SessionId) -> Result<(), Fault> {
-        self.decide(|rows| Ok(((), decide::end_session(rows, session)?)))
+        self.decide_on(|rows| Ok(((), decide::end_session(rows, session)?)))
             .await
     }
 

@@ -4,14 +4,19 @@
 //!   50 session 8            SessionRecord         54 disk 16 · extent 8   CopyRecord
 //!   51 node 8               NodeRecord            57 name 00 01           last number given, 8 bytes
 //!   52 disk 16              DiskRecord            01                      PartitionState
-//!   53 extent 8             ExtentRecord
+//!   53 extent 8             ExtentRecord          58                      ReclaimState
+//!   59 extent 8 · page 8    DroppedPage           5A extent 8 · page 8    DroppedPage: of the generation that is decided
 //! ```
+//! The pages of 59 and 5A are not kept in memory: an extent may have a quarter of a million needles.
 
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
 use types::{DiskId, Epoch, ExtentId, NodeId, SessionId};
-use wire::records::{CopyRecord, DiskRecord, ExtentRecord, NodeRecord, PartitionState, SessionRecord};
+use wire::records::{
+    CopyRecord, DiskRecord, DroppedPage, ExtentRecord, NodeRecord, PartitionState, ReclaimState,
+    SessionRecord,
+};
 
 const STATE: u8 = 0x01;
 const SESSIONS: u8 = 0x50;
@@ -20,10 +25,13 @@ const DISKS: u8 = 0x52;
 const EXTENTS: u8 = 0x53;
 const COPIES: u8 = 0x54;
 const SERIALS: u8 = 0x57;
+const RECLAIM: u8 = 0x58;
+const DROPPED: u8 = 0x59;
+const DROPPING: u8 = 0x5A;
 
 /// The first row key that is read at a start, and one past the last.
 pub(crate) const FIRST: u8 = SESSIONS;
-pub(crate) const END: u8 = SERIALS + 1;
+pub(crate) const END: u8 = RECLAIM + 1;
 
 const LAST_SESSION: &[u8] = b"session\x00\x01";
 const LAST_EXTENT: &[u8] = b"extent\x00\x01";
@@ -40,7 +48,38 @@ pub(crate) const IN_SERVICE: u32 = 1;
 /// A copy whose bytes are where the row says.
 pub(crate) const COPY_PRESENT: u32 = 1;
 
-/// All rows but the copies, which are for plans that go by disk.
+/// Which pages of needles that may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pages {
+    /// They go with the next generation.
+    Dropped,
+    /// They go with the generation that is decided.
+    Dropping,
+}
+
+impl Pages {
+    /// The row key of one page.
+    pub(crate) fn row_key(self, extent: ExtentId, page: u64) -> Bytes {
+        let table = match self {
+            Self::Dropped => DROPPED,
+            Self::Dropping => DROPPING,
+        };
+        key(table, &[&extent.0.to_be_bytes(), &page.to_be_bytes()])
+    }
+
+    /// All pages of an extent: the first row key and one past the last.
+    pub(crate) fn range(self, extent: ExtentId) -> (Bytes, Bytes) {
+        let past = [&self.row_key(extent, u64::MAX)[..], &[0]].concat();
+        (self.row_key(extent, 0), past.into())
+    }
+
+    /// The number of the page that a row key is of.
+    pub(crate) fn number(row_key: &[u8]) -> Option<u64> {
+        Some(u64::from_be_bytes(row_key.get(9..)?.try_into().ok()?))
+    }
+}
+
+/// All rows but the copies, which are for plans that go by disk, and pages of needles.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) sessions: BTreeMap<SessionId, SessionRecord>,
@@ -49,6 +88,7 @@ pub(crate) struct Rows {
     pub(crate) extents: BTreeMap<ExtentId, ExtentRecord>,
     pub(crate) last_session: u64,
     pub(crate) last_extent: u64,
+    pub(crate) reclaim: ReclaimState,
 }
 
 /// One row to write.
@@ -63,6 +103,12 @@ pub(crate) enum Change {
     LastExtent(u64),
     /// The row goes.
     SessionGone(SessionId),
+    Reclaim(ReclaimState),
+    Page(Pages, ExtentId, u64, DroppedPage),
+    /// The rows go.
+    PageGone(Pages, ExtentId, u64),
+    ExtentGone(ExtentId),
+    CopyGone(DiskId, ExtentId),
 }
 
 fn key(table: u8, fields: &[&[u8]]) -> Bytes {
@@ -97,6 +143,13 @@ impl Change {
             Self::LastSession(n) => (key(SERIALS, &[LAST_SESSION]), n.to_be_bytes().to_vec()),
             Self::LastExtent(n) => (key(SERIALS, &[LAST_EXTENT]), n.to_be_bytes().to_vec()),
             Self::SessionGone(id) => return (key(SESSIONS, &[&id.0.to_be_bytes()]), None),
+            Self::Reclaim(r) => (key(RECLAIM, &[]), r.encode_to_vec()),
+            Self::Page(pages, extent, page, r) => (pages.row_key(*extent, *page), r.encode_to_vec()),
+            Self::PageGone(pages, extent, page) => return (pages.row_key(*extent, *page), None),
+            Self::ExtentGone(id) => return (key(EXTENTS, &[&id.0.to_be_bytes()]), None),
+            Self::CopyGone(disk, id) => {
+                return (key(COPIES, &[&disk.to_bytes(), &id.0.to_be_bytes()]), None);
+            }
         };
         (key, Some(value.into()))
     }
@@ -113,7 +166,9 @@ impl Rows {
                 self.disks.insert(disk, r);
             }
             Change::Extent(r) => drop(self.extents.insert(ExtentId(r.extent), r)),
-            Change::Copy(..) => {}
+            Change::Copy(..) | Change::CopyGone(..) | Change::Page(..) | Change::PageGone(..) => {}
+            Change::ExtentGone(id) => drop(self.extents.remove(&id)),
+            Change::Reclaim(r) => self.reclaim = r,
             Change::LastSession(n) => self.last_session = n,
             Change::LastExtent(n) => self.last_extent = n,
             Change::SessionGone(id) => drop(self.sessions.remove(&id)),
@@ -146,6 +201,7 @@ impl Rows {
                     _ => return Err(damaged()),
                 }
             }
+            RECLAIM => Change::Reclaim(ReclaimState::decode(value).map_err(decoded)?),
             _ => return Err(damaged()),
         };
         if change.row().0 != row_key {
@@ -156,7 +212,7 @@ impl Rows {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -175,6 +231,10 @@ mod tests {
         let changes = [
             Change::LastSession(3),
             Change::LastExtent(9),
+            Change::Reclaim(ReclaimState {
+                held: true,
+                ..Default::default()
+            }),
             Change::Session(SessionRecord {
                 session: 3,
                 host: "h".into(),

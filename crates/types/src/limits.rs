@@ -162,6 +162,23 @@ pub const OPEN_FILES_MAX: usize = 512;
 /// Jobs waiting for one of a disk's I/O loops; a caller waits where there are so many.
 pub const DISK_LOOP_QUEUE_MAX: usize = 64;
 
+/// Needles of an extent in one page of those that may go (docs/formats/rows.md).
+pub const DROPPED_PAGE_NEEDLES: u64 = 4096;
+/// Needles booked as such that may go by one call.
+pub const DROP_NEEDLES_MAX: usize = 16 << 10;
+/// Pages of booked needles that one commit of the control plane writes.
+pub const DROPPED_PAGES_MAX: usize = 512;
+/// Needles that one generation of an extent drops.
+pub const GENERATION_NEEDLES_MAX: u64 = 1 << 20;
+
+const _: () = assert!(
+    DROPPED_PAGES_MAX as u64 * DROPPED_PAGE_NEEDLES * 2 <= BATCH_BYTES_MAX as u64,
+    "pages of which each run takes two bytes fit one commit"
+);
+const _: () = assert!(
+    GENERATION_NEEDLES_MAX * 3 <= BATCH_BYTES_MAX as u64 / 2,
+    "a decision fits one commit"
+);
 const _: () = assert!(
     DESCRIPTORS_KEPT >= OPEN_FILES_MAX + OPEN_EXTENTS_MAX + 128,
     "the disks have descriptors for all files they keep open"

@@ -1,7 +1,8 @@
-//! The control-plane service: sessions, and extents to write to.
+//! The control-plane service: sessions, extents to write to, and what becomes of extents that hold garbage.
 
 use crate::Fault;
-use types::{DiskId, Epoch, ExtentId, NodeId, SessionId};
+use crate::node::ExtentStatus;
+use types::{DiskId, Epoch, ExtentId, Generation, NeedleId, NodeId, SessionId};
 
 /// An extent that a session may append to until it seals it or its session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,4 +41,115 @@ pub trait Control: Send + Sync {
     async fn locate(&self, extent: ExtentId) -> Result<Location, Fault>;
     /// All extents that have a row, by id.
     async fn locations(&self) -> Result<Vec<Location>, Fault>;
+}
+
+/// A needle that may go: nothing names it, nothing ever will, and no reader is on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dropped {
+    /// In which extent.
+    pub extent: ExtentId,
+    /// Which.
+    pub needle: NeedleId,
+    /// What it takes of the extent.
+    pub stored_length: u64,
+}
+
+/// How far an extent's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Takes appends.
+    Open,
+    /// Takes none, but not every member was heard of it.
+    Sealing,
+    /// Takes none, for ever.
+    Sealed,
+    /// Nothing is in it and nobody is told of it any more; its file may still be there.
+    Gone,
+}
+
+/// An extent as reclaim sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtentUse {
+    /// Which extent.
+    pub extent: ExtentId,
+    /// How far its life has come.
+    pub stage: Stage,
+    /// Its writer's epoch.
+    pub epoch: Epoch,
+    /// Its last generation that is on every copy.
+    pub generation: Generation,
+    /// Its bytes when it was sealed or last compacted; 0 while it is open.
+    pub bytes: u64,
+    /// How large it may grow.
+    pub bytes_max: u64,
+    /// Bytes of needles that may go, those of `deciding` apart.
+    pub dropped_bytes: u64,
+    /// How many they are.
+    pub dropped_needles: u64,
+    /// A generation that is decided and not done.
+    pub deciding: Option<Generation>,
+    /// No orphan can be in it: sealed, and each needle was named, dropped or condemned when it was looked at.
+    pub swept: bool,
+    /// Where its copies are, in chain order.
+    pub replicas: Vec<(NodeId, DiskId)>,
+}
+
+/// A generation as the control plane has decided it: the same until it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Of which extent.
+    pub extent: ExtentId,
+    /// Its number.
+    pub generation: Generation,
+    /// Exactly the needles that it drops, ascending.
+    pub needles: Vec<NeedleId>,
+}
+
+/// Why reclaim is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// For the operator.
+    pub why: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// What the control plane decides about garbage. Each call may come twice, and after a crash at any point.
+///
+/// ```text
+///   drop_needles ─▶ dropped ──decide──▶ dropping ──node compacts──▶ generation_done
+///                                                                       │ no needle left
+///                                            gone ──node removes──▶ forget
+/// ```
+/// Bytes go last: a list is durable before a node is asked to drop what is on it, and an extent is told to nobody before its file goes.
+#[async_trait::async_trait]
+pub trait Reclaim: Send + Sync {
+    /// All extents that have a row, gone ones too, by id.
+    async fn uses(&self) -> Result<Vec<ExtentUse>, Fault>;
+    /// Books needles as such that may go; at most `limits::DROP_NEEDLES_MAX`. Durable when answered. A needle that is booked already, or
+    /// whose extent is gone, is fine.
+    async fn drop_needles(&self, needles: &[Dropped]) -> Result<(), Fault>;
+    /// Every needle of an extent that is booked, decided or not, ascending.
+    async fn dropped(&self, extent: ExtentId) -> Result<Vec<NeedleId>, Fault>;
+    /// The generation that is to be made of a sealed extent: the one that is decided already, else a new one that drops what is booked
+    /// (up to `limits::GENERATION_NEEDLES_MAX`, the rest goes with the next); `None` where nothing is. `Conflict`: it is not sealed.
+    async fn decide(&self, extent: ExtentId) -> Result<Option<Decision>, Fault>;
+    /// Every copy of the extent is of `generation` and is `status` now. A generation that was done before is fine.
+    async fn generation_done(
+        &self,
+        extent: ExtentId,
+        generation: Generation,
+        status: &ExtentStatus,
+    ) -> Result<(), Fault>;
+    /// No orphan can be in the extent any more. `Conflict`: it is not sealed.
+    async fn swept(&self, extent: ExtentId) -> Result<(), Fault>;
+    /// The extent is sealed and no needle is left on any copy: from here on [`Control::locate`] says `NotFound`. `Conflict`: it is not
+    /// sealed, or a generation of it is not done.
+    async fn gone(&self, extent: ExtentId) -> Result<(), Fault>;
+    /// Its files are removed: so are its rows. `Conflict`: it is not gone.
+    async fn forget(&self, extent: ExtentId) -> Result<(), Fault>;
+    /// Holds reclaim, for a reason, or with `None` lets it go on. Durable when answered.
+    async fn hold(&self, why: Option<&str>) -> Result<(), Fault>;
+    /// Why reclaim is held; `None` when it is not.
+    async fn held(&self) -> Result<Option<Hold>, Fault>;
 }

@@ -1,0 +1,452 @@
+//! What becomes of extents that hold garbage: needles that may go, generations, and the end of an extent.
+//!
+//! ```text
+//!   dropped pages ──decide──▶ dropping pages, extent row: deciding(g) ──done──▶ extent row: generation g, pages gone
+//!   extent row: sealed ──gone──▶ gone (told to nobody; its file may be there) ──forget──▶ no row, no copies, no pages
+//! ```
+//! A decision is one commit: its pages and the extent's row. Until it is done it is read again from those pages, never made anew, so
+//! however often it is asked for and by whom, a generation is one exact list (I4). Only a sealed extent gets one, and a sealed extent is
+//! granted to nobody again, so no needle comes to it behind a decision's back.
+
+use crate::decide;
+use crate::load::from_store;
+use crate::page::{self, Page};
+use crate::plane::{ControlPlane, Outcome, Owner, replicas};
+use crate::rows::{Change, GONE, OPEN, Pages, Rows, SEALED, SEALING, disks_of, hex};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::BTreeMap;
+use store::{Scan, Snapshot};
+use tokio::sync::MutexGuard;
+use types::limits::{
+    DROP_NEEDLES_MAX, DROPPED_PAGES_MAX, GENERATION_NEEDLES_MAX, RETRIES_MAX, SCAN_ROWS_MAX,
+};
+use types::{Epoch, ErrorKind, ExtentId, Generation, NeedleId, PartitionId};
+use wire::Fault;
+use wire::control::{Decision, Dropped, ExtentUse, Hold, Reclaim, Stage};
+use wire::node::ExtentStatus;
+use wire::records::{DroppedPage, ExtentRecord, ReclaimState};
+
+/// Needles of one page to book: where on it, and what each takes of the extent.
+type Wanted = BTreeMap<(ExtentId, u64), Vec<(u64, u64)>>;
+
+fn conflict(what: String) -> Fault {
+    Fault::new(ErrorKind::Conflict, what)
+}
+
+impl ControlPlane {
+    /// The owner, if reclaim is not held.
+    async fn unheld(&self) -> Result<MutexGuard<'_, Owner>, Fault> {
+        let owner = self.owner().await?;
+        check_unheld(&owner.rows)?;
+        Ok(owner)
+    }
+
+    async fn pages(&self) -> Result<std::sync::Arc<dyn Snapshot>, Fault> {
+        let snapshot = self.store().snapshot(PartitionId::CONTROL).await;
+        snapshot.map_err(|e| from_store(&e))
+    }
+
+    /// Books needles of up to `DROPPED_PAGES_MAX` pages in one commit.
+    async fn book(&self, wanted: &Wanted) -> Result<(), Fault> {
+        let mut owner = self.unheld().await?;
+        let mut attempt = 0;
+        loop {
+            self.ready(&mut owner).await?;
+            let changes = self.booked(&owner.rows, wanted).await?;
+            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn booked(&self, rows: &Rows, wanted: &Wanted) -> Result<Vec<Change>, Fault> {
+        let there = |extent: &ExtentId| rows.extents.get(extent).filter(|e| e.state != GONE);
+        let wanted: Vec<_> = wanted.iter().filter(|((e, _), _)| there(e).is_some()).collect();
+        let keys: Vec<Bytes> = wanted
+            .iter()
+            .flat_map(|((e, page), _)| {
+                [
+                    Pages::Dropped.row_key(*e, *page),
+                    Pages::Dropping.row_key(*e, *page),
+                ]
+            })
+            .collect();
+        let found = self.pages().await?.get(&keys).await.map_err(|e| from_store(&e))?;
+        let (mut changes, mut extents) = (Vec::new(), BTreeMap::<ExtentId, ExtentRecord>::new());
+        for (((extent, number), needles), found) in wanted.into_iter().zip(found.chunks(2)) {
+            let [dropped, dropping] = [&found[0], &found[1]].map(|row| match row {
+                Some(value) => read_page(*extent, *number, value),
+                None => Ok(Page::EMPTY),
+            });
+            let (mut page, dropping) = (dropped?, dropping?);
+            let (bytes, count) = (page.bytes, page.count());
+            for (at, stored_length) in needles {
+                if !dropping.has(*at) {
+                    page.put(*at, *stored_length);
+                }
+            }
+            if page.count() == count {
+                continue;
+            }
+            let Some(record) = there(extent) else { continue };
+            let record = extents.entry(*extent).or_insert_with(|| record.clone());
+            record.dropped_bytes = record.dropped_bytes.saturating_add(page.bytes - bytes);
+            record.dropped_needles += page.count() - count;
+            changes.push(Change::Page(Pages::Dropped, *extent, *number, page.record()));
+        }
+        changes.extend(extents.into_values().map(Change::Extent));
+        Ok(changes)
+    }
+
+    /// The pages of an extent from `from` on, at most `max`.
+    async fn pages_of(&self, pages: Pages, extent: ExtentId, max: usize) -> Result<Vec<(u64, Page)>, Fault> {
+        let snapshot = self.pages().await?;
+        let (mut start, end) = pages.range(extent);
+        let mut all = Vec::new();
+        while all.len() < max {
+            let scan = Scan {
+                start: start.clone(),
+                end: end.clone(),
+                max: SCAN_ROWS_MAX.min(max - all.len()),
+            };
+            let found = snapshot.scan(&scan).await.map_err(|e| from_store(&e))?;
+            let Some((last, _)) = found.last() else { break };
+            start = [&last[..], &[0]].concat().into();
+            for (key, value) in &found {
+                let number = Pages::number(key).ok_or_else(|| damaged(key))?;
+                all.push((number, read_page(extent, number, value)?));
+            }
+            if found.len() < scan.max {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The decision that an extent's row names, or a new one.
+    async fn decided(
+        &self,
+        owner: &Owner,
+        record: &ExtentRecord,
+    ) -> Result<(Option<Decision>, Vec<Change>), Fault> {
+        let extent = ExtentId(record.extent);
+        if record.deciding != 0 {
+            let pages = self.pages_of(Pages::Dropping, extent, usize::MAX).await?;
+            return Ok((Some(decision(extent, record.deciding, &pages)), Vec::new()));
+        }
+        if record.dropped_needles == 0 {
+            return Ok((None, Vec::new()));
+        }
+        // An index that was restored may have forgotten generations that its nodes have: their numbers are not given again.
+        let (node, _) = self.head(&owner.rows, record)?;
+        let status = self.in_time("extent", node.extent(extent)).await?;
+        if !status.sealed {
+            return Err(conflict(format!("extent {extent} is not sealed on its node")));
+        }
+        let mut pages = self.pages_of(Pages::Dropped, extent, DROPPED_PAGES_MAX).await?;
+        let mut needles = 0;
+        pages.retain(|(_, page)| {
+            let fits = needles < GENERATION_NEEDLES_MAX;
+            needles += page.count();
+            fits
+        });
+        let generation = record.generation.max(status.generation.0) + 1;
+        Ok((
+            Some(decision(extent, generation, &pages)),
+            decide::generation(record, generation, &pages),
+        ))
+    }
+
+    /// Removes an extent's pages, all but the last `DROPPED_PAGES_MAX`: those are for the caller's commit. A decision has no more.
+    async fn drop_pages(
+        &self,
+        owner: &mut Owner,
+        extent: ExtentId,
+        pages: Pages,
+    ) -> Result<Vec<Change>, Fault> {
+        loop {
+            let there = self.pages_of(pages, extent, DROPPED_PAGES_MAX + 1).await?;
+            let gone = |(number, _): &(u64, Page)| Change::PageGone(pages, extent, *number);
+            let changes: Vec<Change> = there.iter().map(gone).collect();
+            if changes.len() <= DROPPED_PAGES_MAX {
+                return Ok(changes);
+            }
+            if let Outcome::DecideAgain(fault) = self.commit(owner, changes).await? {
+                return Err(fault);
+            }
+        }
+    }
+
+    /// Whether an extent's node says that nothing is in it: the last look before everybody is told that it is gone.
+    async fn check_empty(&self, rows: &Rows, record: &ExtentRecord) -> Result<(), Fault> {
+        let extent = ExtentId(record.extent);
+        let (node, _) = self.head(rows, record)?;
+        match self.in_time("extent", node.extent(extent)).await {
+            Ok(status) if status.sealed && status.needles == 0 => Ok(()),
+            Ok(status) => Err(conflict(format!(
+                "extent {extent} has {} needles",
+                status.needles
+            ))),
+            // Its node never had it: nothing was ever acknowledged in it.
+            Err(fault) if fault.kind == ErrorKind::NotFound && record.sealed_bytes == 0 => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+fn check_unheld(rows: &Rows) -> Result<(), Fault> {
+    match rows.reclaim.held {
+        true => Err(conflict(format!("reclaim is held: {}", rows.reclaim.why))),
+        false => Ok(()),
+    }
+}
+
+/// Whether a commit is done; else it is to be decided again, though not for ever.
+fn settled(outcome: Outcome, attempt: &mut u32) -> Result<bool, Fault> {
+    match outcome {
+        Outcome::Done => Ok(true),
+        Outcome::DecideAgain(fault) if *attempt >= RETRIES_MAX => Err(fault),
+        Outcome::DecideAgain(_) => {
+            *attempt += 1;
+            Ok(false)
+        }
+    }
+}
+
+fn damaged(row_key: &[u8]) -> Fault {
+    Fault::new(ErrorKind::Corrupt, format!("control row {}", hex(row_key)))
+}
+
+fn read_page(extent: ExtentId, number: u64, value: &Bytes) -> Result<Page, Fault> {
+    let corrupt = |what: String| {
+        let what = format!("page {number} of dropped needles of extent {extent}: {what}");
+        Fault::new(ErrorKind::Corrupt, what)
+    };
+    let record = DroppedPage::decode(value.clone()).map_err(|e| corrupt(e.to_string()))?;
+    Page::read(&record).map_err(|what| corrupt(what.to_owned()))
+}
+
+fn decision(extent: ExtentId, generation: u64, pages: &[(u64, Page)]) -> Decision {
+    Decision {
+        extent,
+        generation: Generation(generation),
+        needles: pages
+            .iter()
+            .flat_map(|(number, page)| page.needles(*number))
+            .collect(),
+    }
+}
+
+fn stage(state: u32) -> Stage {
+    match state {
+        OPEN => Stage::Open,
+        SEALING => Stage::Sealing,
+        GONE => Stage::Gone,
+        _ => Stage::Sealed,
+    }
+}
+
+fn extent_use(rows: &Rows, record: &ExtentRecord) -> ExtentUse {
+    ExtentUse {
+        extent: ExtentId(record.extent),
+        stage: stage(record.state),
+        epoch: Epoch(record.epoch),
+        generation: Generation(record.generation),
+        bytes: record.sealed_bytes,
+        bytes_max: record.bytes_max,
+        dropped_bytes: record.dropped_bytes,
+        dropped_needles: record.dropped_needles,
+        deciding: (record.deciding != 0).then_some(Generation(record.deciding)),
+        swept: record.swept,
+        replicas: replicas(rows, record),
+    }
+}
+
+#[async_trait::async_trait]
+impl Reclaim for ControlPlane {
+    async fn uses(&self) -> Result<Vec<ExtentUse>, Fault> {
+        let owner = self.owner().await?;
+        let extents = owner.rows.extents.values();
+        Ok(extents.map(|e| extent_use(&owner.rows, e)).collect())
+    }
+
+    async fn drop_needles(&self, needles: &[Dropped]) -> Result<(), Fault> {
+        if needles.len() > DROP_NEEDLES_MAX {
+            let what = format!("{} needles to drop at once", needles.len());
+            return Err(Fault::new(ErrorKind::Invalid, what));
+        }
+        let mut wanted = Wanted::new();
+        for dropped in needles {
+            let (number, at) = page::place(dropped.needle);
+            let page = wanted.entry((dropped.extent, number)).or_default();
+            page.push((at, dropped.stored_length));
+        }
+        while !wanted.is_empty() {
+            let next = wanted.keys().nth(DROPPED_PAGES_MAX).copied();
+            let rest = next.map(|key| wanted.split_off(&key)).unwrap_or_default();
+            self.book(&wanted).await?;
+            wanted = rest;
+        }
+        Ok(())
+    }
+
+    async fn dropped(&self, extent: ExtentId) -> Result<Vec<NeedleId>, Fault> {
+        // Held meanwhile: a needle that a decision moves from one list to the other is in one of them.
+        let _owner = self.owner().await?;
+        let mut all = Vec::new();
+        for pages in [Pages::Dropped, Pages::Dropping] {
+            let pages = self.pages_of(pages, extent, usize::MAX).await?;
+            all.extend(pages.iter().flat_map(|(number, page)| page.needles(*number)));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    async fn decide(&self, extent: ExtentId) -> Result<Option<Decision>, Fault> {
+        let mut owner = self.unheld().await?;
+        let mut attempt = 0;
+        loop {
+            self.ready(&mut owner).await?;
+            let Some(record) = owner
+                .rows
+                .extents
+                .get(&extent)
+                .filter(|e| e.state != GONE)
+                .cloned()
+            else {
+                return Ok(None);
+            };
+            check_sealed(&record)?;
+            let (decision, changes) = self.decided(&owner, &record).await?;
+            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+                return Ok(decision);
+            }
+        }
+    }
+
+    async fn generation_done(
+        &self,
+        extent: ExtentId,
+        generation: Generation,
+        status: &ExtentStatus,
+    ) -> Result<(), Fault> {
+        let mut owner = self.owner().await?;
+        let mut attempt = 0;
+        loop {
+            self.ready(&mut owner).await?;
+            let Some(record) = owner.rows.extents.get(&extent).cloned() else {
+                return Ok(());
+            };
+            if record.generation >= generation.0 {
+                return Ok(());
+            }
+            if record.deciding != generation.0 || status.generation < generation || !status.sealed {
+                let what = format!("generation {} of extent {extent} is not done", generation.0);
+                return Err(conflict(what));
+            }
+            let mut changes = self.drop_pages(&mut owner, extent, Pages::Dropping).await?;
+            changes.push(Change::Extent(decide::generation_done(&record, status.end)));
+            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn swept(&self, extent: ExtentId) -> Result<(), Fault> {
+        self.decide_on(|rows| match rows.extents.get(&extent) {
+            None => Ok(((), Vec::new())),
+            Some(e) if e.state == GONE || e.swept => Ok(((), Vec::new())),
+            Some(e) => {
+                check_sealed(e)?;
+                let swept = ExtentRecord {
+                    swept: true,
+                    ..e.clone()
+                };
+                Ok(((), vec![Change::Extent(swept)]))
+            }
+        })
+        .await
+    }
+
+    async fn gone(&self, extent: ExtentId) -> Result<(), Fault> {
+        let mut owner = self.unheld().await?;
+        let mut attempt = 0;
+        loop {
+            self.ready(&mut owner).await?;
+            let Some(record) = owner
+                .rows
+                .extents
+                .get(&extent)
+                .filter(|e| e.state != GONE)
+                .cloned()
+            else {
+                return Ok(());
+            };
+            check_sealed(&record)?;
+            if record.deciding != 0 {
+                return Err(conflict(format!(
+                    "extent {extent} has a generation that is not done"
+                )));
+            }
+            self.check_empty(&owner.rows, &record).await?;
+            let gone = ExtentRecord {
+                state: GONE,
+                ..record
+            };
+            if settled(
+                self.commit(&mut owner, vec![Change::Extent(gone)]).await?,
+                &mut attempt,
+            )? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn forget(&self, extent: ExtentId) -> Result<(), Fault> {
+        let mut owner = self.owner().await?;
+        let mut attempt = 0;
+        loop {
+            self.ready(&mut owner).await?;
+            let Some(record) = owner.rows.extents.get(&extent).cloned() else {
+                return Ok(());
+            };
+            if record.state != GONE {
+                return Err(conflict(format!("extent {extent} is not gone")));
+            }
+            let mut changes = self.drop_pages(&mut owner, extent, Pages::Dropped).await?;
+            changes.extend(disks_of(&record).map(|disk| Change::CopyGone(disk, extent)));
+            changes.push(Change::ExtentGone(extent));
+            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn hold(&self, why: Option<&str>) -> Result<(), Fault> {
+        let now_ms = self.now_ms();
+        let state = ReclaimState {
+            held: why.is_some(),
+            why: why.unwrap_or_default().to_owned(),
+            held_ms: why.map_or(0, |_| now_ms),
+        };
+        self.decide_on(|_| Ok(((), vec![Change::Reclaim(state.clone())])))
+            .await
+    }
+
+    async fn held(&self) -> Result<Option<Hold>, Fault> {
+        let owner = self.owner().await?;
+        let state = &owner.rows.reclaim;
+        Ok(state.held.then(|| Hold {
+            why: state.why.clone(),
+            since_ms: state.held_ms,
+        }))
+    }
+}
+
+fn check_sealed(record: &ExtentRecord) -> Result<(), Fault> {
+    match record.state {
+        SEALED => Ok(()),
+        _ => Err(conflict(format!("extent {:016x} is not sealed", record.extent))),
+    }
+}
