@@ -120,6 +120,8 @@ pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
 pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 /// Pages of one partition's index file in memory.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Index files of one partition: a new one is begun over those in which a page that must be written anew is bad.
+pub const INDEX_FILES_MAX: u16 = 8;
 /// Partitions waiting to be written behind.
 pub const WRITE_BEHIND_QUEUE_MAX: usize = 1024;
 /// Jobs waiting for one disk.

@@ -5,14 +5,17 @@
 //!
 //! ```text
 //! twice:  0 magic "CAIRNCAT" · 8 format u16 · 10 zero u16 · 12 partitions u32 · 16 disk, 16 bytes big-endian
-//!        32 partitions, u64 each, ascending · crc32c of all before it u32 · zeroes to 4096
+//!        32 partitions, ascending, u64 each; in format 2 each followed by its number of files, u64 · crc32c of all before it u32
+//!           zeroes to 4096
 //! ```
+//! Format 1 is written while each has one file, so that a build that knows no more than that opens the directory; and no other.
+//!
 //! All numbers little-endian. The second copy is there for the day on which a bit of the first one turns.
 
 use super::pages::Retired;
 use crate::StoreError;
 use crc_fast::{CrcAlgorithm, checksum};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use types::{DiskId, PartitionId};
@@ -21,7 +24,10 @@ use world::Disk;
 /// The file's name.
 pub(super) const NAME: &str = "index-catalogue";
 const MAGIC: &[u8; 8] = b"CAIRNCAT";
-const FORMAT: u16 = 1;
+/// Each partition has one file.
+const SINGLE: u16 = 1;
+/// With numbers of files.
+const FORMAT: u16 = 2;
 const HEAD_BYTES: usize = 32;
 const BLOCK_BYTES: usize = 4096;
 
@@ -30,19 +36,26 @@ pub(super) struct Catalogue {
     disk: Arc<dyn Disk>,
     owner: DiskId,
     retired: Retired,
-    listed: Mutex<BTreeSet<PartitionId>>,
+    listed: Mutex<Listed>,
 }
 
+/// How many index files partitions have.
+type Listed = BTreeMap<PartitionId, u16>;
+
 impl Catalogue {
-    /// The catalogue of a directory in which files of `found` are; an older build kept none, and one that is behind is brought up.
+    /// The catalogue of a directory in which the files `found` are; an older build kept none, and one that is behind is brought up.
     pub(super) fn open(
         disk: Arc<dyn Disk>,
         owner: DiskId,
         retired: Retired,
-        found: BTreeSet<PartitionId>,
+        found: impl Iterator<Item = (PartitionId, u16)>,
     ) -> Result<Self, StoreError> {
         let listed = read(&*disk, owner)?;
-        let all: BTreeSet<PartitionId> = listed.iter().flatten().copied().chain(found).collect();
+        let mut all = listed.clone().unwrap_or_default();
+        for (partition, number) in found {
+            let files = all.entry(partition).or_default();
+            *files = number.saturating_add(1).max(*files);
+        }
         let catalogue = Self {
             disk,
             owner,
@@ -61,24 +74,31 @@ impl Catalogue {
     }
 
     /// The partitions that have had a file.
-    pub(super) fn listed(&self) -> BTreeSet<PartitionId> {
-        self.listed.lock().expect("no panic under this lock").clone()
+    pub(super) fn partitions(&self) -> Vec<PartitionId> {
+        let listed = self.listed.lock().expect("no panic under this lock");
+        listed.keys().copied().collect()
     }
 
-    /// Lists a partition, durably, before a file of it is made.
-    pub(super) fn add(&self, partition: PartitionId) -> Result<(), StoreError> {
+    /// How many files a partition has had at once.
+    pub(super) fn files(&self, partition: PartitionId) -> u16 {
+        let listed = self.listed.lock().expect("no panic under this lock");
+        listed.get(&partition).copied().unwrap_or(0)
+    }
+
+    /// Lists a partition with so many files, durably, before the last of them is made.
+    pub(super) fn add(&self, partition: PartitionId, files: u16) -> Result<(), StoreError> {
         let mut listed = self.listed.lock().expect("no panic under this lock");
-        if listed.contains(&partition) {
+        if listed.get(&partition).is_some_and(|listed| *listed >= files) {
             return Ok(());
         }
         let mut all = listed.clone();
-        all.insert(partition);
+        all.insert(partition, files);
         self.write(&all)?;
         *listed = all;
         Ok(())
     }
 
-    fn write(&self, listed: &BTreeSet<PartitionId>) -> Result<(), StoreError> {
+    fn write(&self, listed: &Listed) -> Result<(), StoreError> {
         let one = encode(self.owner, listed);
         let twice = [&one[..], &one[..]].concat();
         extent::write_whole(&*self.disk, NAME, &twice).map_err(|e| {
@@ -93,13 +113,23 @@ impl Catalogue {
     }
 }
 
-fn encode(owner: DiskId, listed: &BTreeSet<PartitionId>) -> Vec<u8> {
+fn encode(owner: DiskId, listed: &Listed) -> Vec<u8> {
+    let format = if listed.values().all(|files| *files <= 1) {
+        SINGLE
+    } else {
+        FORMAT
+    };
     let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&FORMAT.to_le_bytes());
+    out.extend_from_slice(&format.to_le_bytes());
     out.extend_from_slice(&[0; 2]);
     out.extend_from_slice(&(listed.len() as u32).to_le_bytes());
     out.extend_from_slice(&owner.to_bytes());
-    out.extend(listed.iter().flat_map(|id| id.0.to_le_bytes()));
+    for (id, files) in listed {
+        out.extend_from_slice(&id.0.to_le_bytes());
+        if format == FORMAT {
+            out.extend_from_slice(&u64::from(*files).to_le_bytes());
+        }
+    }
     let crc = checksum(CrcAlgorithm::Crc32Iscsi, &out) as u32;
     out.extend_from_slice(&crc.to_le_bytes());
     out.resize(out.len().next_multiple_of(BLOCK_BYTES), 0);
@@ -107,7 +137,7 @@ fn encode(owner: DiskId, listed: &BTreeSet<PartitionId>) -> Vec<u8> {
 }
 
 enum Found {
-    Whole(BTreeSet<PartitionId>),
+    Whole(Listed),
     Newer(u16),
     Bad,
 }
@@ -121,8 +151,9 @@ fn decode(bytes: &[u8], owner: DiskId) -> Found {
         return Found::Newer(format);
     }
     let count = u32::from_le_bytes(bytes[12..16].try_into().expect("four bytes")) as usize;
+    let entry_bytes = if format == FORMAT { 16 } else { 8 };
     let end = count
-        .checked_mul(8)
+        .checked_mul(entry_bytes)
         .and_then(|n| n.checked_add(HEAD_BYTES))
         .filter(|end| *end <= bytes.len() - 4);
     let Some(end) = end else { return Found::Bad };
@@ -130,13 +161,19 @@ fn decode(bytes: &[u8], owner: DiskId) -> Found {
     if bytes[end..end + 4] != crc.to_le_bytes() || format == 0 || bytes[16..32] != owner.to_bytes() {
         return Found::Bad;
     }
-    let ids = bytes[HEAD_BYTES..end].chunks_exact(8);
-    let ids = ids.map(|id| PartitionId(u64::from_le_bytes(id.try_into().expect("eight bytes"))));
-    Found::Whole(ids.collect())
+    let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    let entries = bytes[HEAD_BYTES..end].chunks_exact(entry_bytes).map(|entry| {
+        let files = if format == FORMAT { number(&entry[8..]) } else { 1 };
+        (
+            PartitionId(number(&entry[..8])),
+            u16::try_from(files).unwrap_or(u16::MAX),
+        )
+    });
+    Found::Whole(entries.collect())
 }
 
 /// What the file lists; `None` where there is no file.
-fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<BTreeSet<PartitionId>>, StoreError> {
+fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
     let failed = |e: io::Error| StoreError::Failed(format!("{NAME}: {e}"));
     let file = match disk.open(NAME) {
         Ok(file) => file,
@@ -168,23 +205,39 @@ mod tests {
 
     #[test]
     fn it_comes_back_and_a_flipped_bit_is_seen() {
-        for n in [0, 1, 3, 507, 508, 2000] {
-            let listed: BTreeSet<PartitionId> = (0..n).map(|n| PartitionId(n * 7 + 1)).collect();
+        for (n, files) in [
+            (0, 1),
+            (1, 1),
+            (3, 1),
+            (3, 2),
+            (253, 3),
+            (507, 1),
+            (508, 1),
+            (2000, 1),
+        ] {
+            let mut listed: Listed = (0..n).map(|n| (PartitionId(n * 7 + 1), 1)).collect();
+            listed.entry(PartitionId(1)).and_modify(|n| *n = files);
             let bytes = encode(DiskId(9), &listed);
+            assert_eq!(
+                bytes[8],
+                if files > 1 { 2 } else { 1 },
+                "older builds read what they can"
+            );
             assert!(matches!(decode(&bytes, DiskId(9)), Found::Whole(found) if found == listed));
             assert!(matches!(decode(&bytes, DiskId(8)), Found::Bad));
             assert!(matches!(
                 decode(&bytes[..bytes.len() - 4096], DiskId(9)),
                 Found::Bad
             ));
-            for at in 0..HEAD_BYTES + 8 * n as usize + 4 {
+            let entry_bytes = if files > 1 { 16 } else { 8 };
+            for at in 0..HEAD_BYTES + entry_bytes * n as usize + 4 {
                 let mut bad = bytes.clone();
                 bad[at] ^= 4;
                 assert!(!matches!(decode(&bad, DiskId(9)), Found::Whole(_)), "at {at}");
             }
         }
-        let mut newer = encode(DiskId(9), &BTreeSet::new());
-        newer[8] = 2;
-        assert!(matches!(decode(&newer, DiskId(9)), Found::Newer(2)));
+        let mut newer = encode(DiskId(9), &Listed::new());
+        newer[8] = 3;
+        assert!(matches!(decode(&newer, DiskId(9)), Found::Newer(3)));
     }
 }

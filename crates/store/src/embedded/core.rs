@@ -1,10 +1,11 @@
 //! What the engine's calls and its write-behind loop share: the disk, the log, the partitions.
 
 use super::catalogue::Catalogue;
-use super::form::{Form, Reader};
+use super::files::{Files, Whose, path_of};
+use super::form::{Mark, Reader};
 use super::log::Log;
-use super::pages::{Owner, Place, Retired, Unusable};
-use super::partition::{Partition, Work};
+use super::pages::{Retired, Unusable};
+use super::partition::{Generation, Partition, Work};
 use crate::{Batch, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -12,22 +13,12 @@ use std::iter::Peekable;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
-use types::{JournalSeq, PartitionId};
+use types::limits::INDEX_FILES_MAX;
+use types::{JournalSeq, LogSeq, PartitionId};
 use world::{Disk, Loop};
 
 /// Directory of index files in a data directory.
 pub(super) const DIR: &str = "index";
-
-/// Where a partition's index file is.
-pub(super) fn path_of(partition: PartitionId) -> String {
-    format!("{DIR}/{partition}.redb")
-}
-
-/// The partition whose index file has this name, if it is one.
-pub(super) fn partition_of(name: &str) -> Option<PartitionId> {
-    let id = u64::from_str_radix(name.strip_suffix(".redb")?, 16).ok()?;
-    Some(PartitionId(id)).filter(|id| path_of(*id) == format!("{DIR}/{name}"))
-}
 
 /// The engine's shared part.
 pub(super) struct Core {
@@ -71,15 +62,11 @@ impl Core {
         partitions.get(&id).cloned()
     }
 
-    /// Where a partition's index file is.
-    pub(super) fn place(&self, partition: PartitionId) -> Place {
-        let owner = Owner {
+    /// Whose a partition's files are.
+    pub(super) fn whose(&self, partition: PartitionId) -> Whose {
+        Whose {
             disk: self.log.disk(),
             partition,
-        };
-        Place {
-            owner,
-            path: path_of(partition),
             retired: self.retired.clone(),
         }
     }
@@ -122,23 +109,26 @@ impl Core {
         self.log.release(oldest.map_or(next, |oldest| oldest.min(next)));
     }
 
-    fn open_form(&self, partition: PartitionId) -> Result<Option<(Form, Arc<Reader>)>, StoreError> {
-        let place = self.place(partition);
-        let path = place.path.as_str();
-        let file = match self.disk.open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(StoreError::Failed(format!("{path}: {e}"))),
-        };
-        match Form::open(file, &place) {
-            Ok((form, _)) => {
-                let reader = Arc::new(form.reader()?);
-                Ok(Some((form, reader)))
-            }
+    /// The files of a partition, if it has any that were finished.
+    fn open_files(&self, partition: &Partition) -> Result<Option<Files>, StoreError> {
+        let whose = self.whose(partition.id);
+        let written = partition.in_files();
+        let (files, mark) = match Files::open(self.disk.as_ref(), &whose) {
+            Ok(Some(opened)) => opened,
             // Made and never finished: the log has everything.
-            Err(Unusable::NoHead) => Ok(None),
-            Err(e) => Err(e.store_error(path)),
-        }
+            Ok(None) | Err((_, Unusable::NoHead)) if written == LogSeq::default() => return Ok(None),
+            Ok(None) => {
+                return Err(StoreError::Corrupt(format!(
+                    "{}: the file is missing",
+                    path_of(partition.id, 0)
+                )));
+            }
+            Err((path, e)) => return Err(e.store_error(&path)),
+        };
+        let first = Some(LogSeq(written.0 + 1));
+        let count = self.catalogue.files(partition.id);
+        let (files, _) = files.open_over(self.disk.as_ref(), &whose, (mark, count, first))?;
+        Ok(Some(files))
     }
 }
 
@@ -182,29 +172,21 @@ impl WriteBehind {
     fn look(&self, partition: &Partition) {
         if let Some(e) = self.0.out_of_service() {
             partition.work();
-            return partition.not_written(Some(e), None);
+            return partition.not_written(e, None);
         }
         let (rows, mark) = match partition.work() {
             Work::Idle => return,
-            Work::Reopen => return self.reopen(partition, None),
             Work::Write(rows, mark) => (rows, mark),
         };
         let written = {
-            let mut form = partition.form.lock().expect("no panic under this lock");
-            self.form_of(partition, &mut form).and_then(|form| {
-                let rows = rows.rows.read().expect("no panic under this lock");
-                let mut rows = rows.all(mark.sequence).peekable();
-                loop {
-                    let step = step_of(&mut rows, self.0.step_bytes.load(Ordering::Relaxed));
-                    let last = rows.peek().is_none();
-                    form.write(step.into_iter(), last.then_some(mark))?;
-                    let reader = form.reader()?;
-                    if last {
-                        return Ok(reader);
-                    }
-                    partition.stepped(Arc::new(reader));
-                }
-            })
+            let mut files = partition.files.lock().expect("no panic under this lock");
+            match self.write(partition, &mut files, (&rows, mark)) {
+                // A page that has to be written anew cannot be read. The rows go into a file over this one.
+                Err(e @ StoreError::Corrupt(_)) => self
+                    .lay_over(partition, &mut files, e)
+                    .and_then(|()| self.write(partition, &mut files, (&rows, mark))),
+                other => other,
+            }
         };
         match written {
             Ok(reader) => {
@@ -213,40 +195,96 @@ impl WriteBehind {
             }
             Err(e) => {
                 tracing::error!(partition = %partition.id, error = %e, "the index is not written behind");
-                self.reopen(partition, Some(e));
+                self.reopen(partition, e);
             }
         }
     }
 
-    fn form_of<'a>(&self, partition: &Partition, form: &'a mut Option<Form>) -> Result<&'a Form, StoreError> {
-        if form.is_none() {
-            let opened = self.0.open_form(partition.id)?.map(|(form, _)| form);
-            *form = Some(match opened {
-                Some(form) => form,
+    /// Writes a generation in steps.
+    fn write(
+        &self,
+        partition: &Partition,
+        files: &mut Option<Files>,
+        (rows, mark): (&Generation, Mark),
+    ) -> Result<Reader, StoreError> {
+        let files = self.files_of(partition, files)?;
+        let rows = rows.rows.read().expect("no panic under this lock");
+        let mut rows = rows.all(mark.sequence).peekable();
+        loop {
+            let step = step_of(&mut rows, self.0.step_bytes.load(Ordering::Relaxed));
+            let last = rows.peek().is_none();
+            files.newest().write(step.into_iter(), last.then_some(mark))?;
+            let reader = files.reader()?;
+            if last {
+                return Ok(reader);
+            }
+            partition.stepped(Arc::new(reader));
+        }
+    }
+
+    fn files_of<'a>(
+        &self,
+        partition: &Partition,
+        files: &'a mut Option<Files>,
+    ) -> Result<&'a Files, StoreError> {
+        if files.is_none() {
+            *files = Some(match self.0.open_files(partition)? {
+                Some(files) => files,
                 None => {
-                    self.0.catalogue.add(partition.id)?;
-                    Form::create(self.0.disk.as_ref(), &self.0.place(partition.id))?
+                    self.0.catalogue.add(partition.id, 1)?;
+                    Files::create(self.0.disk.as_ref(), &self.0.whose(partition.id))?
                 }
             });
         }
-        Ok(form.as_ref().expect("just put there"))
+        Ok(files.as_ref().expect("just put there"))
     }
 
-    /// redb answers nothing after its storage failed: the file is opened anew, on its last whole turn.
-    fn reopen(&self, partition: &Partition, why: Option<StoreError>) {
-        let mut form = partition.form.lock().expect("no panic under this lock");
-        *form = None;
+    /// Begins a file over those that there are, one of which is bad: `why`.
+    fn lay_over(
+        &self,
+        partition: &Partition,
+        files: &mut Option<Files>,
+        why: StoreError,
+    ) -> Result<(), StoreError> {
         if let Some(e) = self.0.out_of_service() {
-            return partition.not_written(Some(e), None);
+            return Err(e);
         }
-        match self.0.open_form(partition.id) {
-            Ok(Some((opened, reader))) => {
-                *form = Some(opened);
-                partition.not_written(why, Some(reader));
-            }
-            Ok(None) => partition.not_written(why, None),
-            Err(e) => partition.not_written(Some(why.unwrap_or(e)), None),
+        // After its failure redb answers nothing: opened anew, it is read from here on, and not written.
+        *files = None;
+        let Some(mut opened) = self.0.open_files(partition)? else {
+            return Err(why);
+        };
+        if opened.count() >= INDEX_FILES_MAX {
+            return Err(why);
         }
+        self.0.catalogue.add(partition.id, opened.count() + 1)?;
+        opened.add(self.0.disk.as_ref(), &self.0.whose(partition.id))?;
+        tracing::error!(
+            partition = %partition.id, error = %why, files = opened.count(),
+            "the index goes on in another file; rows that only the bad page had are lost until they are written again"
+        );
+        partition.stepped(Arc::new(opened.reader()?));
+        *files = Some(opened);
+        Ok(())
+    }
+
+    /// redb answers nothing after its storage failed: the files are opened anew, on their last whole turn.
+    fn reopen(&self, partition: &Partition, why: StoreError) {
+        let mut files = partition.files.lock().expect("no panic under this lock");
+        *files = None;
+        if let Some(e) = self.0.out_of_service() {
+            return partition.not_written(e, None);
+        }
+        let opened = self.0.open_files(partition);
+        let reader = match opened {
+            Ok(Some(opened)) => opened.reader().map(|reader| (opened, reader)).ok(),
+            Ok(None) | Err(_) => None,
+        };
+        let reader = reader.map(|(opened, reader)| {
+            *files = Some(opened);
+            Arc::new(reader)
+        });
+        partition.not_written(why, reader);
     }
 }
 

@@ -3,13 +3,19 @@
 //! It holds the state up to one batch, its [`Mark`], and perhaps rows of later batches, all of which the log still has and lays over it again.
 //! It moves in steps of some MiB in key order, the mark with the last: one large transaction would keep several copies of the tree in the file.
 //! Each is two-phase (pages are synced before the header names them) with quick-repair, so that opening after a crash walks nothing. Every row's value ends with a crc32c of
-//! key and value. After any failure the file is opened anew: redb answers nothing more once its storage has failed.
+//! key and value. After a failure of writing the file is opened anew: redb answers nothing more once its storage has failed. A read that
+//! fails harms no other ([`super::reading`]).
+//!
+//! A file that lies over others (number above 0, [`super::files`]) says of each row whether it is there or removed.
 
 use super::pages::{Backend, Pages, Place, Trouble, Unusable};
+use super::reading::{GivenUp, attempt};
 use crate::StoreError;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use std::cmp::Ordering;
+use std::iter::Peekable;
 use std::sync::{Arc, Mutex};
 use types::limits::INDEX_CACHE_BYTES_MAX;
 use types::{Epoch, JournalSeq, LogSeq};
@@ -20,6 +26,9 @@ const MARK: TableDefinition<&str, &[u8]> = TableDefinition::new("mark");
 const MARK_KEY: &str = "mark";
 const CRC_BYTES: usize = 4;
 const MARK_BYTES: usize = 28;
+/// First byte of a row's value in a file that lies over others.
+const THERE: u8 = 1;
+const REMOVED: u8 = 0;
 
 /// The last batch that is in the form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +48,8 @@ pub(super) struct Form {
     db: Database,
     pages: Arc<Pages>,
     name: String,
+    /// Whether it lies over others.
+    over: bool,
     mark: Mutex<Mark>,
 }
 
@@ -61,6 +72,14 @@ fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
     stored.extend_from_slice(value);
     stored.extend_from_slice(&row_crc(key, value));
     stored
+}
+
+/// What a file that lies over others stores of a row.
+fn sealed_over(key: &[u8], value: Option<&Bytes>) -> Vec<u8> {
+    match value {
+        Some(value) => sealed(key, &[&[THERE], &value[..]].concat()),
+        None => sealed(key, &[REMOVED]),
+    }
 }
 
 impl Mark {
@@ -88,14 +107,22 @@ impl Mark {
 /// What redb's error means, by what went wrong below it.
 fn meaning(pages: &Pages, name: &str, error: &redb::Error) -> StoreError {
     match (pages.trouble(), error) {
-        (Some(Trouble::Corrupt(text)), _) => StoreError::Corrupt(text),
-        (Some(Trouble::Full(text)), _) => StoreError::Full(text),
-        (Some(Trouble::Failed(text)), _) => StoreError::Failed(text),
+        (Some(trouble), _) => trouble.into(),
         (None, redb::Error::DatabaseClosed) => {
             StoreError::Busy(format!("{name}: it was opened anew; take a new snapshot"))
         }
         (None, redb::Error::Corrupted(text)) => StoreError::Corrupt(format!("{name}: {text}")),
         (None, other) => StoreError::Failed(format!("{name}: {other}")),
+    }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Corrupt(text) => Self::Corrupt(text),
+            Trouble::Full(text) => Self::Full(text),
+            Trouble::Failed(text) => Self::Failed(text),
+        }
     }
 }
 
@@ -119,7 +146,7 @@ impl Form {
             }
             failed(e)
         })?;
-        Self::start(Pages::create(file, place), path)
+        Self::start(Pages::create(file, place), place)
     }
 
     /// Opens a file that is there, with the mark of its last whole transaction.
@@ -135,14 +162,15 @@ impl Form {
             StoreError::Failed(text) => Unusable::Io(std::io::Error::other(text)),
             other => Unusable::Corrupt(other.to_string()),
         };
-        let form = Self::start(pages, &place.path).map_err(broken)?;
-        let mark = form.mark().map_err(broken)?;
+        let form = Self::start(pages, place).map_err(broken)?;
+        let mark = form.read_mark().map_err(broken)?;
         let mark = mark.ok_or(Unusable::NoHead)?;
         *form.mark.lock().expect("no panic under this lock") = mark;
         Ok((form, mark))
     }
 
-    fn start(pages: Pages, path: &str) -> Result<Self, StoreError> {
+    fn start(pages: Pages, place: &Place) -> Result<Self, StoreError> {
+        let path = place.path.as_str();
         let pages = Arc::new(pages);
         let mut builder = Database::builder();
         builder.set_cache_size(INDEX_CACHE_BYTES_MAX);
@@ -153,6 +181,7 @@ impl Form {
             db,
             pages,
             name: path.to_owned(),
+            over: place.owner.file > 0,
             mark: Mutex::default(),
         })
     }
@@ -161,7 +190,7 @@ impl Form {
         meaning(&self.pages, &self.name, &error.into())
     }
 
-    fn mark(&self) -> Result<Option<Mark>, StoreError> {
+    fn read_mark(&self) -> Result<Option<Mark>, StoreError> {
         let read = self.db.begin_read().map_err(|e| self.failed(e))?;
         let table = match read.open_table(MARK) {
             Ok(table) => table,
@@ -173,6 +202,16 @@ impl Form {
         let stored = stored.ok_or_else(bad)?;
         let mark = checked(MARK_KEY.as_bytes(), stored.value()).and_then(Mark::decode);
         mark.map(Some).ok_or_else(bad)
+    }
+
+    /// Its mark.
+    pub(super) fn mark(&self) -> Mark {
+        *self.mark.lock().expect("no panic under this lock")
+    }
+
+    /// A new file that lies over others, which end with `mark`.
+    pub(super) fn begin(&self, mark: Mark) -> Result<(), StoreError> {
+        self.write(std::iter::empty(), Some(mark))
     }
 
     /// Writes `rows` (`None`: removed), durably and at once, and moves the mark with them where they are the last up to it.
@@ -190,6 +229,7 @@ impl Form {
             let mut table = tx.open_table(ROWS).map_err(|e| self.failed(e))?;
             for (key, value) in rows {
                 match value {
+                    value if self.over => table.insert(&key[..], &sealed_over(key, value)[..]).map(drop),
                     Some(value) => table.insert(&key[..], &sealed(key, value)[..]).map(drop),
                     None => table.remove(&key[..]).map(drop),
                 }
@@ -207,14 +247,16 @@ impl Form {
         Ok(())
     }
 
-    /// Reads what is durable now, whatever is written later.
-    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
+    /// Reads what is durable now, whatever is written later: rows of this file over those of `below`.
+    pub(super) fn reader(&self, below: Option<Arc<Reader>>) -> Result<Reader, StoreError> {
         let read = self.db.begin_read().map_err(|e| self.failed(e))?;
         let rows = read.open_table(ROWS).map_err(|e| self.failed(e))?;
         Ok(Reader {
             rows,
             pages: self.pages.clone(),
             name: self.name.clone(),
+            over: self.over,
+            below,
         })
     }
 }
@@ -224,13 +266,23 @@ pub(super) struct Reader {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     pages: Arc<Pages>,
     name: String,
+    over: bool,
+    /// What this file lies over.
+    below: Option<Arc<Reader>>,
 }
 
+/// Rows of one reader, ascending; `None`: removed.
+type Row = (Bytes, Option<Bytes>);
+type RowOr<T> = Result<T, StoreError>;
+
 impl Reader {
-    fn value(&self, key: &[u8], stored: &[u8]) -> Result<Bytes, StoreError> {
-        match checked(key, stored) {
-            Some(value) => Ok(Bytes::copy_from_slice(value)),
-            None => Err(StoreError::Corrupt(format!(
+    /// A stored value, if it is what was written; `None`: the row is removed.
+    fn value(&self, key: &[u8], stored: &[u8]) -> RowOr<Option<Bytes>> {
+        match (checked(key, stored), self.over) {
+            (Some(value), false) => Ok(Some(Bytes::copy_from_slice(value))),
+            (Some([THERE, value @ ..]), true) => Ok(Some(Bytes::copy_from_slice(value))),
+            (Some([REMOVED]), true) => Ok(None),
+            _ => Err(StoreError::Corrupt(format!(
                 "{}: the row {} is not what was written",
                 self.name,
                 key.escape_ascii()
@@ -238,15 +290,24 @@ impl Reader {
         }
     }
 
-    fn failed(&self, error: redb::StorageError) -> StoreError {
-        meaning(&self.pages, &self.name, &error.into())
+    /// One call of redb, which may come to a page that cannot be had.
+    fn attempt<T>(&self, read: impl FnOnce() -> Result<T, redb::StorageError>) -> RowOr<T> {
+        match attempt::<_, Trouble>(read) {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(e)) => Err(meaning(&self.pages, &self.name, &e.into())),
+            Err(GivenUp::Told(trouble)) => Err(trouble.into()),
+            Err(GivenUp::Panicked) => Err(StoreError::Corrupt(format!(
+                "{}: redb cannot make sense of a page",
+                self.name
+            ))),
+        }
     }
 
     /// The row of `key`.
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.rows.get(key).map_err(|e| self.failed(e))? {
-            Some(stored) => Ok(Some(self.value(key, stored.value())?)),
-            None => Ok(None),
+    pub(super) fn get(&self, key: &[u8]) -> RowOr<Option<Bytes>> {
+        match self.attempt(|| self.rows.get(key))? {
+            Some(stored) => self.value(key, stored.value()),
+            None => self.below.as_ref().map_or(Ok(None), |below| below.get(key)),
         }
     }
 
@@ -255,12 +316,66 @@ impl Reader {
         &self,
         start: &[u8],
         end: &[u8],
-    ) -> Result<impl Iterator<Item = Result<(Bytes, Bytes), StoreError>>, StoreError> {
-        let rows = self.rows.range::<&[u8]>(start..end).map_err(|e| self.failed(e))?;
-        Ok(rows.map(|row| {
-            let (key, stored) = row.map_err(|e| self.failed(e))?;
-            let value = self.value(key.value(), stored.value())?;
-            Ok((Bytes::copy_from_slice(key.value()), value))
+    ) -> RowOr<impl Iterator<Item = RowOr<(Bytes, Bytes)>>> {
+        let rows = self.rows_of_all(start, end)?;
+        Ok(rows.filter_map(|row| match row {
+            Ok((key, value)) => value.map(|value| Ok((key, value))),
+            Err(e) => Some(Err(e)),
         }))
+    }
+
+    fn rows_of_all<'a>(
+        &'a self,
+        start: &[u8],
+        end: &[u8],
+    ) -> RowOr<Box<dyn Iterator<Item = RowOr<Row>> + 'a>> {
+        let mut rows = self.attempt(|| self.rows.range::<&[u8]>(start..end))?;
+        let mut ended = false;
+        let own = std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let row = self.attempt(|| rows.next().transpose()).and_then(|row| {
+                let Some((key, stored)) = row else { return Ok(None) };
+                let value = self.value(key.value(), stored.value())?;
+                Ok(Some((Bytes::copy_from_slice(key.value()), value)))
+            });
+            ended = !matches!(row, Ok(Some(_)));
+            row.transpose()
+        });
+        Ok(match &self.below {
+            Some(below) => Box::new(Merged {
+                upper: own.peekable(),
+                lower: below.rows_of_all(start, end)?.peekable(),
+            }),
+            None => Box::new(own),
+        })
+    }
+}
+
+/// Two ascending runs of rows as one; of one key the upper run's.
+struct Merged<A: Iterator, B: Iterator> {
+    upper: Peekable<A>,
+    lower: Peekable<B>,
+}
+
+impl<A: Iterator<Item = RowOr<Row>>, B: Iterator<Item = RowOr<Row>>> Iterator for Merged<A, B> {
+    type Item = RowOr<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match (self.upper.peek(), self.lower.peek()) {
+            // A row that cannot be had may be any: nothing behind it is told before it.
+            (Some(Err(_)) | None, None) | (Some(Err(_)), Some(_)) => self.upper.next(),
+            (_, Some(Err(_))) | (None, Some(Ok(_))) => self.lower.next(),
+            (Some(Ok(_)), None) => self.upper.next(),
+            (Some(Ok((upper, _))), Some(Ok((lower, _)))) => match upper.cmp(lower) {
+                Ordering::Less => self.upper.next(),
+                Ordering::Greater => self.lower.next(),
+                Ordering::Equal => {
+                    let _covered = self.lower.next();
+                    self.upper.next()
+                }
+            },
+        }
     }
 }

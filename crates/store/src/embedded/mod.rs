@@ -10,17 +10,20 @@
 mod batch;
 mod catalogue;
 mod core;
+mod files;
 mod form;
 mod log;
 mod pages;
 mod partition;
+mod reading;
 mod recover;
 mod snapshot;
 mod turn;
 
 use self::batch::BatchRows;
 use self::catalogue::Catalogue;
-use self::core::{Core, DIR, WriteBehind, partition_of};
+use self::core::{Core, DIR, WriteBehind};
+use self::files::file_of;
 use self::log::JournalLog;
 use self::pages::Retired;
 use self::partition::{Partition, Step, Submitted};
@@ -95,10 +98,10 @@ impl Embedded {
             logs.entry(batch.partition).or_default().push((place, batch));
         }
         let names = disk.list(DIR).map_err(failed)?;
-        let found = names.iter().filter_map(|name| partition_of(name)).collect();
+        let found = names.iter().filter_map(|name| file_of(name));
         let retired = Retired::default();
         let catalogue = Catalogue::open(disk.clone(), log.disk(), retired.clone(), found)?;
-        for id in catalogue.listed() {
+        for id in catalogue.partitions() {
             logs.entry(id).or_default();
         }
         let core = Arc::new(Core {
@@ -136,7 +139,8 @@ impl Embedded {
         lost: &[Lost],
     ) -> Result<Partition, StoreError> {
         let first = log.first().map(|(place, _)| *place);
-        match recover::open(core.disk.as_ref(), &core.place(id), log, lost) {
+        let files = core.catalogue.files(id);
+        match recover::open(core.disk.as_ref(), (&core.whose(id), files), log, lost) {
             Ok(found) => Ok(Partition::recovered(id, found)),
             Err(e @ StoreError::Corrupt(_)) => {
                 tracing::error!(partition = %id, error = %e, "the partition is not served");
@@ -163,7 +167,7 @@ impl Embedded {
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         for partition in self.core.all() {
             partition.until(|w| (w.flights == 0).then_some(())).await;
-            // One generation may be on its way while another collects, and a reopening counts as a try.
+            // One generation may be on its way while another collects.
             for _ in 0..3 {
                 let before = partition.until(|w| Some(w.tries)).await;
                 partition.press(&self.core);
@@ -189,7 +193,7 @@ impl Embedded {
             end.wait().await;
         }
         for partition in self.core.all() {
-            *partition.form.lock().expect("no panic under this lock") = None;
+            *partition.files.lock().expect("no panic under this lock") = None;
         }
     }
 
@@ -265,12 +269,7 @@ impl Store for Embedded {
             .find(partition)
             .unwrap_or_else(|| Arc::new(Partition::new(partition)));
         let (view, at) = partition.durable()?;
-        Ok(Arc::new(EmbeddedSnapshot {
-            core: self.core.clone(),
-            partition,
-            view,
-            at,
-        }))
+        Ok(Arc::new(EmbeddedSnapshot { partition, view, at }))
     }
 
     async fn commit(&self, fence: Fence, batch: Batch) -> Committed {

@@ -24,6 +24,7 @@
 //!
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
+use super::reading;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
     encode_crc_page, entries_crc, head_place, page_crc, page_place, table_crc,
@@ -40,6 +41,8 @@ pub(super) struct Owner {
     pub(super) disk: DiskId,
     /// The partition it is the form of.
     pub(super) partition: PartitionId,
+    /// Its number among the partition's files: 0, or above it one that lies over those of lower numbers.
+    pub(super) file: u16,
 }
 
 /// Set once a sync of any file has failed: what survived of it nobody knows, so the disk's index is written no more in this life
@@ -236,23 +239,31 @@ impl Pages {
         self.table.read().expect("no panic under this lock").len
     }
 
+    fn trouble_of(&self, e: &io::Error) -> Trouble {
+        let text = format!("{}: {e}", self.place.path);
+        match e.kind() {
+            io::ErrorKind::InvalidData => Trouble::Corrupt(e.to_string()),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full(text),
+            _ => Trouble::Failed(text),
+        }
+    }
+
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(e) = &result {
-            let text = format!("{}: {e}", self.place.path);
-            let what = match e.kind() {
-                io::ErrorKind::InvalidData => Trouble::Corrupt(e.to_string()),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full(text),
-                _ => Trouble::Failed(text),
-            };
+            let what = self.trouble_of(e);
             let mut trouble = self.trouble.lock().expect("no panic under this lock");
             trouble.get_or_insert(what);
         }
         result
     }
 
-    /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written is `InvalidData`.
+    /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written is `InvalidData`. Inside of
+    /// [`reading::attempt`] it does not return from a failure, and notes none: it is that reader's alone.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.noted(self.read_pages(offset, out))
+        match self.read_pages(offset, out) {
+            Err(e) if reading::is_attempt() => reading::give_up(self.trouble_of(&e)),
+            result => self.noted(result),
+        }
     }
 
     fn read_pages(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {

@@ -11,7 +11,8 @@
 
 use super::batch::BatchRows;
 use super::core::{Core, Job};
-use super::form::{Form, Mark, Reader};
+use super::files::Files;
+use super::form::{Mark, Reader};
 use crate::versions::Versions;
 use crate::{Committed, Fence, StoreError};
 use bytes::Bytes;
@@ -95,19 +96,20 @@ pub(super) struct State {
     view: Arc<View>,
     active: Span,
     frozen: Option<Span>,
+    /// The last batch that is wholly in the files: the log may have forgotten it.
+    written: LogSeq,
     /// Why the last writing behind failed.
     behind: Option<StoreError>,
     /// How often writing behind was tried.
     tries: u64,
     /// A job for it waits.
     queued: bool,
-    /// A reader met trouble in the form: it must be opened anew.
-    reopen: bool,
 }
 
 /// What recovery found of a partition.
 pub(super) struct Recovered {
-    pub(super) form: Option<(Form, Arc<Reader>)>,
+    pub(super) files: Option<(Files, Arc<Reader>)>,
+    pub(super) written: LogSeq,
     pub(super) tail: Mark,
     pub(super) span: Span,
     pub(super) rows: Generation,
@@ -117,8 +119,8 @@ pub(super) struct Recovered {
 pub(super) struct Partition {
     pub(super) id: PartitionId,
     state: Mutex<State>,
-    /// Only the write-behind loop looks in; `None`: no file yet, or it must be opened.
-    pub(super) form: Mutex<Option<Form>>,
+    /// Only the write-behind loop looks in; `None`: no file yet, or they must be opened.
+    pub(super) files: Mutex<Option<Files>>,
     /// Told after each writing behind, done or failed, and each batch that ended.
     changed: Notify,
 }
@@ -151,8 +153,6 @@ enum Gate {
 pub(super) enum Work {
     /// Nothing now.
     Idle,
-    /// Open the form anew.
-    Reopen,
     /// Write this generation's rows up to the mark.
     Write(Arc<Generation>, Mark),
 }
@@ -163,7 +163,8 @@ impl Partition {
         Self::recovered(
             id,
             Recovered {
-                form: None,
+                files: None,
+                written: LogSeq::default(),
                 tail: Mark::default(),
                 span: Span::default(),
                 rows: Generation::default(),
@@ -173,7 +174,7 @@ impl Partition {
 
     /// A partition as recovery found it.
     pub(super) fn recovered(id: PartitionId, found: Recovered) -> Self {
-        let (form, reader) = found.form.unzip();
+        let (files, reader) = found.files.unzip();
         let view = View {
             active: Arc::new(found.rows),
             frozen: None,
@@ -190,12 +191,12 @@ impl Partition {
                 view: Arc::new(view),
                 active: found.span,
                 frozen: None,
+                written: found.written,
                 behind: None,
                 tries: 0,
                 queued: false,
-                reopen: false,
             }),
-            form: Mutex::new(form),
+            files: Mutex::new(files),
             changed: Notify::new(),
         }
     }
@@ -389,22 +390,12 @@ impl Partition {
         }
     }
 
-    /// A reader met a bad page, after which redb answers nothing: the form is opened anew for the others.
-    pub(super) fn mistrust(&self, core: &Core) {
-        let mut state = self.state();
-        state.reopen = true;
-        self.kick(core, &mut state);
-    }
-
     /// What the loop is to do now.
     pub(super) fn work(&self) -> Work {
         let mut state = self.state();
         state.queued = false;
         if state.broken.is_some() {
             return Work::Idle;
-        }
-        if std::mem::take(&mut state.reopen) {
-            return Work::Reopen;
         }
         let Some(span) = state.frozen.filter(|span| span.last.sequence <= state.durable) else {
             return Work::Idle;
@@ -435,7 +426,9 @@ impl Partition {
             frozen: None,
             form: Some(reader),
         });
-        state.frozen = None;
+        if let Some(span) = state.frozen.take() {
+            state.written = span.last.sequence;
+        }
         state.behind = None;
         state.tries += 1;
         drop(state);
@@ -443,9 +436,9 @@ impl Partition {
     }
 
     /// Writing behind failed; the form as it is, where it could be opened again.
-    pub(super) fn not_written(&self, why: Option<StoreError>, reader: Option<Arc<Reader>>) {
+    pub(super) fn not_written(&self, why: StoreError, reader: Option<Arc<Reader>>) {
         let mut state = self.state();
-        state.behind = why;
+        state.behind = Some(why);
         state.tries += 1;
         if reader.is_some() {
             state.view = Arc::new(View {
@@ -456,6 +449,11 @@ impl Partition {
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// The last batch that must be in the files.
+    pub(super) fn in_files(&self) -> LogSeq {
+        self.state().written
     }
 
     /// The oldest journal record whose batch is not in the form.

@@ -5,8 +5,9 @@
 
 use super::batch;
 use super::core::DIR;
-use super::form::{Form, Mark};
-use super::pages::{Owner, Place, Unusable};
+use super::files::{Files, Whose, path_of};
+use super::form::Mark;
+use super::pages::Unusable;
 use super::partition::{Generation, Recovered, Span};
 use crate::StoreError;
 use extent::{LogBatch, Lost};
@@ -17,23 +18,27 @@ use world::Disk;
 /// Batches of one partition, in the journal's order.
 pub(super) type LogTail = Vec<(JournalSeq, LogBatch)>;
 
-/// Opens one partition.
+/// Opens one partition, which is listed with `count` files.
 pub(super) fn open(
     disk: &dyn Disk,
-    place: &Place,
+    (whose, count): (&Whose, u16),
     log: LogTail,
     lost: &[Lost],
 ) -> Result<Recovered, StoreError> {
-    let path = place.path.as_str();
-    let (form, mark) = match open_form(disk, place)? {
-        Ok((form, mark)) => (Some(form), mark),
+    let first = log.first().map(|(_, first)| first.sequence);
+    let (files, mark) = match open_first(disk, whose)? {
+        Ok((files, mark)) => {
+            let (files, mark) = files.open_over(disk, whose, (mark, count, first))?;
+            (Some(files), mark)
+        }
         Err(why) => {
-            begin_again(disk, path, why, log.first().map(|(_, first)| first.sequence))?;
+            begin_again(disk, (whose, count), why, first)?;
             (None, Mark::default())
         }
     };
     let mut recovered = Recovered {
-        form: None,
+        files: None,
+        written: mark.sequence,
         tail: mark,
         span: Span {
             first: None,
@@ -41,20 +46,24 @@ pub(super) fn open(
         },
         rows: Generation::default(),
     };
+    let newest = path_of(
+        whose.partition,
+        files.as_ref().map_or(0, |files| files.count() - 1),
+    );
     for (at, batch) in log {
-        replay(&mut recovered, path, place.owner, (at, batch))?;
+        replay(&mut recovered, &newest, whose, (at, batch))?;
     }
     // A gap in the log would show what was lost before its last batch; after it, nothing does.
     let known = recovered.tail.place;
     if let Some(lost) = lost.iter().find(|lost| lost.may_be_batch() && lost.to > known) {
         return Err(StoreError::Corrupt(format!(
             "journal records {} to {} were synced and cannot be read: batches of partition {} after {} may be among them",
-            lost.from.0, lost.to.0, place.owner.partition, recovered.tail.sequence.0
+            lost.from.0, lost.to.0, whose.partition, recovered.tail.sequence.0
         )));
     }
-    if let Some(form) = form {
-        let reader = Arc::new(form.reader()?);
-        recovered.form = Some((form, reader));
+    if let Some(files) = files {
+        let reader = Arc::new(files.reader()?);
+        recovered.files = Some((files, reader));
     }
     Ok(recovered)
 }
@@ -63,15 +72,18 @@ pub(super) fn open(
 /// file; a partition without either is not opened at all, unless it is listed as having had a file.
 fn begin_again(
     disk: &dyn Disk,
-    path: &str,
+    (whose, count): (&Whose, u16),
     why: Option<Unusable>,
     first: Option<LogSeq>,
 ) -> Result<(), StoreError> {
+    let path = path_of(whose.partition, 0);
+    let path = path.as_str();
     let is_there = why.is_some();
     let why = why.map_or(format!("{path}: the file is missing"), |why| {
         why.store_error(path).to_string()
     });
-    if first != Some(LogSeq(1)) {
+    // Files that lie over it were begun when it had batches that the log has no more.
+    if first != Some(LogSeq(1)) || count > 1 {
         let log = first.map_or("has nothing of it".into(), |first| {
             format!("begins at batch {}", first.0)
         });
@@ -89,27 +101,22 @@ fn begin_again(
     Ok(())
 }
 
-type Opened = Result<(Form, Mark), Option<Unusable>>;
+type Opened = Result<(Files, Mark), Option<Unusable>>;
 
-/// The form; `Err(None)` where there is no file, `Err(Some)` where it is not usable.
-fn open_form(disk: &dyn Disk, place: &Place) -> Result<Opened, StoreError> {
-    let path = place.path.as_str();
-    let file = match disk.open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Err(None)),
-        Err(e) => return Err(StoreError::Failed(format!("{path}: {e}"))),
-    };
-    match Form::open(file, place) {
-        Ok(opened) => Ok(Ok(opened)),
-        Err(e @ (Unusable::Newer(_) | Unusable::Io(_))) => Err(e.store_error(path)),
-        Err(e) => Ok(Err(Some(e))),
+/// The first file; `Err(None)` where there is no file, `Err(Some)` where it is not usable.
+fn open_first(disk: &dyn Disk, whose: &Whose) -> Result<Opened, StoreError> {
+    match Files::open(disk, whose) {
+        Ok(Some(opened)) => Ok(Ok(opened)),
+        Ok(None) => Ok(Err(None)),
+        Err((path, e @ (Unusable::Newer(_) | Unusable::Io(_)))) => Err(e.store_error(&path)),
+        Err((_, e)) => Ok(Err(Some(e))),
     }
 }
 
 fn replay(
     recovered: &mut Recovered,
     path: &str,
-    owner: Owner,
+    whose: &Whose,
     (place, batch): (JournalSeq, LogBatch),
 ) -> Result<(), StoreError> {
     let tail = recovered.tail;
@@ -117,10 +124,10 @@ fn replay(
     let corrupt = |what: String| {
         Err(StoreError::Corrupt(format!(
             "the log of partition {} at journal record {}: {what}",
-            owner.partition, place.0
+            whose.partition, place.0
         )))
     };
-    if batch.members != [owner.disk] {
+    if batch.members != [whose.disk] {
         return corrupt(format!("its member disks are {:?}", batch.members));
     }
     if batch.sequence <= tail.sequence {

@@ -1,6 +1,5 @@
 //! Reading one moment: rows of the generations over those of the form.
 
-use super::core::Core;
 use super::partition::{Generation, Partition, View};
 use crate::{Rows, Scan, Snapshot, StoreError};
 use bytes::Bytes;
@@ -14,7 +13,6 @@ const COVER_ROWS: usize = 32;
 
 /// A partition at one sequence.
 pub(super) struct EmbeddedSnapshot {
-    pub(super) core: Arc<Core>,
     pub(super) partition: Arc<Partition>,
     pub(super) view: Arc<View>,
     pub(super) at: LogSeq,
@@ -104,7 +102,6 @@ impl EmbeddedSnapshot {
     fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(e @ (StoreError::Corrupt(_) | StoreError::Failed(_))) = &result {
             tracing::error!(partition = %self.partition.id, error = %e, "the index cannot be read");
-            self.partition.mistrust(&self.core);
         }
         result
     }

@@ -3,7 +3,7 @@
 //! All numbers little-endian.
 //!
 //! ```text
-//! head        0 magic "CAIRNIDX" · 8 format u16 · 10 zero u16, u32 · 16 partition u64 · 24 turn u64 · 32 length of redb's file u64
+//! head        0 magic "CAIRNIDX" · 8 format u16 · 10 file u16 · 12 zero u32 · 16 partition u64 · 24 turn u64 · 32 length of redb's file u64
 //!            40 crc32c of the groups' crcs u32 · 44 copy u32 · 48 disk, 16 bytes big-endian · 64.. zero
 //!          4092 crc32c of bytes 0..4092 and 4096..8192
 //!          4096 redb's page 0
@@ -147,6 +147,7 @@ impl Head {
         let mut bytes = vec![0; PAGE_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[10..12].copy_from_slice(&self.owner.file.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.owner.partition.0.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.turn.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.len.to_le_bytes());
@@ -172,6 +173,7 @@ impl Head {
             owner: Owner {
                 partition: PartitionId(u64_at(bytes, 16)),
                 disk: DiskId::from_slice(&bytes[48..64]).expect("sixteen bytes"),
+                file: u16::from_le_bytes([bytes[10], bytes[11]]),
             },
             turn: u64_at(bytes, 24),
             len: u64_at(bytes, 32),
