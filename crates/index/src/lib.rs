@@ -8,6 +8,7 @@
 //! | `owner`, `fetch` | the loop that decides, commits and answers; what it reads |
 //! | `cache` | point rows in memory |
 //! | `handle`, `read`, `listing`, `versions`, `walk` | reads beside the loop |
+//! | `garbage`, `reach` | what gc reads: bookings, idle uploads, whether needles are named |
 //! | `role` | [`IndexRole`]: which partition it is |
 //!
 //! Invariants: preconditions are decided in `commands` and nowhere else (I2); no command takes effect twice (I11); bytes are booked
@@ -16,10 +17,12 @@
 mod cache;
 mod commands;
 mod fetch;
+mod garbage;
 mod handle;
 mod listing;
 mod owner;
 mod partition;
+mod reach;
 mod read;
 mod role;
 mod rows;

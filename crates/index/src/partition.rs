@@ -172,6 +172,7 @@ impl Partition {
             stamp: self.stamp,
             serial: draft.state.serial + 1,
             command,
+            ended_below: SessionId(draft.state.sessions_ended_below),
         }
     }
 

@@ -8,8 +8,9 @@ use store::Store;
 use types::{BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId};
 use wire::Fault;
 use wire::index::{
-    Answered, BucketsQuery, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer,
-    SettingKind, UploadsPage, UploadsQuery, VersionRef, VersionsPage, VersionsQuery,
+    Answered, Booked, BucketsQuery, Call, Doubt, Found, IdleUpload, Index, ListPage, ListQuery, Named,
+    PartsPage, Reached, ReadAnswer, Reclaim, SettingKind, UploadsPage, UploadsQuery, VersionRef,
+    VersionsPage, VersionsQuery,
 };
 use wire::records::{BucketRecord, BucketSetting, UsageRecord};
 use world::{Clock, World};
@@ -123,5 +124,20 @@ impl Index for IndexRole {
 
     async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
         self.data.walk(cursor).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Reclaim for IndexRole {
+    async fn garbage(&self, cursor: Bytes, count_max: usize) -> Result<(Vec<Booked>, Bytes), Fault> {
+        self.data.garbage(&cursor, count_max).await
+    }
+
+    async fn reached(&self, doubts: Vec<Doubt>) -> Result<Reached, Fault> {
+        self.data.reached(&doubts).await
+    }
+
+    async fn uploads_idle(&self, cursor: Bytes, before_ms: u64) -> Result<(Vec<IdleUpload>, Bytes), Fault> {
+        self.data.uploads_idle(&cursor, before_ms).await
     }
 }

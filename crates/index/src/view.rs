@@ -8,7 +8,7 @@ use crate::rows::{BadRow, Range, RowOf, decode, encode};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
-use types::{CommandId, Hlc, StampId, UploadId, VersionId};
+use types::{CommandId, Hlc, SessionId, StampId, UploadId, VersionId};
 use wire::index::Reason;
 use wire::node::Ordered;
 use wire::records::{Answer, Refused};
@@ -84,6 +84,8 @@ pub(crate) struct Now {
     pub(crate) serial: u64,
     /// The command that is decided; none for what the owner does of itself.
     pub(crate) command: CommandId,
+    /// Commands of lower sessions are refused for ever.
+    pub(crate) ended_below: SessionId,
 }
 
 impl Now {
@@ -140,12 +142,31 @@ impl<'a> View<'a> {
         }))
     }
 
+    /// Asks for all of these scans at once, as [`View::want`] does for rows.
+    pub(crate) fn want_scans(&self, scans: impl IntoIterator<Item = (Range, usize)>) -> Result<(), Stop> {
+        let wanted = scans
+            .into_iter()
+            .map(|(range, max)| self.durable_scan(&range, max));
+        let ranges: Vec<_> = wanted.filter(|w| !self.known.ranges.contains_key(w)).collect();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        Err(Stop::Needs(Needs {
+            rows: Vec::new(),
+            ranges,
+        }))
+    }
+
+    /// How many durable rows tell the first `max`: each removal in the batch can hide one.
+    fn durable_scan(&self, range: &Range, max: usize) -> (Range, usize) {
+        let pending = self.pending.range(range.start.clone()..range.end.clone());
+        (range.clone(), max + pending.filter(|(_, v)| v.is_none()).count())
+    }
+
     /// The first `max` rows of a range.
     pub(crate) fn scan(&self, range: &Range, max: usize) -> Result<Vec<(Bytes, Bytes)>, Stop> {
         let pending = || self.pending.range(range.start.clone()..range.end.clone());
-        // Each removal in the batch can hide one durable row: with as many more, `max` are left.
-        let durable_max = max + pending().filter(|(_, v)| v.is_none()).count();
-        let wanted = (range.clone(), durable_max);
+        let wanted = self.durable_scan(range, max);
         let Some(durable) = self.known.ranges.get(&wanted) else {
             return Err(Stop::Needs(Needs {
                 rows: Vec::new(),

@@ -1,5 +1,6 @@
 //! The get of an object: the name, then the bytes.
 
+use crate::readers::Reading;
 use crate::service::Objects;
 use crate::{Caller, Headed, ObjectsError, Opened};
 use blob::{Blob, Reader};
@@ -26,6 +27,8 @@ pub struct GetReader {
     range: ByteRange,
     place: Place,
     reader: Option<Reader>,
+    /// Until nothing more is read of the needles.
+    reading: Option<Reading>,
     done: bool,
 }
 
@@ -79,6 +82,10 @@ impl GetReader {
             }
         };
         self.done = !matches!(answer, Ok(Some(_)));
+        if self.done {
+            self.reader = None;
+            self.reading = None;
+        }
         Ok(answer?)
     }
 }
@@ -95,6 +102,7 @@ impl Objects {
         key: &ObjectKey,
         version: VersionRef,
     ) -> Result<Opened, ObjectsError> {
+        let reading = self.readers.begin();
         // The pages come with the record: asked for later they might be a newer object's.
         let (bucket, found) = self.find(caller, name, (key, version), true).await?;
         let (bucket, versioned) = (BucketId(bucket.bucket), bucket.versioning != 0);
@@ -106,6 +114,7 @@ impl Objects {
             )
         })?;
         let size = found.record.size;
+        let reading = matches!(place, Place::Chunks(..)).then_some(reading);
         Ok(Opened {
             parts: parts(&found),
             record: found.record,
@@ -116,6 +125,7 @@ impl Objects {
                 range: ByteRange { start: 0, end: size },
                 place,
                 reader: None,
+                reading,
                 done: false,
             },
         })

@@ -13,6 +13,7 @@ mod get;
 mod intake;
 mod keys;
 mod put;
+mod readers;
 mod service;
 mod settings;
 mod upload;

@@ -2,12 +2,14 @@
 
 use crate::buckets::Turns;
 use crate::commands::Commands;
+use crate::readers::Readers;
 use crate::{Caller, ObjectsError};
 use blob::Blob;
 use std::sync::Arc;
 use std::time::Duration;
 use types::limits::RETRIES_MAX;
 use types::{BucketId, BucketName, SessionId};
+use wire::gateway::Gateway;
 use wire::index::{Command, Index, Reason};
 use wire::records::BucketRecord;
 use wire::records::answer::Kind as AnswerKind;
@@ -20,6 +22,7 @@ pub struct Objects {
     pub(crate) index: Arc<dyn Index>,
     pub(crate) commands: Commands,
     pub(crate) turns: Turns,
+    pub(crate) readers: Readers,
     pub(crate) region: String,
 }
 
@@ -32,6 +35,7 @@ impl Objects {
             blob,
             index,
             turns: Turns::default(),
+            readers: Readers::default(),
             region: "us-east-1".into(),
         }
     }
@@ -90,6 +94,16 @@ impl Objects {
             return Ok(record);
         }
         self.settle(caller, name).await
+    }
+}
+
+impl Gateway for Objects {
+    fn readers_mark(&self) -> u64 {
+        self.readers.mark()
+    }
+
+    fn readers_ended(&self, mark: u64) -> bool {
+        self.readers.ended(mark)
     }
 }
 

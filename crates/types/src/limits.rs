@@ -98,6 +98,12 @@ pub const COMMAND_BYTES_MAX: usize = 7 << 20;
 pub const STEP_BYTES_MAX: usize = 1 << 20;
 /// How long a completion that stopped between its steps keeps out those of lower command ids.
 pub const LAYING_MS_MAX: u64 = 60_000;
+/// Bookings that one command forgets.
+pub const FORGET_ROWS_MAX: usize = 512;
+/// Needles that the index is asked about at once.
+pub const DOUBTS_MAX: usize = 512;
+/// Chunks past which a page of garbage ends.
+pub const GARBAGE_PAGE_CHUNKS: usize = 4096;
 /// Answers kept for commands whose session has not yet said that it has them.
 pub const DONE_ROWS_MAX: usize = 1 << 16;
 /// Bytes of rows that one partition keeps in memory.

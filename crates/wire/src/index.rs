@@ -5,13 +5,14 @@
 
 use crate::Fault;
 use crate::node::Ordered;
+pub use crate::reclaim::{Booked, BookedRef, Doubt, IdleUpload, Reach, Reached, Reclaim};
 use crate::records::{
     Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
     Pair, PartRecord, UploadRecord, UsageRecord, bucket_setting,
 };
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
-use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
+use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, Hlc, ObjectKey, UploadId, VersionId};
 
 /// Why the state refused a command or read. The numbers are stored in `done` rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -306,6 +307,16 @@ pub enum Command {
         key: ObjectKey,
         upload: UploadId,
     },
+    /// Removes bookings, with the manifest pages that they kept. One that is not there, or is another, is no error. At most
+    /// `limits::FORGET_ROWS_MAX`.
+    ForgetGarbage { rows: Vec<BookedRef> },
+    /// Promises of each needle that nothing will ever name it, unless something does. `as_of` is the moment at which
+    /// [`Reclaim::reached`] found these unnamed; zero where nothing is known, and then more may count as named than are. Answers
+    /// a [`Reach`] each, never `Unnamed`. At most `limits::DOUBTS_MAX`.
+    Condemn { doubts: Vec<Doubt>, as_of: Hlc },
+    /// Removes some promises to needles of ended sessions, from an opaque cursor (empty: the start): nothing could name those
+    /// anyway. Answers the next cursor, empty at the end.
+    ForgetCondemned { after: Bytes },
 }
 
 /// Bytes to append, stored to fit the object as its gateway saw it.

@@ -9,8 +9,10 @@ pub mod control;
 pub mod double;
 
 mod fault;
+pub mod gateway;
 pub mod index;
 pub mod node;
+mod reclaim;
 mod versions;
 
 /// What the index stores, from `proto/records.proto`.

@@ -22,8 +22,15 @@ pub(super) fn gone_rows((bucket, key): (BucketId, &str), stored: &StoredChunks, 
 }
 
 impl Act<'_> {
-    /// Refuses a blob that was booked or of which a needle was condemned: its bytes may be gone already.
+    /// Refuses a blob that was booked or of which a needle was condemned: its bytes may be gone already. So may be those of
+    /// a session that has ended: gc takes them for orphans without a word (condemn.rs).
     pub(super) fn check_not_gone(&self, stored: &StoredChunks) -> Result<(), Stop> {
+        if stored.blob.session() < self.now.ended_below {
+            return refuse(
+                Reason::BlobGone,
+                format!("blob {} of an ended session", stored.blob),
+            );
+        }
         let mut rows = Vec::new();
         gone_rows((self.bucket, self.key), stored, &mut rows);
         self.view.want(rows.iter().cloned())?;

@@ -11,6 +11,7 @@
 //! | end.rs | what a completed or aborted upload leaves, and its sweep |
 //! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket, PutBucketSetting, SetVersioning, BucketConfigured |
 //! | copy.rs | OpenBucket, CloseBucket |
+//! | reclaim.rs, condemn.rs | ForgetGarbage, ForgetCondemned, Condemn |
 //! | version.rs | which version is meant, and what a new one does to the others |
 //! | blob.rs, usage.rs, precondition.rs | what several share |
 //!
@@ -22,16 +23,19 @@ mod blob;
 mod bucket;
 mod checksum;
 mod complete;
+mod condemn;
 mod copy;
 mod delete;
 mod end;
 mod precondition;
 mod put;
+mod reclaim;
 mod tags;
 mod upload;
 mod usage;
 mod version;
 
+pub(crate) use condemn::Rows as DoubtRows;
 pub(crate) use end::{is_taken, sweep};
 
 use crate::rows::RowRef;
@@ -50,6 +54,8 @@ pub(crate) fn decide(command: &Command, view: &View, now: &Now) -> Result<Decisi
     let mut change = Change::default();
     let decided = if is_on_object(command) {
         run_on_object(command, view, now, &mut change)
+    } else if let Some(decided) = run_for_gc(command, view, now, &mut change) {
+        decided
     } else {
         run_on_bucket(command, view, now, &mut change)
     };
@@ -128,6 +134,21 @@ fn run_on_object<'a>(
         } => complete::complete(act(bucket, key), *upload, parts, precondition, expected),
         _ => unreachable!("commands on buckets are decided by run_on_bucket"),
     }
+}
+
+/// `None`: it is not one of gc's.
+fn run_for_gc(
+    command: &Command,
+    view: &View,
+    now: &Now,
+    change: &mut Change,
+) -> Option<Result<answer::Kind, Stop>> {
+    Some(match command {
+        Command::ForgetGarbage { rows } => reclaim::forget_garbage(rows, view, change),
+        Command::Condemn { doubts, as_of } => condemn::condemn(doubts, *as_of, view, now, change),
+        Command::ForgetCondemned { after } => reclaim::forget_condemned(after, view, now, change),
+        _ => return None,
+    })
 }
 
 fn run_on_bucket(
@@ -251,6 +272,9 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
         Command::OpenBucket { bucket, .. } | Command::CloseBucket { bucket, .. } => {
             out.push(RowRef::Bucket(*bucket).key());
         }
+        Command::ForgetGarbage { rows } => out.extend(rows.iter().map(|r| reclaim::row(r).key())),
+        Command::Condemn { doubts, .. } => out.extend(doubts.iter().flat_map(|d| DoubtRows(d).keys())),
+        Command::ForgetCondemned { .. } => {}
         of_directory => {
             out.extend(directory_name(of_directory).map(|name| RowRef::BucketName(name.as_str()).key()));
         }

@@ -3,7 +3,7 @@
 use super::key::table;
 use super::{RowRef, escape};
 use bytes::Bytes;
-use types::{AccountId, BlobId, BucketId, UploadId};
+use types::{AccountId, BlobId, BucketId, Hlc, UploadId, VersionId};
 
 /// Row keys from `start` up to but not with `end`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,16 @@ impl Range {
         Self::under(head)
     }
 
+    /// Those of them that were made after `time`.
+    pub(crate) fn versions_since(bucket: BucketId, key: &str, time: Hlc) -> Self {
+        // Newest first: the inverted time stands in the upper half.
+        let first_not = VersionId(u128::from(!time.0) << 64);
+        Self {
+            end: RowRef::Version(bucket, key, first_not).key(),
+            ..Self::versions(bucket, key)
+        }
+    }
+
     /// The parts of an upload.
     pub(crate) fn parts(bucket: BucketId, key: &str, upload: UploadId) -> Self {
         let mut head = RowRef::Part(bucket, key, upload, 0).key().to_vec();
@@ -127,6 +137,16 @@ impl Range {
     /// The tables that name bytes, in the order a walk takes them.
     pub(crate) fn naming() -> [Self; 4] {
         [table::CURRENT, table::VERSIONS, table::PARTS, table::GARBAGE].map(|t| Self::under(vec![t]))
+    }
+
+    /// All bookings.
+    pub(crate) fn garbage() -> Self {
+        Self::under(vec![table::GARBAGE])
+    }
+
+    /// All uploads.
+    pub(crate) fn uploads() -> Self {
+        Self::under(vec![table::UPLOADS])
     }
 
     /// All condemned needles.

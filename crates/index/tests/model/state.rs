@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use types::limits::PART_BYTES_MIN;
-use types::{CommandId, ETag, ErrorKind, SessionId};
+use types::{BlobId, CommandId, ETag, ErrorKind, SessionId};
 use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData, VersionRef};
 use wire::records::{BucketRecord, BucketSetting, PartRecord, answer::Kind};
 
@@ -619,7 +619,8 @@ impl Model {
     }
 
     fn check_blob(&self, name: &Name, blob: u128) -> Outcome {
-        if self.garbage.contains(&(name.clone(), blob)) {
+        let is_of_ended = BlobId(blob).session().0 < self.ended_below;
+        if is_of_ended || self.garbage.contains(&(name.clone(), blob)) {
             Err(Reason::BlobGone)
         } else {
             Ok(())

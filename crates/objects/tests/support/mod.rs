@@ -142,6 +142,9 @@ impl State {
             Command::CreateUpload { .. } => Kind::Upload(UploadAnswer { upload: vec![9; 16] }),
             Command::CompleteUpload { .. } => refused(Reason::InvalidPart),
             Command::AbortUpload { .. } => refused(Reason::NoSuchUpload),
+            other @ (Command::ForgetGarbage { .. }
+            | Command::Condemn { .. }
+            | Command::ForgetCondemned { .. }) => panic!("{other:?} comes from no gateway"),
         }
     }
 
