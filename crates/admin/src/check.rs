@@ -19,7 +19,7 @@ use types::{BucketId, ExtentId, NeedleId};
 use wire::Fault;
 use wire::control::Control;
 use wire::index::{Index, Named};
-use wire::node::{ExtentStatus, Node, Walked};
+use wire::node::{ExtentStatus, Node, WalkCursor, WalkDepth, Walked};
 use wire::records::{Chunk, object_record::Data};
 
 const WALK_PAGE: usize = 256;
@@ -269,16 +269,16 @@ fn groups(extents: &[ExtentStatus]) -> Vec<Vec<ExtentId>> {
 }
 
 async fn walk_extent(node: &dyn Node, extent: ExtentId, ledger: &mut Ledger) -> Result<(), Fault> {
-    let mut offset = 0;
+    let mut from = WalkCursor::default();
     loop {
-        let page = node.walk(extent, offset, WALK_PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        let next = last.offset + last.stored_length;
-        assert!(next > offset, "a walk moves on");
-        for walked in &page {
+        let page = node.walk(extent, from, WalkDepth::Bytes, WALK_PAGE).await?;
+        for walked in &page.found {
             ledger.there(extent, walked);
         }
-        offset = next;
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
     }
 }
 

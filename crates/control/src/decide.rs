@@ -257,6 +257,8 @@ mod tests {
             free,
             extent_bytes: 100 + id as u64,
             refusing: refusing.map(|k| Fault::new(k, "because")),
+            extents: (0, 0),
+            compacted: wire::node::Compacted::default(),
         };
         (NodeId(1), status)
     }

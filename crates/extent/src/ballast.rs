@@ -36,6 +36,58 @@ pub(crate) fn shrink(disk: &dyn Disk) -> io::Result<()> {
     Ok(())
 }
 
+/// Length of what is left.
+fn len(disk: &dyn Disk) -> io::Result<u64> {
+    if disk.exists(NAME)? {
+        disk.open(NAME)?.len()
+    } else {
+        Ok(0)
+    }
+}
+
+/// Gives back what is short of `bytes` being free; `StorageFull` where the ballast does not make up for it, and nothing was given.
+pub(crate) fn free(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+    let short = bytes.saturating_sub(disk.space()?.free);
+    if short == 0 {
+        return Ok(());
+    }
+    let left = len(disk)?;
+    if short > left {
+        return Err(io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!("{bytes} bytes are wanted, {short} more than are free, and the ballast has {left}"),
+        ));
+    }
+    let file = disk.open(NAME)?;
+    file.set_len(left - short)?;
+    file.sync_data()?;
+    tracing::info!(
+        given = short,
+        left = left - short,
+        "ballast given to a compaction"
+    );
+    Ok(())
+}
+
+/// Takes back what is missing, as far as a quarter of the whole stays free beside it: after a compaction gave room back, before new
+/// data takes it.
+pub(crate) fn regrow(disk: &dyn Disk, whole: u64) -> io::Result<()> {
+    let left = len(disk)?;
+    let spare = disk.space()?.free.saturating_sub(whole / 4);
+    let more = whole.saturating_sub(left).min(spare);
+    if more == 0 {
+        return Ok(());
+    }
+    if !disk.exists(NAME)? {
+        return create(disk, more);
+    }
+    let file = disk.open(NAME)?;
+    match file.allocate(left, more) {
+        Err(e) if e.kind() != io::ErrorKind::StorageFull => Err(e),
+        _ => file.sync_data(),
+    }
+}
+
 /// Shrinks or grows it by what is free now. `whole` is its full length.
 pub(crate) fn tend(disk: &dyn Disk, whole: u64) -> io::Result<()> {
     let free = disk.space()?.free;

@@ -4,20 +4,23 @@
 
 use crate::extent::{self, BODY_OFFSET, Extent, State, Status};
 use crate::journal::{Consumer, Done, Journal, RecordType, Urgency};
+use crate::leaving::Leaving;
+use crate::places::Places;
+use crate::room::Room;
 use crate::superblock::Superblock;
-use crate::table::{self, Row, Table};
-use crate::{ExtentError, ballast, footer};
+use crate::table::{Row, Table};
+use crate::{ExtentError, footer};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use types::limits::OPEN_FILES_MAX;
 use types::{DiskId, Epoch, ExtentId, Generation, JournalSeq};
-use world::{Disk, DiskLock, Rng, Space};
+use world::{Disk, DiskLock, Rng};
 
 /// An open data directory. Cheap to clone; the lock is let go with the last clone.
 #[derive(Clone)]
-pub struct DataDir(Arc<Open>);
+pub struct DataDir(pub(crate) Arc<Open>);
 
 pub(crate) struct Open {
     pub(crate) disk: Arc<dyn Disk>,
@@ -32,6 +35,11 @@ pub(crate) struct Open {
     /// Held during a checkpoint: `released` of the table on disk.
     pub(crate) checkpointing: Mutex<u64>,
     pub(crate) tokens: AtomicU64,
+    pub(crate) places: Mutex<Places>,
+    pub(crate) leaving: Leaving,
+    /// Whether an extent is being compacted.
+    pub(crate) compacting: AtomicBool,
+    pub(crate) room: Room,
 }
 
 impl DataDir {
@@ -118,7 +126,11 @@ impl DataDir {
             sealed: false,
             frozen: false,
             footer: false,
+            gone: false,
         };
+        if self.0.leaving.rows().contains_key(&id) {
+            return Err(ExtentError::Sealed);
+        }
         let extent = self.create(row)?;
         // Known only once its row is queued: refused there, it is made anew next time. Queued under this lock: a checkpoint
         // that sees the row synced must see the extent too.
@@ -136,7 +148,7 @@ impl DataDir {
             .extent_step_bytes
             .min(row.bytes_max.max(BODY_OFFSET));
         self.check_room(step)?;
-        let path = extent::path(row.extent);
+        let path = extent::path(row.extent, row.generation);
         let made = || {
             // A file of that name is what a crash left of an extent that nobody was told of.
             match self.0.disk.remove(&path) {
@@ -219,52 +231,6 @@ impl DataDir {
         Ok(extent.status())
     }
 
-    /// Refuses new data that would eat into what is kept for deletes, seals and the index.
-    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), ExtentError> {
-        let Space { free, .. } = self
-            .0
-            .disk
-            .space()
-            .map_err(|e| ExtentError::io("file system", &e))?;
-        if free < bytes.saturating_add(self.headroom()) {
-            return Err(ExtentError::Full(format!(
-                "{free} bytes are free, {} are kept back",
-                self.headroom()
-            )));
-        }
-        Ok(())
-    }
-
-    /// Free bytes that new data leaves alone, beside the ballast.
-    pub(crate) fn headroom(&self) -> u64 {
-        self.0.superblock.ballast_bytes / 2
-    }
-
-    /// All of the disk's bytes, and what new data may still take.
-    ///
-    /// # Errors
-    /// The file system does not say.
-    pub fn space(&self) -> Result<Space, ExtentError> {
-        let space = self
-            .0
-            .disk
-            .space()
-            .map_err(|e| ExtentError::io("file system", &e))?;
-        Ok(Space {
-            total: space.total,
-            free: space.free.saturating_sub(self.headroom()),
-        })
-    }
-
-    /// Gives ballast back on a full disk and takes it again when there is room. To be called now and then.
-    ///
-    /// # Errors
-    /// The file system fails.
-    pub fn tend_ballast(&self) -> Result<(), ExtentError> {
-        let tended = ballast::tend(&*self.0.disk, self.0.superblock.ballast_bytes);
-        tended.map_err(|e| ExtentError::io("ballast", &e))
-    }
-
     /// Makes everything that the journal holds of extents durable in the extents and the table, and releases the journal.
     ///
     /// # Errors
@@ -272,31 +238,12 @@ impl DataDir {
     pub fn checkpoint(&self) -> Result<(), ExtentError> {
         self.0.journal.check()?;
         let mut on_disk = self.0.checkpointing.lock().expect("no panic under this lock");
+        self.sweep()?;
         footer::write_missing(self)?;
-        // Taken before the rows: every record below has its bytes in a file and its row in a state by now.
+        // Taken before the rows: every record below has its bytes in a file and its row in a state by now, or is held back.
         let synced = self.0.journal.synced().0;
         let extents = self.all();
-        let mut rows = Vec::with_capacity(extents.len());
-        for extent in &extents {
-            let dirty = {
-                let mut state = extent.lock();
-                rows.push(state.row);
-                std::mem::take(&mut state.dirty)
-            };
-            if !dirty {
-                continue;
-            }
-            let file = extent.file(&*self.0.disk).inspect_err(|_| {
-                // Not synced, so the next checkpoint must.
-                extent.lock().dirty = true;
-            })?;
-            if let Err(e) = file.sync_data() {
-                let why = format!("extent {}: {e}", extent.id);
-                self.0.journal.fail(&why);
-                return Err(ExtentError::Unknown(why));
-            }
-        }
-        let released = synced + 1;
+        let (rows, released) = self.rows_synced(&extents, synced + 1)?;
         if released > *on_disk {
             self.write_table(&Table {
                 released,
@@ -311,17 +258,37 @@ impl DataDir {
         Ok(())
     }
 
-    fn write_table(&self, table: &Table) -> Result<(), ExtentError> {
-        let write = || table.write(&*self.0.disk, self.disk_id());
-        let mut written = write();
-        if written
-            .as_ref()
-            .is_err_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
-        {
-            self.settled("ballast", ballast::shrink(&*self.0.disk))?;
-            written = write();
+    /// The rows of the extents, whose files are synced by then, and the first record that they do not speak of: `released` or less.
+    fn rows_synced(
+        &self,
+        extents: &[Arc<Extent>],
+        mut released: u64,
+    ) -> Result<(Vec<Row>, u64), ExtentError> {
+        let mut rows = BTreeMap::new();
+        for extent in extents {
+            let dirty = {
+                let mut state = extent.lock();
+                rows.insert(extent.id, state.row);
+                // A row that is to follow is not this one yet: its record stays.
+                released = state.changing.map_or(released, |at| released.min(at.0));
+                std::mem::take(&mut state.dirty) && !state.row.gone
+            };
+            if !dirty {
+                continue;
+            }
+            let file = extent.file(&*self.0.disk).inspect_err(|_| {
+                // Not synced, so the next checkpoint must.
+                extent.lock().dirty = true;
+            })?;
+            if let Err(e) = file.sync_data() {
+                let why = format!("extent {}: {e}", extent.id);
+                self.0.journal.fail(&why);
+                return Err(ExtentError::Unknown(why));
+            }
         }
-        self.settled(table::NAME, written)
+        // Those that went while this was done say so here, or are off the disk.
+        rows.extend(self.0.leaving.rows());
+        Ok((rows.into_values().collect(), released))
     }
 
     /// Closes the files of sealed extents when many are open.

@@ -40,6 +40,12 @@ pub enum ExtentError {
     /// The extent refuses appends for ever.
     #[error("the extent is sealed")]
     Sealed,
+    /// The extent still takes appends: it is neither compacted nor removed.
+    #[error("the extent is not sealed")]
+    NotSealed,
+    /// Needles are left in it: it is not removed.
+    #[error("{0} needles are left in the extent")]
+    NotEmpty(u64),
     /// The needle does not fit into what is left of the extent.
     #[error("the extent has no room for it")]
     NoRoom,
@@ -87,7 +93,9 @@ impl Kind for ExtentError {
             Self::Newer { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Corrupt(_) => ErrorKind::Corrupt,
             Self::NoExtent(_) => ErrorKind::NotFound,
-            Self::StaleEpoch { .. } | Self::Sealed | Self::NoRoom => ErrorKind::Conflict,
+            Self::StaleEpoch { .. } | Self::Sealed | Self::NotSealed | Self::NotEmpty(_) | Self::NoRoom => {
+                ErrorKind::Conflict
+            }
             Self::Full(_) => ErrorKind::Full,
             Self::Busy(_) => ErrorKind::Busy,
             Self::OutOfService(_) => ErrorKind::Fault,

@@ -13,7 +13,7 @@ use crate::table::Row;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use types::limits::{RECENT_APPENDS_MAX, WALKED_PLACES_MAX};
+use types::limits::RECENT_APPENDS_MAX;
 use types::{BlobId, DiskId, Epoch, ExtentId, Generation, JournalSeq, NeedleId};
 use world::{Disk, DiskFile};
 
@@ -55,6 +55,19 @@ pub struct Status {
     pub generation: Generation,
 }
 
+impl Status {
+    pub(crate) fn of(row: &Row) -> Self {
+        Self {
+            extent: row.extent,
+            epoch: row.epoch,
+            sealed: row.sealed,
+            end: row.end,
+            needles: row.needles,
+            generation: row.generation,
+        }
+    }
+}
+
 /// What changes of an extent.
 pub(crate) struct State {
     pub(crate) row: Row,
@@ -63,6 +76,10 @@ pub(crate) struct State {
     pub(crate) dirty: bool,
     /// It cannot have a footer: a walk found damage.
     pub(crate) no_footer: bool,
+    /// Its file is getting a footer, or is being written anew: one at a time.
+    pub(crate) rewriting: bool,
+    /// The record of a row that is not `row` yet: until it is, no checkpoint may release it.
+    pub(crate) changing: Option<JournalSeq>,
     /// The large append under way.
     pub(crate) under_way: Option<u64>,
     recent: VecDeque<(BlobId, u32, Appended)>,
@@ -74,13 +91,32 @@ pub(crate) struct Extent {
     state: Mutex<State>,
     /// The row's end, for readers that do not wait for a writer.
     end: AtomicU64,
-    file: Mutex<Option<Arc<dyn DiskFile>>>,
-    /// What walks found, the newest last: a needle, in which generation, where or nowhere.
-    places: Mutex<VecDeque<(NeedleId, Generation, Option<u64>)>>,
+    slot: Mutex<Slot>,
 }
 
-pub(crate) fn path(id: ExtentId) -> String {
-    format!("{DIR}/{id}")
+/// The file of a generation, opened when first needed.
+struct Slot {
+    generation: Generation,
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+/// Where a generation's file is: the first has the extent's name, a later one its number too.
+pub(crate) fn path(id: ExtentId, generation: Generation) -> String {
+    if generation == Generation(0) {
+        format!("{DIR}/{id}")
+    } else {
+        format!("{DIR}/{id}.{generation}")
+    }
+}
+
+/// Whose file a name in the directory is; `None` of another's.
+pub(crate) fn named(name: &str) -> Option<(ExtentId, Generation)> {
+    let (id, generation) = match name.split_once('.') {
+        None => (name, Generation(0)),
+        Some((id, number)) => (id, Generation(u64::from_str_radix(number, 16).ok()?)),
+    };
+    let id = ExtentId(u64::from_str_radix(id, 16).ok()?);
+    (path(id, generation) == format!("{DIR}/{name}")).then_some((id, generation))
 }
 
 impl Extent {
@@ -94,11 +130,15 @@ impl Extent {
                 row,
                 dirty: false,
                 no_footer: row.frozen,
+                rewriting: false,
+                changing: None,
                 under_way: None,
                 recent: VecDeque::new(),
             }),
-            file: Mutex::new(file),
-            places: Mutex::default(),
+            slot: Mutex::new(Slot {
+                generation: row.generation,
+                file,
+            }),
         }
     }
 
@@ -110,50 +150,58 @@ impl Extent {
         self.end.load(Ordering::Acquire)
     }
 
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().expect("no panic under this lock")
+    }
+
     /// Its file, opened when first needed.
     pub(crate) fn file(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, ExtentError> {
-        let mut file = self.file.lock().expect("no panic under this lock");
-        if let Some(file) = &*file {
-            return Ok(file.clone());
+        self.file_of(disk).map(|(_, file)| file)
+    }
+
+    /// Its file, and which generation it is of. Whoever asks for [`Extent::end`] afterwards gets one that is not behind this file's.
+    pub(crate) fn file_of(&self, disk: &dyn Disk) -> Result<(Generation, Arc<dyn DiskFile>), ExtentError> {
+        let mut slot = self.slot();
+        if let Some(file) = &slot.file {
+            return Ok((slot.generation, file.clone()));
         }
         let opened = disk
-            .open(&path(self.id))
+            .open(&path(self.id, slot.generation))
             .map_err(|e| ExtentError::unread(format!("extent {} cannot be opened", self.id), &e))?;
-        *file = Some(opened.clone());
-        Ok(opened)
+        slot.file = Some(opened.clone());
+        Ok((slot.generation, opened))
+    }
+
+    /// Its row and the file that this row speaks of.
+    pub(crate) fn view(&self, disk: &dyn Disk) -> Result<(Row, Arc<dyn DiskFile>), ExtentError> {
+        loop {
+            let row = self.lock().row;
+            let (generation, file) = self.file_of(disk)?;
+            if generation == row.generation {
+                return Ok((row, file));
+            }
+        }
     }
 
     /// Lets the file go until it is needed again.
     pub(crate) fn close_file(&self) {
-        *self.file.lock().expect("no panic under this lock") = None;
+        self.slot().file = None;
     }
 
-    /// Where a walk has found a needle; `Some(None)` when it is nowhere.
-    pub(crate) fn recall_place(&self, needle: NeedleId, generation: Generation) -> Option<Option<u64>> {
-        let places = self.places.lock().expect("no panic under this lock");
-        let known = places.iter().find(|(n, g, _)| (*n, *g) == (needle, generation));
-        known.map(|(_, _, place)| *place)
-    }
-
-    /// Notes what a walk found.
-    pub(crate) fn remember_place(&self, needle: NeedleId, generation: Generation, place: Option<u64>) {
-        let mut places = self.places.lock().expect("no panic under this lock");
-        if places.len() == WALKED_PLACES_MAX {
-            places.pop_front();
-        }
-        places.push_back((needle, generation, place));
+    /// From here on the extent is what `row` says, in `file`. The end falls first: no reader has the new file and the old end.
+    pub(crate) fn switch(&self, state: &mut State, row: Row, file: Option<Arc<dyn DiskFile>>) {
+        self.set_end(state, row.end);
+        let mut slot = self.slot();
+        state.row = row;
+        (state.dirty, state.allocated, state.no_footer) = (false, 0, row.frozen);
+        *slot = Slot {
+            generation: row.generation,
+            file,
+        };
     }
 
     pub(crate) fn status(&self) -> Status {
-        let row = self.lock().row;
-        Status {
-            extent: row.extent,
-            epoch: row.epoch,
-            sealed: row.sealed,
-            end: row.end,
-            needles: row.needles,
-            generation: row.generation,
-        }
+        Status::of(&self.lock().row)
     }
 
     /// Takes up a needle that stands at `offset` and whose record is in the journal.
@@ -249,5 +297,6 @@ pub(crate) fn decode_head(b: &[u8], disk: DiskId) -> Option<Row> {
         sealed: true,
         frozen: true,
         footer: false,
+        gone: false,
     })
 }

@@ -1,4 +1,4 @@
-//! The disk: a data directory with its journal and its extents of needles; append, read, seal, recover, walk.
+//! The disk: a data directory with its journal and its extents of needles; append, read, seal, recover, walk, compact.
 //!
 //! Not here: placement, replication, who may write (the node and the control plane know), the index (it writes its log's
 //! batches through [`Journal`]). No async: what runs in the background runs in `world::Exec` loops.
@@ -13,16 +13,22 @@
 
 mod append;
 mod ballast;
+mod compact;
+mod copying;
 mod dir;
 mod error;
 mod extent;
 mod fields;
 mod footer;
+mod generations;
 mod journal;
+mod leaving;
 mod needle;
 mod open;
+mod places;
 mod read;
 mod replay;
+mod room;
 mod sizes;
 mod superblock;
 mod survey;
@@ -30,6 +36,7 @@ mod table;
 mod walk;
 
 pub use append::{Body, LargeAppend};
+pub use compact::Compaction;
 pub use dir::DataDir;
 pub use error::ExtentError;
 pub use extent::{Appended, Status};
@@ -39,4 +46,4 @@ pub use open::{DataDirConfig, Opened, RecoveryReport};
 pub use read::Read;
 pub use superblock::{Superblock, write_whole};
 pub use survey::Survey;
-pub use walk::Walked;
+pub use walk::{Cursor, Walked};

@@ -7,6 +7,8 @@ use types::{BlobId, BucketId, Epoch, ExtentId, NeedleId, SessionId, UploadId};
 pub(crate) const MAGIC: [u8; 4] = *b"CNDL";
 const FORMAT: u16 = 1;
 const FIXED_BYTES: usize = 160;
+/// Shortest header.
+pub(crate) const HEADER_BYTES_MIN: u64 = FIXED_BYTES as u64;
 /// Longest header.
 pub(crate) const HEADER_BYTES_MAX: usize = FIXED_BYTES + OBJECT_KEY_BYTES_MAX;
 const VOID: u16 = 1;

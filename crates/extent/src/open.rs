@@ -8,18 +8,21 @@
 
 use crate::dir::{DataDir, Open};
 use crate::extent;
+use crate::generations::Foreseen;
 use crate::journal::recover::{Verdict, judge};
 use crate::journal::ring::{Ring, Span};
 use crate::journal::scan::{FoundHeader, payload, read_patiently, scan};
 use crate::journal::writer::{Position, Writer};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
+use crate::leaving::Leaving;
 use crate::replay::Replay;
+use crate::room::Room;
 use crate::sizes::Sizes;
 use crate::superblock::{self, Superblock};
-use crate::table::Table;
+use crate::table::{Row, Table};
 use crate::{ExtentError, ballast};
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX};
 use types::{DiskId, JournalSeq, NodeId, StampId};
@@ -125,6 +128,7 @@ fn create(world: &World, disk: &dyn Disk, config: DataDirConfig) -> Result<Super
     refuse_to_make_over(disk)?;
     let sizes = Sizes::for_disk(disk.space().map_err(io("file system"))?.total);
     let superblock = Superblock {
+        format: superblock::FORMAT_FIRST,
         disk: DiskId(world.rng.next_u128()),
         node: config.node,
         stamp: config.stamp,
@@ -184,16 +188,23 @@ fn recover(
     lock: Box<dyn DiskLock>,
     mut report: RecoveryReport,
 ) -> Result<Opened, ExtentError> {
-    let (table, rebuilt) = match Table::read(&*disk, superblock.disk) {
-        Ok(table) => (table.unwrap_or_default(), false),
-        Err(e @ ExtentError::Corrupt(_)) => {
-            report.damage.push(format!("{e}; rebuilt from the extents"));
-            (Replay::rebuild_table(&*disk, &superblock, &mut report)?, true)
-        }
-        Err(e) => return Err(e),
-    };
+    let mut rebuilt = None;
+    let mut table = Table::read(&*disk, superblock.disk)
+        .or_else(|e| match e {
+            ExtentError::Corrupt(_) => {
+                rebuilt = Some(e);
+                Ok(None)
+            }
+            e => Err(e),
+        })?
+        .unwrap_or_default();
     let file = disk.open(JOURNAL).map_err(|e| ExtentError::io(JOURNAL, &e))?;
     let verdict = read_journal(&*file, &superblock, table.synced)?;
+    let foreseen = foresee(&*file, &verdict)?;
+    if let Some(e) = &rebuilt {
+        report.damage.push(format!("{e}; rebuilt from the extents"));
+        table = Replay::rebuild_table(&*disk, &superblock, &foreseen, &mut report)?;
+    }
     report.lost.clone_from(&verdict.lost);
     report.torn = verdict.torn;
     for lost in &verdict.lost {
@@ -203,17 +214,17 @@ fn recover(
         ));
     }
     // The journal is released only once a table has said so: an older one lacks what was recycled since.
-    let stale = !rebuilt && verdict.low_water > table.released.max(1);
+    let stale = rebuilt.is_none() && verdict.low_water > table.released.max(1);
     if stale {
         report
             .damage
             .push("the extent table is older than what the journal released by it".into());
     }
-    let mut replay = Replay::new(&*disk, &superblock, &table)?;
+    let mut replay = Replay::new(&*disk, &superblock, &table, &foreseen)?;
     let batches = replay_live(&*file, &verdict, table.released, (&mut replay, &mut report))?;
     let mut lost = verdict.lost.iter();
     let lost_state = lost.any(|l| l.may_be_extent() && l.to.0 >= table.released);
-    let extents = replay.finish(lost_state || stale, &mut report)?;
+    let recovered = replay.finish((lost_state || stale, rebuilt.is_some()), &mut report)?;
     for damage in &report.damage {
         tracing::error!(disk = %superblock.disk, damage, "found at recovery");
     }
@@ -231,14 +242,19 @@ fn recover(
         superblock,
         consumer: Consumer::of(journal.clone(), EXTENTS_CONSUMER),
         journal,
-        extents: RwLock::new(extents.into_iter().map(|e| (e.id, Arc::new(e))).collect()),
+        extents: RwLock::new(recovered.extents),
         rng: world.rng.clone(),
         lock,
         making: Mutex::new(()),
         checkpointing: Mutex::new(table.released),
         tokens: AtomicU64::new(1),
+        places: Mutex::default(),
+        leaving: Leaving::of(recovered.gone),
+        compacting: AtomicBool::new(false),
+        room: Room::of(&superblock),
     };
     let dir = DataDir::from_open(open);
+    dir.leave(recovered.leaving);
     match dir.checkpoint() {
         // Full: what was replayed is in the extents' files and, still, in the journal.
         Ok(()) | Err(ExtentError::Full(_)) => {}
@@ -270,6 +286,22 @@ fn read_journal(file: &dyn DiskFile, superblock: &Superblock, synced: u64) -> Re
         ));
     }
     Ok(verdict)
+}
+
+/// What the live records say of generations and of extents that are gone.
+fn foresee(file: &dyn DiskFile, verdict: &Verdict) -> Result<Foreseen, ExtentError> {
+    let mut foreseen = Foreseen::default();
+    let rows = verdict
+        .live
+        .iter()
+        .filter(|f| f.header.kind == RecordType::Extent);
+    for f in rows {
+        let body = payload(file, &f.header).map_err(|e| ExtentError::io(JOURNAL, &e))?;
+        if let Some(row) = body.as_deref().and_then(Row::decode) {
+            foreseen.note(row);
+        }
+    }
+    Ok(foreseen)
 }
 
 /// Hands every live record to whom it belongs; answers the log batches.

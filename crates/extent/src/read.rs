@@ -4,12 +4,13 @@ use crate::ExtentError;
 use crate::dir::DataDir;
 use crate::extent::Extent;
 use crate::fields::Fields;
-use crate::footer;
+use crate::footer::Map;
 use crate::needle::{HEADER_BYTES_MAX, Header, block_count};
 use crate::table::Row;
-use crate::walk::{Step, Walked, Walker, find};
+use crate::walk::{Cursor, Step, Walked, Walker, find};
 use bytes::Bytes;
-use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
+use std::sync::Arc;
+use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, WALK_BYTES_MAX};
 use types::{BlobId, ExtentId, Generation, NeedleId};
 use world::DiskFile;
 
@@ -39,7 +40,7 @@ pub struct Read {
 
 impl DataDir {
     /// Reads blocks with the crcs they were written with; whoever uses the bytes checks them. Where the hint does not lead to
-    /// the needle, the whole extent may be walked.
+    /// the needle, the extent's map is asked, and without one that holds the whole extent is walked.
     ///
     /// # Errors
     /// [`ExtentError::NoExtent`] is proof; a needle that is not found is [`ExtentError::Corrupt`].
@@ -48,17 +49,34 @@ impl DataDir {
             return Ok(done);
         }
         let extent = self.extent(read.extent)?;
-        let file = extent.file(self.disk())?;
-        let offset = self.locate(&extent, read.needle)?;
+        let (row, file) = extent.view(self.disk())?;
+        let known = self.recall_place(read, row.generation);
+        if known.is_none()
+            && row.footer
+            && let Some(offset) = Map::of(&*file, &row).and_then(|map| map.look_up(read.needle))
+            && let Some(done) = read_at(&*file, &extent, read, offset)?
+        {
+            self.remember_place(read, row.generation, Some(offset));
+            return Ok(done);
+        }
+        let found = known.unwrap_or_else(|| {
+            let mut walker = Walker::new(file.clone(), row.extent, row.salt, 0, row.end);
+            let found = find(&mut walker, read.needle);
+            self.remember_place(read, row.generation, found);
+            found
+        });
+        let (needle, extent_id) = (read.needle, read.extent);
+        let offset = found.ok_or_else(|| {
+            ExtentError::Corrupt(format!("needle {needle} of extent {extent_id} is not there"))
+        })?;
         read_at(&*file, &extent, read, offset)?.ok_or_else(|| {
             ExtentError::Corrupt(format!(
-                "needle {} of extent {} is not what its record says",
-                read.needle, read.extent
+                "needle {needle} of extent {extent_id} is not what its record says"
             ))
         })
     }
 
-    /// The same where the hint leads to the needle; `None` where it does not, after at most two small reads.
+    /// The same where the hint leads to the needle, or its place is known; `None` where not, after at most two small reads.
     ///
     /// # Errors
     /// As for [`DataDir::read`].
@@ -69,74 +87,118 @@ impl DataDir {
         if count * BLOCK_BYTES as u64 > FRAME_BYTES_MAX as u64 || first + count > blocks {
             return Err(ExtentError::Invalid("blocks that the needle has not".into()));
         }
-        let file = extent.file(self.disk())?;
-        read_at(&*file, &extent, read, read.hint.1)
-    }
-
-    /// Where a needle is, without its hint. What a walk found, or did not, is remembered: it reads up to the whole extent,
-    /// and whoever asks again for a needle that is damaged must not keep the disk busy with it.
-    fn locate(&self, extent: &Extent, needle: NeedleId) -> Result<u64, ExtentError> {
-        let row = extent.lock().row;
-        let known = extent.recall_place(needle, row.generation);
-        let found = match known {
-            Some(found) => found,
-            None => {
-                let found = self.look_for(extent, &row, needle)?;
-                extent.remember_place(needle, row.generation, found);
-                found
-            }
+        let (generation, file) = extent.file_of(self.disk())?;
+        // A hint of another generation leads to some other needle, if to any.
+        let place = if read.hint.0 == generation {
+            Some(read.hint.1)
+        } else {
+            self.recall_place(read, generation).flatten()
         };
-        found.ok_or_else(|| {
-            ExtentError::Corrupt(format!("needle {needle} of extent {} is not there", extent.id))
-        })
-    }
-
-    /// Looks for a needle in the extent's footer, then in the extent.
-    fn look_for(&self, extent: &Extent, row: &Row, needle: NeedleId) -> Result<Option<u64>, ExtentError> {
-        let file = extent.file(self.disk())?;
-        if row.footer
-            && let Some(offset) = footer::look_up(&*file, row, needle)
-        {
-            return Ok(Some(offset));
+        match place {
+            Some(offset) => read_at(&*file, &extent, read, offset),
+            None => Ok(None),
         }
-        let mut walker = Walker::new(file, row.extent, row.salt, 0, row.end);
-        Ok(find(&mut walker, needle))
     }
 
-    /// Reads and verifies up to `count_max` needles from `offset`; empty at the end.
+    fn recall_place(&self, read: &Read, generation: Generation) -> Option<Option<u64>> {
+        let places = self.0.places.lock().expect("no panic under this lock");
+        places.recall(read.extent, read.needle, generation)
+    }
+
+    fn remember_place(&self, read: &Read, generation: Generation, place: Option<u64>) {
+        let mut places = self.0.places.lock().expect("no panic under this lock");
+        places.remember(read.extent, read.needle, generation, place);
+    }
+
+    /// Walks up to `count_max` needles from `from`, voids too, fewer where they are large; `verify`: reads their bytes. Answers what
+    /// it found, voids apart, and where to go on; `None` at the end.
     ///
     /// # Errors
     /// [`ExtentError::NoExtent`], or its file cannot be opened.
-    pub fn walk(&self, id: ExtentId, offset: u64, count_max: usize) -> Result<Vec<Walked>, ExtentError> {
+    pub fn walk(
+        &self,
+        id: ExtentId,
+        from: Cursor,
+        verify: bool,
+        count_max: usize,
+    ) -> Result<(Vec<Walked>, Option<Cursor>), ExtentError> {
         let extent = self.extent(id)?;
-        let mut walker = Walker::new(extent.file(self.disk())?, id, extent.salt, offset, extent.end());
-        let mut out = Vec::new();
-        while out.len() < count_max {
-            match walker.step() {
-                None => break,
-                Some(Step::Needle(_, header)) if header.void => {}
-                Some(Step::Needle(offset, header)) => {
-                    let verified = walker.verify(offset, &header);
-                    out.push(Walked {
-                        needle: header.needle,
-                        offset,
-                        stored_length: header.stored_bytes(),
-                        crc32c: verified.as_ref().ok().copied(),
-                        damage: verified.err(),
-                        head: Some(header.head),
-                    });
-                }
-                Some(Step::Damage(offset, length)) => out.push(Walked {
-                    needle: NeedleId(0),
-                    offset,
-                    stored_length: length,
-                    head: None,
-                    crc32c: None,
-                    damage: Some("no header that holds".into()),
-                }),
+        let (row, file) = extent.view(self.disk())?;
+        let offset = go_on(&file, &row, from);
+        let mut walker = Walker::new(file, id, extent.salt, offset, row.end);
+        let (mut found, mut read, mut last) = (Vec::new(), 0, from.needle);
+        for _ in 0..count_max {
+            let Some(step) = walker.step() else { break };
+            if let Step::Needle(_, header) = &step {
+                last = header.needle;
+            }
+            if let Some(walked) = walked(&walker, step, verify) {
+                read += walked.stored_length;
+                found.push(walked);
+            }
+            if verify && read >= WALK_BYTES_MAX {
+                break;
             }
         }
-        Ok(out)
+        let next = (walker.at() < row.end).then_some(Cursor {
+            generation: row.generation,
+            offset: walker.at(),
+            needle: last,
+        });
+        Ok((found, next))
+    }
+}
+
+/// Where a walk goes on in the extent as it is now.
+fn go_on(file: &Arc<dyn DiskFile>, row: &Row, from: Cursor) -> u64 {
+    if from.generation == row.generation || from.needle == NeedleId(0) {
+        return if from.generation == row.generation {
+            from.offset
+        } else {
+            0
+        };
+    }
+    let next = NeedleId(from.needle.0 + 1);
+    if row.footer
+        && let Some(entries) = Map::of(&**file, row).and_then(|map| map.load())
+    {
+        let behind = entries.partition_point(|(needle, _)| *needle < next);
+        return entries.get(behind).map_or(row.end, |(_, offset)| *offset);
+    }
+    let mut walker = Walker::new(file.clone(), row.extent, row.salt, 0, row.end);
+    loop {
+        let at = walker.at();
+        match walker.step() {
+            Some(Step::Needle(_, header)) if header.needle >= next => return at,
+            Some(_) => {}
+            None => return row.end,
+        }
+    }
+}
+
+/// A step as it is told; `None` of a void.
+fn walked(walker: &Walker, step: Step, verify: bool) -> Option<Walked> {
+    match step {
+        Step::Needle(_, header) if header.void => None,
+        Step::Needle(offset, header) => {
+            let verified = verify.then(|| walker.verify(offset, &header));
+            Some(Walked {
+                needle: header.needle,
+                offset,
+                stored_length: header.stored_bytes(),
+                crc32c: verified.as_ref().and_then(|v| v.as_ref().ok().copied()),
+                damage: verified.and_then(Result::err),
+                head: Some(header.head),
+            })
+        }
+        Step::Damage(offset, length) => Some(Walked {
+            needle: NeedleId(0),
+            offset,
+            stored_length: length,
+            head: None,
+            crc32c: None,
+            damage: Some("no header that holds".into()),
+        }),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::ExtentError;
 use crate::extent::{self, Advance, Appended, BODY_OFFSET, Extent, State};
+use crate::footer::Map;
+use crate::generations::{Files, Foreseen};
 use crate::journal::RecordType;
 use crate::journal::record::{PLACE_BYTES, Place};
 use crate::needle::Header;
@@ -11,8 +13,8 @@ use crate::table::{Row, Table};
 use crate::walk::{Step, Walker};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::io;
-use types::{ExtentId, JournalSeq};
+use std::sync::Arc;
+use types::{ExtentId, Generation, JournalSeq};
 use world::Disk;
 
 /// Extents as they are being recovered.
@@ -20,21 +22,34 @@ pub(crate) struct Replay<'a> {
     disk: &'a dyn Disk,
     superblock: &'a Superblock,
     extents: BTreeMap<ExtentId, Extent>,
+    /// Removed ones: nothing that the journal still says of them counts.
+    gone: BTreeMap<ExtentId, Row>,
     /// Why the files of some cannot hold what the table says: seen before replay makes them longer again.
     short: BTreeMap<ExtentId, String>,
 }
 
 impl<'a> Replay<'a> {
+    /// From the table, and what the journal says of generations: records are replayed into the files that count in the end.
     pub(crate) fn new(
         disk: &'a dyn Disk,
         superblock: &'a Superblock,
         table: &Table,
+        foreseen: &Foreseen,
     ) -> Result<Self, ExtentError> {
-        let rows = table.rows.iter();
+        let (mut extents, mut gone) = (BTreeMap::new(), BTreeMap::new());
+        let rows = foreseen.over(&table.rows);
+        for row in rows {
+            if row.gone {
+                gone.insert(row.extent, row);
+            } else {
+                extents.insert(row.extent, Extent::new(row, None));
+            }
+        }
         let mut replay = Self {
             disk,
             superblock,
-            extents: rows.map(|row| (row.extent, Extent::new(*row, None))).collect(),
+            extents,
+            gone,
             short: BTreeMap::new(),
         };
         for extent in replay.extents.values() {
@@ -55,6 +70,7 @@ impl<'a> Replay<'a> {
     ) -> Result<(), ExtentError> {
         if kind == RecordType::Extent {
             match Row::decode(body) {
+                Some(row) if self.gone.contains_key(&row.extent) => {}
                 Some(row) => self.merge(row),
                 None => report
                     .damage
@@ -68,9 +84,12 @@ impl<'a> Replay<'a> {
                 .push(format!("journal record {sequence} names no place"));
             return Ok(());
         };
+        if self.gone.contains_key(&place.extent) {
+            return Ok(());
+        }
         if !self.extents.contains_key(&place.extent) {
             // The record that made it is lost; its file may be there.
-            match read_head(self.disk, self.superblock, place.extent) {
+            match read_head(self.disk, self.superblock, (place.extent, place.generation)) {
                 Some(row) => self.merge(row),
                 None => {
                     report.damage.push(format!(
@@ -135,16 +154,19 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Takes over what a row says beyond what is known: both only ever grow.
+    /// Takes over what a row says beyond what is known: both only ever grow. Of an older generation only the epoch counts.
     fn merge(&mut self, row: Row) {
         let Some(known) = self.extents.get(&row.extent) else {
             self.extents.insert(row.extent, Extent::new(row, None));
             return;
         };
         let mut state = known.lock();
+        state.row.epoch = state.row.epoch.max(row.epoch);
+        if row.generation != state.row.generation {
+            return;
+        }
         let end = state.row.end.max(row.end);
         let now = &mut state.row;
-        now.epoch = now.epoch.max(row.epoch);
         now.sealed |= row.sealed;
         now.next_needle = now.next_needle.max(row.next_needle);
         now.needles = now.needles.max(row.needles);
@@ -152,14 +174,18 @@ impl<'a> Replay<'a> {
     }
 
     /// All extents. `lost`: journal records of extents may be missing, so the open ones are frozen and what stands behind
-    /// their ends is looked for.
+    /// their ends is looked for. `rebuilt`: the table was.
     pub(crate) fn finish(
         mut self,
-        lost: bool,
+        (lost, rebuilt): (bool, bool),
         report: &mut RecoveryReport,
-    ) -> Result<Vec<Extent>, ExtentError> {
+    ) -> Result<Recovered, ExtentError> {
+        let there = Files::list(self.disk)?;
         if lost {
-            self.adopt_unknown(report)?;
+            self.adopt_unknown(&there, report);
+        }
+        for extent in self.extents.values() {
+            self.follow(extent, &there, report);
         }
         for extent in self.extents.values() {
             match self.short.get(&extent.id).cloned().or(self.shortened(extent)?) {
@@ -168,23 +194,58 @@ impl<'a> Replay<'a> {
                 None => {}
             }
         }
-        Ok(self.extents.into_values().collect())
+        let extents: BTreeMap<_, _> = (self.extents.into_values())
+            .map(|extent| (extent.id, Arc::new(extent)))
+            .collect();
+        // Where anything was lost a file that nothing speaks of may be all that is left.
+        let left = if report.lost.is_empty() && !lost && !rebuilt {
+            there.left(self.disk, self.superblock, &extents)
+        } else {
+            Vec::new()
+        };
+        let of_gone = self.gone.keys().flat_map(|id| there.of(*id));
+        let leaving = left.into_iter().chain(of_gone).collect();
+        Ok(Recovered {
+            extents,
+            gone: self.gone,
+            leaving,
+        })
     }
 
     /// Extents of which there is only a file.
-    fn adopt_unknown(&mut self, report: &mut RecoveryReport) -> Result<(), ExtentError> {
-        for id in files(self.disk)? {
-            if self.extents.contains_key(&id) {
+    fn adopt_unknown(&mut self, there: &Files, report: &mut RecoveryReport) {
+        for (id, generation) in there.oldest() {
+            if self.extents.contains_key(&id) || self.gone.contains_key(&id) {
                 continue;
             }
-            if let Some(row) = read_head(self.disk, self.superblock, id) {
+            if let Some(row) = read_head(self.disk, self.superblock, (id, generation)) {
                 report
                     .damage
                     .push(format!("extent {id} was known by its file only"));
                 self.merge(row);
             }
         }
-        Ok(())
+    }
+
+    /// An extent whose generation has no file, though another has: the row that said so is lost.
+    fn follow(&self, extent: &Extent, there: &Files, report: &mut RecoveryReport) {
+        let mut state = extent.lock();
+        let Some(other) = there.other_than(extent.id, state.row.generation) else {
+            return;
+        };
+        let Some(row) = walk_file(self.disk, self.superblock, (extent.id, other)) else {
+            return;
+        };
+        let id = extent.id;
+        let row = Row {
+            epoch: state.row.epoch.max(row.epoch),
+            next_needle: state.row.next_needle.max(row.next_needle),
+            ..row
+        };
+        report.damage.push(format!(
+            "extent {id} has only its generation {other}, of which no record is left"
+        ));
+        extent.switch(&mut state, row, None);
     }
 
     /// Why the file of an extent that still takes needles cannot hold those it should. Of a sealed one, a read tells.
@@ -232,55 +293,64 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// A table made by walking every extent: what is left when the table itself is damaged.
+    /// A table made by walking every extent: what is left when the table itself is damaged. Of two generations the one that the journal
+    /// speaks of counts, else the older one: it has all that the other has.
     pub(crate) fn rebuild_table(
         disk: &dyn Disk,
         superblock: &Superblock,
+        foreseen: &Foreseen,
         report: &mut RecoveryReport,
     ) -> Result<Table, ExtentError> {
         let mut table = Table::default();
-        for id in files(disk)? {
-            let Some(mut row) = read_head(disk, superblock, id) else {
-                report
+        let there = Files::list(disk)?;
+        for (id, oldest) in there.oldest() {
+            let named = foreseen.generation(id).filter(|g| there.has(id, *g));
+            match walk_file(disk, superblock, (id, named.unwrap_or(oldest))) {
+                Some(row) => table.rows.push(row),
+                None => report
                     .damage
-                    .push(format!("extent {id} has no header block that holds"));
-                continue;
-            };
-            let file = disk
-                .open(&extent::path(id))
-                .map_err(|e| ExtentError::io("extent", &e))?;
-            let len = file.len().map_err(|e| ExtentError::io("extent", &e))?;
-            let mut walker = Walker::new(file, id, row.salt, BODY_OFFSET, len);
-            while let Some(step) = walker.step() {
-                if let Step::Needle(_, header) = step {
-                    row.end = walker.at();
-                    row.epoch = row.epoch.max(header.epoch);
-                    row.next_needle = row.next_needle.max(header.needle.0 + 1);
-                    row.needles += u64::from(!header.void);
-                }
+                    .push(format!("extent {id} has no header block that holds")),
             }
-            table.rows.push(row);
         }
         Ok(table)
     }
 }
 
-/// Ids of the files in `extents/`.
-fn files(disk: &dyn Disk) -> Result<Vec<ExtentId>, ExtentError> {
-    let names = match disk.list(extent::DIR) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        other => other.map_err(|e| ExtentError::io(extent::DIR, &e))?,
-    };
-    let ids = names
-        .iter()
-        .filter_map(|n| u64::from_str_radix(n, 16).ok().map(ExtentId));
-    Ok(ids.collect())
+/// Extents as they were recovered.
+pub(crate) struct Recovered {
+    pub(crate) extents: BTreeMap<ExtentId, Arc<Extent>>,
+    /// Rows of those that were removed.
+    pub(crate) gone: BTreeMap<ExtentId, Row>,
+    /// Files that nothing needs.
+    pub(crate) leaving: Vec<String>,
 }
 
 /// The row of which only an extent's header block speaks.
-fn read_head(disk: &dyn Disk, superblock: &Superblock, id: ExtentId) -> Option<Row> {
-    let file = disk.open(&extent::path(id)).ok()?;
+fn read_head(
+    disk: &dyn Disk,
+    superblock: &Superblock,
+    (id, generation): (ExtentId, Generation),
+) -> Option<Row> {
+    let file = disk.open(&extent::path(id, generation)).ok()?;
     let mut b = vec![0; BODY_OFFSET as usize];
     file.read_exact_at(&mut b, 0).ok()?;
-    extent::decode_head(&b, superblock.disk).filter(|row| row.extent == id)
+    let row = extent::decode_head(&b, superblock.disk)?;
+    ((row.extent, row.generation) == (id, generation)).then_some(row)
+}
+
+/// The same with what a walk of the file finds.
+fn walk_file(disk: &dyn Disk, superblock: &Superblock, of: (ExtentId, Generation)) -> Option<Row> {
+    let mut row = read_head(disk, superblock, of)?;
+    let file = disk.open(&extent::path(of.0, of.1)).ok()?;
+    let mut walker = Walker::new(file.clone(), row.extent, row.salt, BODY_OFFSET, file.len().ok()?);
+    while let Some(step) = walker.step() {
+        if let Step::Needle(_, header) = step {
+            row.end = walker.at();
+            row.epoch = row.epoch.max(header.epoch);
+            row.next_needle = row.next_needle.max(header.needle.0 + 1);
+            row.needles += u64::from(!header.void);
+        }
+    }
+    row.footer = Map::of(&*file, &row).is_some_and(|map| map.load().is_some());
+    Some(row)
 }

@@ -1,4 +1,5 @@
-//! The superblock: what a data directory is (docs/formats/superblock.md). Written once, as the last step of making one.
+//! The superblock: what a data directory is (docs/formats/superblock.md). Written as the last step of making one,
+//! and once more before the first extent is compacted or removed.
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
@@ -10,12 +11,18 @@ use world::Disk;
 pub(crate) const NAME: &str = "superblock";
 const BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"CAIRNSB\0";
-/// Format version of the whole directory.
-pub(crate) const FORMAT: u32 = 1;
+/// Highest format version of a whole directory.
+pub(crate) const FORMAT: u32 = 2;
+/// Of a directory in which no extent was ever compacted or removed: what it is made with.
+pub(crate) const FORMAT_FIRST: u32 = 1;
+/// Of one in which one was: a build that knows only the first would take that for damage.
+pub(crate) const FORMAT_RECLAIMED: u32 = 2;
 
 /// What a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
+    /// Format version of the directory.
+    pub format: u32,
     /// Random, for ever.
     pub disk: DiskId,
     /// Whose.
@@ -40,7 +47,7 @@ impl Superblock {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut b = vec![0; BYTES];
         put(&mut b, 0, MAGIC);
-        put(&mut b, 8, &FORMAT.to_le_bytes());
+        put(&mut b, 8, &self.format.to_le_bytes());
         put(&mut b, 16, &self.disk.0.to_le_bytes());
         put(&mut b, 32, &self.node.0.to_le_bytes());
         put(&mut b, 40, &self.stamp.0.to_le_bytes());
@@ -76,6 +83,7 @@ impl Superblock {
             return Err(bad("logs of more than one member are not known to this build"));
         }
         Ok(Self {
+            format: found,
             disk: DiskId(b.u128_at(16)),
             node: NodeId(b.u64_at(32)),
             stamp: StampId(b.u16_at(40)),
@@ -133,6 +141,7 @@ mod tests {
 
     fn sample() -> Superblock {
         Superblock {
+            format: FORMAT_RECLAIMED,
             disk: DiskId(7),
             node: NodeId(1),
             stamp: StampId::FIRST,
@@ -167,8 +176,8 @@ mod tests {
             matches!(
                 e,
                 ExtentError::Newer {
-                    found: 2,
-                    known: 1,
+                    found: 3,
+                    known: 2,
                     ..
                 }
             ),

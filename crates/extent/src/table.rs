@@ -16,6 +16,7 @@ pub(crate) const ROW_BYTES: usize = 128;
 
 const OPEN: u8 = 1;
 const SEALED: u8 = 2;
+const GONE: u8 = 3;
 const FROZEN: u8 = 1;
 const FOOTER: u8 = 2;
 
@@ -36,6 +37,8 @@ pub(crate) struct Row {
     /// Sealed by recovery: journal records of it may have been lost.
     pub(crate) frozen: bool,
     pub(crate) footer: bool,
+    /// Removed: its file is going. Sealed too.
+    pub(crate) gone: bool,
 }
 
 impl Row {
@@ -49,7 +52,11 @@ impl Row {
         put(&mut b, 40, &self.needles.to_le_bytes());
         put(&mut b, 48, &self.bytes_max.to_le_bytes());
         put(&mut b, 56, &self.salt.to_le_bytes());
-        b[64] = if self.sealed { SEALED } else { OPEN };
+        b[64] = match (self.gone, self.sealed) {
+            (true, _) => GONE,
+            (false, true) => SEALED,
+            (false, false) => OPEN,
+        };
         b[65] = if self.frozen { FROZEN } else { 0 } | if self.footer { FOOTER } else { 0 };
         b
     }
@@ -57,7 +64,7 @@ impl Row {
     /// `None` when a build that knows more wrote it, or it is garbage.
     pub(crate) fn decode(b: &[u8]) -> Option<Self> {
         let known = b.len() >= ROW_BYTES
-            && matches!(b[64], OPEN | SEALED)
+            && matches!(b[64], OPEN | SEALED | GONE)
             && b[65] & !(FROZEN | FOOTER) == 0
             && b[66..96].iter().all(|b| *b == 0);
         known.then(|| Self {
@@ -69,9 +76,10 @@ impl Row {
             needles: b.u64_at(40),
             bytes_max: b.u64_at(48),
             salt: b.u64_at(56),
-            sealed: b[64] == SEALED,
+            sealed: b[64] != OPEN,
             frozen: b[65] & FROZEN != 0,
             footer: b[65] & FOOTER != 0,
+            gone: b[64] == GONE,
         })
     }
 }
@@ -161,10 +169,10 @@ mod tests {
     use proptest::prelude::*;
 
     prop_compose! {
-        fn any_row()(n in proptest::array::uniform8(any::<u64>()), sealed: bool, frozen: bool, footer: bool) -> Row {
+        fn any_row()(n in proptest::array::uniform8(any::<u64>()), state in 1..=3u8, frozen: bool, footer: bool) -> Row {
             Row {
                 extent: ExtentId(n[0]), epoch: Epoch(n[1]), generation: Generation(n[2]), end: n[3], next_needle: n[4],
-                needles: n[5], bytes_max: n[6], salt: n[7], sealed, frozen, footer,
+                needles: n[5], bytes_max: n[6], salt: n[7], sealed: state != OPEN, frozen, footer, gone: state == GONE,
             }
         }
     }

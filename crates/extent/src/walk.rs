@@ -5,7 +5,7 @@ use crate::fields::{Fields, crc32c, joined};
 use crate::needle::{HEADER_BYTES_MAX, Head, Header, MAGIC, block_count};
 use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use types::{ExtentId, NeedleId};
+use types::{ExtentId, Generation, NeedleId};
 use world::DiskFile;
 
 const WINDOW_BYTES: usize = 256 << 10;
@@ -25,6 +25,17 @@ pub struct Walked {
     pub crc32c: Option<u32>,
     /// What is wrong with it.
     pub damage: Option<String>,
+}
+
+/// Where a walk goes on. The place is good in its own generation; in a later one the walk goes on behind the needle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The generation that `offset` is of.
+    pub generation: Generation,
+    /// Where the next step begins there; 0: at the beginning.
+    pub offset: u64,
+    /// The last needle walked, 0: none.
+    pub needle: NeedleId,
 }
 
 /// What stands at a place.

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 
 use bytes::Bytes;
-use extent::{Body, DataDir, DataDirConfig, ExtentError, Head, LogBatch, Opened, Read};
+use extent::{Body, Cursor, DataDir, DataDirConfig, ExtentError, Head, LogBatch, Opened, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -190,7 +190,7 @@ fn what_is_appended_reads_back_now_and_after_every_kind_of_end() {
             assert_reads(&dir, &a, serial, *length);
             appended.push((a, serial, *length));
         }
-        let walked = dir.walk(X, 0, 1000).unwrap();
+        let walked = dir.walk(X, Cursor::default(), true, 1000).unwrap().0;
         assert_eq!(walked.len(), appended.len());
         assert!(walked.iter().all(|w| w.damage.is_none()), "{walked:?}");
         for (w, (_, serial, length)) in walked.iter().zip(&appended) {
@@ -320,7 +320,7 @@ fn appends_are_fenced_and_idempotent() {
     drop(large);
     let after = put_small(&dir, 4, 100);
     assert_eq!(after.needle.0, a.needle.0 + 2, "a void spends a needle id");
-    assert_eq!(dir.walk(X, 0, 10).unwrap().len(), 2);
+    assert_eq!(dir.walk(X, Cursor::default(), true, 10).unwrap().0.len(), 2);
     // A writer that was fenced in the middle of a large needle neither writes nor names it.
     let mut large = dir.begin(X, E1, head(5, 300_000)).unwrap();
     let status = wait(|done| dir.open_extent(X, Epoch(2), 1 << 20, done)).unwrap();

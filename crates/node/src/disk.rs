@@ -1,5 +1,6 @@
 //! One disk of a node: its directory and the loops that block for it.
 
+use crate::reclaim::Reclaimer;
 use crate::translate::fault;
 use extent::{DataDir, ExtentError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +39,7 @@ pub(crate) struct DiskService {
     writers: Vec<JobSender<Job>>,
     readers: Vec<JobSender<Job>>,
     upkeep: JobSender<Job>,
+    pub(crate) reclaimer: Reclaimer,
     turn: AtomicUsize,
     /// A checkpoint waits for the upkeep loop.
     checkpoint_due: Arc<AtomicBool>,
@@ -60,6 +62,7 @@ impl DiskService {
                 .map(|i| start(&format!("disk-read-{i}")))
                 .collect(),
             upkeep: start("disk-upkeep"),
+            reclaimer: Reclaimer::new(start("disk-compact"), world.clock.clone()),
             turn: AtomicUsize::new(0),
             checkpoint_due: Arc::default(),
             checkpointed: AtomicU64::new(0),
@@ -120,6 +123,12 @@ impl DiskService {
         self.dir.checkpoint()?;
         self.checkpointed.store(next.0, Ordering::Release);
         Ok(())
+    }
+
+    /// How many extents it has, and their bytes.
+    pub(crate) fn extents(&self) -> (u64, u64) {
+        let all = self.dir.extents();
+        (all.len() as u64, all.iter().map(|extent| extent.end).sum())
     }
 
     /// Whether anything was queued since the last checkpoint.

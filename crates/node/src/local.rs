@@ -4,15 +4,16 @@ use crate::appending::LocalAppending;
 use crate::disk::DiskService;
 use crate::ticker;
 use crate::translate::{Synced, appended, fault, head, status, walked};
-use extent::{Body, DataDir, ExtentError, Read};
+use extent::{Body, Cursor, DataDir, ExtentError, Read};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::task::JoinHandle;
 use types::limits::{BLOCK_BYTES, SMALL_APPEND_BYTES_MAX};
-use types::{DiskId, Epoch, ErrorKind, ExtentId, NodeId};
+use types::{DiskId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId};
 use wire::Fault;
 use wire::node::{
-    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, ReadNeedle, Walked,
+    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, ReadNeedle, WalkCursor,
+    WalkDepth, WalkPage,
 };
 use world::World;
 
@@ -59,12 +60,20 @@ impl LocalNode {
             // Aborted is how it ends.
             drop(ticker.await);
         }
+        self.disks.values().for_each(|disk| disk.reclaimer.stop());
         for (id, disk) in &self.disks {
             if let Err(e) = disk.close().await {
                 tracing::error!(disk = %id, error = %e, "a disk was not closed in order");
             }
             ticker::count(disk);
         }
+    }
+
+    /// Share of each disk's time that compactions take, in percent; 100: they never pause. On a disk that is short of room they do not.
+    pub fn set_compact_share(&self, percent: u32) {
+        self.disks
+            .values()
+            .for_each(|disk| disk.reclaimer.set_share(percent));
     }
 
     fn disk(&self, id: DiskId) -> Result<&Arc<DiskService>, Fault> {
@@ -212,12 +221,51 @@ impl Node for LocalNode {
         Ok(all)
     }
 
-    async fn walk(&self, extent: ExtentId, offset: u64, count_max: usize) -> Result<Vec<Walked>, Fault> {
+    async fn walk(
+        &self,
+        extent: ExtentId,
+        from: WalkCursor,
+        depth: WalkDepth,
+        count_max: usize,
+    ) -> Result<WalkPage, Fault> {
         let disk = self.disk_of(extent)?;
-        let found = disk
-            .reading(move |dir| dir.walk(extent, offset, count_max))
-            .await?;
-        Ok(found.map_err(|e| fault(&e))?.into_iter().map(walked).collect())
+        let from = Cursor {
+            generation: from.generation,
+            offset: from.offset,
+            needle: from.needle,
+        };
+        let verify = depth == WalkDepth::Bytes;
+        let walked_on = disk.reading(move |dir| dir.walk(extent, from, verify, count_max));
+        let (found, next) = walked_on.await?.map_err(|e| fault(&e))?;
+        Ok(WalkPage {
+            found: found.into_iter().map(walked).collect(),
+            next: next.map(|next| WalkCursor {
+                generation: next.generation,
+                offset: next.offset,
+                needle: next.needle,
+            }),
+        })
+    }
+
+    async fn compact(
+        &self,
+        extent: ExtentId,
+        to: Generation,
+        dropped: Vec<NeedleId>,
+    ) -> Result<ExtentStatus, Fault> {
+        self.disk_of(extent)?.compact(extent, to, dropped).await
+    }
+
+    async fn remove(&self, extent: ExtentId) -> Result<(), Fault> {
+        let Ok(disk) = self.disk_of(extent) else {
+            return Ok(());
+        };
+        disk.remove(extent).await?;
+        self.places
+            .write()
+            .expect("no panic under this lock")
+            .remove(&extent);
+        Ok(())
     }
 
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault> {
@@ -234,6 +282,8 @@ impl Node for LocalNode {
                     free: space.free,
                     extent_bytes: dir.superblock().extent_bytes,
                     refusing: dir.journal().check().err().map(|e| fault(&e)).or(full),
+                    extents: disk.extents(),
+                    compacted: disk.reclaimer.compacted(),
                 })
             })
             .collect()

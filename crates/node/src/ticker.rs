@@ -43,6 +43,18 @@ pub(crate) fn count(disk: &DiskService) {
     ] {
         metrics::counter!(name, "disk" => id.clone()).absolute(value.load(Ordering::Relaxed));
     }
+    let compacted = disk.reclaimer.compacted();
+    for (name, value) in [
+        ("cairn_compactions_total", compacted.done),
+        ("cairn_compactions_failed_total", compacted.failed),
+        ("cairn_extents_removed_total", compacted.removed),
+        ("cairn_reclaimed_bytes_total", compacted.reclaimed_bytes),
+    ] {
+        metrics::counter!(name, "disk" => id.clone()).absolute(value);
+    }
+    let (extents, bytes) = disk.extents();
+    metrics::gauge!("cairn_extents", "disk" => id.clone()).set(extents as f64);
+    metrics::gauge!("cairn_extents_bytes", "disk" => id.clone()).set(bytes as f64);
     let failed = disk.dir.journal().check().is_err();
     metrics::gauge!("cairn_disk_out_of_service", "disk" => id.clone()).set(f64::from(u8::from(failed)));
     if let Ok(space) = disk.dir.space() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
 use types::{BlobId, BucketId, DiskId, Epoch, ErrorKind, ExtentId, NodeId, SessionId};
 use wire::Fault;
-use wire::node::{Ack, Appended, Checked, NeedleHead, Node, OwnerRef, ReadNeedle};
+use wire::node::{Ack, Appended, Checked, NeedleHead, Node, OwnerRef, ReadNeedle, WalkCursor, WalkDepth};
 use world::World;
 use world::real::RealDisk;
 
@@ -144,7 +144,8 @@ fn an_append_that_is_dropped_is_given_up() {
             }
         };
         assert_eq!(a.needle.0, 2);
-        let walked = node.walk(X, 0, 10).await.unwrap();
+        let from = WalkCursor::default();
+        let walked = node.walk(X, from, WalkDepth::Bytes, 10).await.unwrap().found;
         assert_eq!(walked.len(), 1);
         assert_eq!(walked[0].damage, None);
         // I7

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use types::{ExtentId, JournalSeq};
 use wire::Fault;
 use wire::index::{Index as _, Named};
-use wire::node::{Node as _, Walked};
+use wire::node::{Node as _, WalkCursor, WalkDepth, Walked};
 use wire::records::Chunk;
 use wire::records::object_record::Data;
 
@@ -265,14 +265,14 @@ fn chunks_of(named: &Named) -> Vec<Chunk> {
 
 async fn needles(machine: &Machine, extent: ExtentId) -> Result<BTreeMap<u64, Walked>, Fault> {
     let mut all = BTreeMap::new();
-    let mut offset = 0;
+    let mut from = WalkCursor::default();
     loop {
-        let page = machine.node.walk(extent, offset, NEEDLES).await?;
-        let Some(last) = page.last() else {
-            return Ok(all);
-        };
-        offset = last.offset + last.stored_length;
-        all.extend(page.into_iter().map(|walked| (walked.needle.0, walked)));
+        let page = machine.node.walk(extent, from, WalkDepth::Bytes, NEEDLES).await?;
+        all.extend(page.found.into_iter().map(|walked| (walked.needle.0, walked)));
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(all),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 //! gap; nothing that was released or cut comes back; damage is reported, never absent in silence.
 
 use bytes::Bytes;
-use extent::{Body, Consumer, DataDir, DataDirConfig, Done, ExtentError, Head, LogBatch, Opened, Read};
+use extent::{
+    Body, Consumer, Cursor, DataDir, DataDirConfig, Done, ExtentError, Head, LogBatch, Opened, Read,
+};
 use sim::disk::{Fault, FaultKind};
 use sim::{SimClock, SimDisk, SimRng};
 use std::collections::BTreeMap;
@@ -320,9 +322,9 @@ impl Outside {
         }
         if !excused {
             for status in opened.dir.extents() {
-                let walked = opened
+                let (walked, _) = opened
                     .dir
-                    .walk(status.extent, 0, 10_000)
+                    .walk(status.extent, Cursor::default(), true, 10_000)
                     .map_err(|e| e.to_string())?;
                 if let Some(bad) = walked.iter().find(|w| w.damage.is_some()) {
                     return Err(format!("{bad:?} of {status:?}"));

@@ -163,8 +163,14 @@ pub const JOURNAL_BYTES_MIN: u64 = 24 << 20;
 pub const RECENT_APPENDS_MAX: usize = 256;
 /// Needles that `cairn check` compares at once.
 pub const CHECK_NEEDLES_MAX: u64 = 1 << 21;
-/// Needles of one extent whose places are remembered because their hints were wrong.
-pub const WALKED_PLACES_MAX: usize = 256;
+/// Needles of one disk whose places are remembered because their hints did not lead to them.
+pub const PLACES_MAX: usize = 16 << 10;
+/// Bytes that one page of a walk reads before it ends.
+pub const WALK_BYTES_MAX: u64 = 16 << 20;
+/// Bytes that a compaction copies before it lets others have the disk.
+pub const COMPACT_STEP_BYTES: usize = 1 << 20;
+/// Share of a disk's time that a compaction takes, unless room is short.
+pub const COMPACT_SHARE_PERCENT: u32 = 25;
 /// Files of sealed extents kept open.
 pub const OPEN_FILES_MAX: usize = 512;
 /// Jobs waiting for one of a disk's I/O loops; a caller waits where there are so many.

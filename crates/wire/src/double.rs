@@ -3,10 +3,12 @@
 //! It keeps the contract of [`Node`] and asserts its callers' side of it (one large append in flight per extent, whole
 //! blocks, crcs that fit). What goes wrong is planned: the next calls of a kind fail before or after their effect.
 
+mod reclaim;
+
 use crate::Fault;
 use crate::node::{
-    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Ordered, ReadNeedle,
-    Walked,
+    Ack, Appended, Appending, Checked, Compacted, DiskStatus, ExtentStatus, NeedleHead, Node, Ordered,
+    ReadNeedle, WalkCursor, WalkDepth, WalkPage,
 };
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +36,10 @@ pub enum On {
     Read,
     /// [`Node::seal`].
     Seal,
+    /// [`Node::compact`].
+    Compact,
+    /// [`Node::remove`].
+    Remove,
 }
 
 /// How a call fails.
@@ -60,6 +66,9 @@ struct Extent {
     bytes_max: u64,
     end: u64,
     needles: BTreeMap<NeedleId, Needle>,
+    /// Needle numbers given out.
+    numbered: u64,
+    generation: Generation,
     /// A large append is under way: until it ends no other begins.
     writing: bool,
 }
@@ -71,6 +80,7 @@ struct State {
     journal: u64,
     calls: BTreeMap<On, u64>,
     refusing: Option<Fault>,
+    compacted: Compacted,
 }
 
 /// A node with one disk, in memory.
@@ -209,13 +219,14 @@ impl MemoryNode {
         let same = |(_, n): &(&NeedleId, &Needle)| (n.head.blob, n.head.ordinal) == (head.blob, head.ordinal);
         if let Some((id, n)) = e.needles.iter().find(same) {
             assert_eq!(n.bytes, body.bytes, "a chunk sent again is the same");
-            return Ok(appended(*id, n, ordered));
+            return Ok(appended(*id, n, ordered, e.generation));
         }
         let stored = HEAD_BYTES + head.length + 4 * body.crcs.len() as u64;
         if e.end + stored > e.bytes_max {
             return Err(conflict("the extent is full"));
         }
-        let id = NeedleId(e.needles.len() as u64 + 1);
+        e.numbered += 1;
+        let id = NeedleId(e.numbered);
         let needle = Needle {
             head,
             bytes: body.bytes,
@@ -223,7 +234,7 @@ impl MemoryNode {
             offset: e.end,
             stored,
         };
-        let answer = appended(id, &needle, ordered);
+        let answer = appended(id, &needle, ordered, e.generation);
         e.end += stored;
         e.needles.insert(id, needle);
         Ok(answer)
@@ -243,11 +254,11 @@ impl MemoryNode {
     }
 }
 
-fn appended(needle: NeedleId, n: &Needle, ordered: Option<Ordered>) -> Appended {
+fn appended(needle: NeedleId, n: &Needle, ordered: Option<Ordered>, generation: Generation) -> Appended {
     Appended {
         needle,
         offset: n.offset,
-        generation: Generation(0),
+        generation,
         stored_length: n.stored,
         ordered,
     }
@@ -272,7 +283,7 @@ fn status(id: ExtentId, e: &Extent) -> ExtentStatus {
         sealed: e.sealed,
         end: e.end,
         needles: e.needles.len() as u64,
-        generation: Generation(0),
+        generation: e.generation,
     }
 }
 
@@ -343,6 +354,8 @@ impl Node for MemoryNode {
             bytes_max,
             end: 0,
             needles: BTreeMap::new(),
+            numbered: 0,
+            generation: Generation(0),
             writing: false,
         });
         if e.sealed || e.epoch > epoch {
@@ -452,27 +465,33 @@ impl Node for MemoryNode {
             .collect())
     }
 
-    async fn walk(&self, extent: ExtentId, offset: u64, count_max: usize) -> Result<Vec<Walked>, Fault> {
-        let state = self.state();
-        let e = state
-            .extents
-            .get(&extent)
-            .ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such extent"))?;
-        let walked = |(id, n): (&NeedleId, &Needle)| Walked {
-            needle: *id,
-            offset: n.offset,
-            stored_length: n.stored,
-            head: Some(n.head.clone()),
-            // It does not compute any: that of a single block it has.
-            crc32c: n.crcs.first().copied().filter(|_| n.crcs.len() == 1),
-            damage: None,
-        };
-        Ok(e.needles
-            .iter()
-            .filter(|(_, n)| n.offset >= offset)
-            .take(count_max)
-            .map(walked)
-            .collect())
+    async fn walk(
+        &self,
+        extent: ExtentId,
+        from: WalkCursor,
+        depth: WalkDepth,
+        count_max: usize,
+    ) -> Result<WalkPage, Fault> {
+        self.walk_page(extent, from, depth, count_max)
+    }
+
+    async fn compact(
+        &self,
+        extent: ExtentId,
+        to: Generation,
+        dropped: Vec<NeedleId>,
+    ) -> Result<ExtentStatus, Fault> {
+        let lost = self.enter(On::Compact)?;
+        yield_once().await;
+        let compacted = self.compact_extent(extent, to, &dropped)?;
+        lost.map_or(Ok(compacted), Err)
+    }
+
+    async fn remove(&self, extent: ExtentId) -> Result<(), Fault> {
+        let lost = self.enter(On::Remove)?;
+        yield_once().await;
+        self.remove_extent(extent)?;
+        lost.map_or(Ok(()), Err)
     }
 
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault> {
@@ -489,6 +508,8 @@ impl Node for MemoryNode {
             free: (1 << 40) - used,
             extent_bytes: self.extent_bytes,
             refusing: state.refusing.clone(),
+            extents: (state.extents.len() as u64, used),
+            compacted: state.compacted,
         }])
     }
 }

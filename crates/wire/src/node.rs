@@ -5,6 +5,9 @@
 //!   large needle   begin ▶ frame … frame ▶ finish: extent synced, then a small record names it ──▶ ordered | durable
 //! ```
 //! An append is idempotent by (blob, chunk ordinal): sent again to the same extent it gets the same needle.
+//!
+//! A sealed extent is written anew without its dropped needles by `compact`, and an empty one goes by `remove`: what is dropped was
+//! decided by the control plane, and nobody can name it or is reading it any more (I3).
 
 use crate::Fault;
 use bytes::Bytes;
@@ -130,6 +133,36 @@ pub struct Walked {
     pub damage: Option<String>,
 }
 
+/// Where a walk of an extent goes on. Needles keep their numbers when an extent is compacted and move, so it holds both: the place is
+/// good in its own generation, in a later one the walk goes on behind the needle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkCursor {
+    /// The generation that `offset` is of.
+    pub generation: Generation,
+    /// Where the next needle begins there; 0: at the extent's beginning.
+    pub offset: u64,
+    /// The last needle walked, 0: none.
+    pub needle: NeedleId,
+}
+
+/// What a walk reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalkDepth {
+    /// Headers only: `crc32c` is `None` everywhere, and `damage` tells of headers alone.
+    Heads,
+    /// Every byte.
+    Bytes,
+}
+
+/// One page of a walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WalkPage {
+    /// What was found, in order of needle numbers.
+    pub found: Vec<Walked>,
+    /// Where to go on; `None` at the extent's end. A page may be empty and have a next.
+    pub next: Option<WalkCursor>,
+}
+
 /// An extent as a node has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtentStatus {
@@ -160,6 +193,23 @@ pub struct DiskStatus {
     pub extent_bytes: u64,
     /// Why it takes no writes now; `None` when it does.
     pub refusing: Option<Fault>,
+    /// How many extents it has, and how many bytes they take.
+    pub extents: (u64, u64),
+    /// What became of compactions since the node was started.
+    pub compacted: Compacted,
+}
+
+/// What became of compactions, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Extents compacted.
+    pub done: u64,
+    /// Compactions that stopped: a bad needle, no room, a failed disk.
+    pub failed: u64,
+    /// Extents removed.
+    pub removed: u64,
+    /// Bytes that all this gave back.
+    pub reclaimed_bytes: u64,
 }
 
 /// A large needle under way. Dropped before `finish` it is given up and its region closed with a void.
@@ -207,8 +257,28 @@ pub trait Node: Send + Sync {
     async fn extent(&self, extent: ExtentId) -> Result<ExtentStatus, Fault>;
     /// All extents, by id.
     async fn extents(&self) -> Result<Vec<ExtentStatus>, Fault>;
-    /// Reads and verifies up to `count_max` needles of an extent from `offset`; empty at its end.
-    async fn walk(&self, extent: ExtentId, offset: u64, count_max: usize) -> Result<Vec<Walked>, Fault>;
+    /// Walks up to `count_max` needles of an extent from `from` on, fewer where they are large: a page reads a bounded number of bytes.
+    async fn walk(
+        &self,
+        extent: ExtentId,
+        from: WalkCursor,
+        depth: WalkDepth,
+        count_max: usize,
+    ) -> Result<WalkPage, Fault>;
+    /// Writes a sealed extent anew as generation `to`, without `dropped`; needle numbers stay. At or past `to` already: nothing happens.
+    /// Numbers in `dropped` that are not there are fine. It may take minutes, being paced: no ordinary call's deadline is for it, and
+    /// when its caller goes it stops and has changed nothing. Answers once the new generation is durable and read from.
+    ///
+    /// `Conflict`: the extent is not sealed. `Corrupt`: a needle that is to be kept is damaged; nothing was changed, and `what` names
+    /// extent, needle and offset. `Full`: no room for what is kept, in the ballast either. `Busy`: the disk compacts another extent.
+    async fn compact(
+        &self,
+        extent: ExtentId,
+        to: Generation,
+        dropped: Vec<NeedleId>,
+    ) -> Result<ExtentStatus, Fault>;
+    /// Removes a sealed extent in which no needle is left. One that is not there is fine. `Conflict`: not sealed, or needles are left.
+    async fn remove(&self, extent: ExtentId) -> Result<(), Fault>;
     /// The node's disks.
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault>;
 }

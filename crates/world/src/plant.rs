@@ -19,21 +19,24 @@ pub enum Plant {
     ForgetDone = 16,
     /// A bucket's second deleter finishes though the first has reopened the bucket.
     SecondDeleter = 32,
+    /// A compaction gives a needle that does not verify new checksums instead of stopping.
+    CompactOverBad = 64,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::SkipSync,
         Self::AckBeforeIndex,
         Self::ReplayPreviousLap,
         Self::CutAtCorruption,
         Self::ForgetDone,
         Self::SecondDeleter,
+        Self::CompactOverBad,
     ];
 
     /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
-    /// `forget-done`, `second-deleter`.
+    /// `forget-done`, `second-deleter`, `compact-over-bad`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SkipSync => "skip-sync",
@@ -42,6 +45,7 @@ impl Plant {
             Self::CutAtCorruption => "cut-at-corruption",
             Self::ForgetDone => "forget-done",
             Self::SecondDeleter => "second-deleter",
+            Self::CompactOverBad => "compact-over-bad",
         }
     }
 

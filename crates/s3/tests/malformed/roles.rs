@@ -258,8 +258,14 @@ impl Node for Sink {
     async fn extents(&self) -> Result<Vec<ExtentStatus>, Fault> {
         Ok(vec![])
     }
-    async fn walk(&self, _: ExtentId, _: u64, _: usize) -> Result<Vec<Walked>, Fault> {
-        Ok(vec![])
+    async fn walk(&self, _: ExtentId, _: WalkCursor, _: WalkDepth, _: usize) -> Result<WalkPage, Fault> {
+        Ok(WalkPage::default())
+    }
+    async fn compact(&self, _: ExtentId, _: Generation, _: Vec<NeedleId>) -> Result<ExtentStatus, Fault> {
+        not_here()
+    }
+    async fn remove(&self, _: ExtentId) -> Result<(), Fault> {
+        not_here()
     }
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault> {
         Ok(vec![])

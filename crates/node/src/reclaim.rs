@@ -1,0 +1,173 @@
+//! Compaction and removal of extents, on a disk's own loop for them: piece by piece, with pauses, so that appends and reads have the disk.
+//!
+//! Dropped at any point by its caller, or cut off by a stop, a compaction leaves at most a file that the next sweep or opening removes.
+
+use crate::disk::{DiskService, Job, run};
+use crate::translate::{Synced, fault, status};
+use extent::{Compaction, DataDir};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+use types::limits::{COMPACT_SHARE_PERCENT, COMPACT_STEP_BYTES};
+use types::{ErrorKind, ExtentId, Generation, NeedleId};
+use wire::Fault;
+use wire::node::{Compacted, ExtentStatus};
+use world::{Clock, JobSender, Space};
+
+/// Longest pause between two pieces.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A disk's loop for compactions, and what became of them.
+pub(crate) struct Reclaimer {
+    jobs: JobSender<Job>,
+    clock: Arc<dyn Clock>,
+    share_percent: AtomicU32,
+    stopping: AtomicBool,
+    done: AtomicU64,
+    failed: AtomicU64,
+    removed: AtomicU64,
+    reclaimed_bytes: AtomicU64,
+}
+
+impl Reclaimer {
+    pub(crate) fn new(jobs: JobSender<Job>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            jobs,
+            clock,
+            share_percent: AtomicU32::new(COMPACT_SHARE_PERCENT),
+            stopping: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+            reclaimed_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Share of the disk's time that a compaction takes from now on; 100: it never pauses.
+    pub(crate) fn set_share(&self, percent: u32) {
+        self.share_percent.store(percent.clamp(1, 100), Ordering::Relaxed);
+    }
+
+    /// No compaction goes on, and none begins.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Fault::new(ErrorKind::Unavailable, "the node is stopping"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn compacted(&self) -> Compacted {
+        Compacted {
+            done: self.done.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            removed: self.removed.load(Ordering::Relaxed),
+            reclaimed_bytes: self.reclaimed_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Lets others have the disk after a piece that took so long.
+    async fn pause(&self, dir: &DataDir, took: Duration) {
+        let share = self.share_percent.load(Ordering::Relaxed);
+        let short = dir.space().is_ok_and(|Space { total, free }| free < total / 16);
+        if short {
+            // Room is worth more than anybody's pace.
+            return;
+        }
+        let pause = (took * (100 - share) / share).min(PAUSE_MAX);
+        if !pause.is_zero() {
+            self.clock.sleep(pause).await;
+        }
+    }
+}
+
+impl DiskService {
+    /// Compacts an extent; see [`wire::node::Node::compact`].
+    pub(crate) async fn compact(
+        &self,
+        extent: ExtentId,
+        to: Generation,
+        mut dropped: Vec<NeedleId>,
+    ) -> Result<ExtentStatus, Fault> {
+        self.reclaimer.check()?;
+        dropped.sort_unstable();
+        dropped.dedup();
+        let dir = self.dir.clone();
+        let begun = run(&self.reclaimer.jobs, move || {
+            dir.begin_compaction(extent, to, &dropped)
+        });
+        let result = match begun.await? {
+            Ok(Some(compaction)) => self.carry_out(compaction).await,
+            Ok(None) => return self.dir.status(extent).map(status).map_err(|e| fault(&e)),
+            Err(e) => Err(fault(&e)),
+        };
+        if let Err(e) = &result
+            && !matches!(
+                e.kind,
+                ErrorKind::Busy | ErrorKind::Conflict | ErrorKind::Unavailable
+            )
+        {
+            self.reclaimer.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(disk = %self.dir.disk_id(), %extent, error = %e, "an extent was not compacted");
+        }
+        result
+    }
+
+    async fn carry_out(&self, mut compaction: Compaction) -> Result<ExtentStatus, Fault> {
+        let reclaimer = &self.reclaimer;
+        loop {
+            reclaimer.check()?;
+            let started = reclaimer.clock.mono();
+            let (back, stepped) = run(&reclaimer.jobs, move || {
+                let stepped = compaction.step(COMPACT_STEP_BYTES);
+                (compaction, stepped)
+            })
+            .await?;
+            compaction = back;
+            if stepped.map_err(|e| fault(&e))? {
+                break;
+            }
+            let took = reclaimer.clock.mono().saturating_sub(started);
+            reclaimer.pause(&self.dir, took).await;
+        }
+        let (done, synced) = Synced::durable();
+        let (compacted, reclaimed) = compaction.finish(done).map_err(|e| fault(&e))?;
+        synced.wait().await?;
+        reclaimer.done.fetch_add(1, Ordering::Relaxed);
+        self.give_back(reclaimed).await;
+        Ok(status(compacted))
+    }
+
+    /// Removes an extent; see [`wire::node::Node::remove`].
+    pub(crate) async fn remove(&self, extent: ExtentId) -> Result<(), Fault> {
+        self.reclaimer.check()?;
+        let end = self.dir.status(extent).map_or(0, |status| status.end);
+        let (done, synced) = Synced::durable();
+        let dir = self.dir.clone();
+        let queued = run(&self.reclaimer.jobs, move || dir.remove(extent, done)).await?;
+        queued.map_err(|e| fault(&e))?;
+        synced.wait().await?;
+        self.reclaimer.removed.fetch_add(1, Ordering::Relaxed);
+        self.give_back(end).await;
+        Ok(())
+    }
+
+    /// Takes the files away that nothing needs any more, and the ballast back first of all.
+    async fn give_back(&self, bytes: u64) {
+        let dir = self.dir.clone();
+        let swept = run(&self.reclaimer.jobs, move || {
+            dir.sweep().and_then(|()| dir.regrow_ballast())
+        });
+        match swept.await {
+            Ok(Ok(())) => {
+                self.reclaimer.reclaimed_bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+            // What was compacted is compacted: the next checkpoint sweeps.
+            Ok(Err(e)) => tracing::warn!(disk = %self.dir.disk_id(), error = %e, "files were not removed"),
+            Err(e) => tracing::warn!(disk = %self.dir.disk_id(), error = %e, "files were not removed"),
+        }
+    }
+}
