@@ -7,8 +7,11 @@ use gateway::{Gateway, key, part, stored, walked};
 use std::sync::Arc;
 use store::{Memory, Scan, Store};
 use types::limits::PART_BYTES_MIN;
-use types::{BucketId, CommandId, PartitionId, SessionId, UploadId};
-use wire::index::{Call, Command, Expected, Index, Named, NamedPart, Precondition, Reason, VersionRef};
+use types::{BucketId, CommandId, PartitionId, SessionId, UploadId, VersionId};
+use wire::index::{
+    AppendData, Call, Command, Expected, Found, Index, Named, NamedPart, Precondition, Reason, StoredData,
+    VersionRef,
+};
 use wire::records::{UsageRecord, answer::Kind};
 
 const PARTS: u32 = 10_000;
@@ -68,6 +71,37 @@ impl Large {
                 expected: Expected::default(),
             },
         }
+    }
+
+    async fn found(&self) -> Found {
+        let key = key(&self.key);
+        let found = self.g.index.get(self.bucket, &key, VersionRef::Current, true);
+        found.await.unwrap().unwrap()
+    }
+
+    /// Puts `chunks` chunks behind the object, and says how many it has then.
+    async fn append(&self, chunks: u64) -> usize {
+        let seen = self.found().await.record;
+        let data = StoredData::Chunks(stored(self.g.blob(), chunks));
+        let command = Command::Append {
+            bucket: self.bucket,
+            key: key(&self.key),
+            piece: gateway::record(chunks * 4096),
+            data: Box::new(AppendData {
+                offset: seen.size,
+                seen: VersionId::from_slice(&seen.version),
+                data,
+                whole: false,
+            }),
+            precondition: Precondition::default(),
+        };
+        self.g.call(command).await.unwrap();
+        self.chunks().await
+    }
+
+    /// Chunks in the object's pages.
+    async fn chunks(&self) -> usize {
+        self.found().await.manifest.iter().map(|p| p.chunks.len()).sum()
     }
 
     async fn usage(&self) -> UsageRecord {
@@ -139,6 +173,76 @@ async fn ten_thousand_parts_of_the_longest_key_complete() {
     let large = large.restarted().await;
     assert_eq!((large.rows(PART_ROWS).await, large.rows(ENDED).await), (0, 0));
     assert_eq!(large.names().await, (1, 0, 0));
+}
+
+// I3: the sweep leaves what an append has written under the upload's id since, though its parts did not fill a page.
+#[tokio::test]
+async fn an_append_before_the_sweep_keeps_its_pages() {
+    for (taken, chunks, pages) in [(16, 1, 1), (512, 1, 2)] {
+        for is_crash in [false, true] {
+            let large = Large::new(3_000, 1).await;
+            large
+                .g
+                .complete(large.at(), large.named[..taken].to_vec())
+                .await
+                .unwrap();
+            // The first commit of a new owner is the append's; of the old one, it is among those of the sweep.
+            let large = if is_crash { large.crashed().await } else { large };
+            assert_eq!(large.append(chunks).await, taken + 1);
+            let large = large.restarted().await;
+            assert_eq!((large.rows(PART_ROWS).await, large.rows(ENDED).await), (0, 0));
+            assert_eq!(
+                large.rows(MANIFESTS).await,
+                pages,
+                "{taken} parts, crash: {is_crash}"
+            );
+            assert_eq!(large.chunks().await, taken + 1);
+            assert_eq!(large.names().await, (1, 0, 3_000 - taken));
+        }
+    }
+}
+
+// I3: what is booked of an object that was appended to and deleted before the sweep is there to be reclaimed.
+#[tokio::test]
+async fn a_deleted_append_before_the_sweep_is_booked_whole() {
+    let large = Large::new(3_000, 1).await;
+    large
+        .g
+        .complete(large.at(), large.named[..16].to_vec())
+        .await
+        .unwrap();
+    let large = large.crashed().await;
+    assert_eq!(large.append(1).await, 17);
+    assert!(large.g.delete(large.bucket, &large.key).await);
+    let large = large.restarted().await;
+    assert_eq!(large.rows(ENDED).await, 0);
+    assert_eq!(large.names().await, (0, 0, 3_000 - 16 + 1));
+}
+
+// What a completion laid and did not keep still goes, past what an append has written meanwhile.
+#[tokio::test]
+async fn pages_past_those_of_an_append_are_swept() {
+    let large = Large::new(30, 4_000).await;
+    let index = large.g.index.clone();
+    let completion = index.call(large.completion(1 << 32, &large.named));
+    let mut completion = std::pin::pin!(completion);
+    while large.rows(MANIFESTS).await == 0 {
+        assert!(asked(completion.as_mut()).await.is_none(), "it was done at once");
+        tokio::task::yield_now().await;
+    }
+    let large = large.crashed().await;
+    let laid = large.rows(MANIFESTS).await;
+    large
+        .g
+        .complete(large.at(), large.named[..2].to_vec())
+        .await
+        .unwrap();
+    let large = large.crashed().await;
+    assert_eq!(large.append(1_000).await, 9_000);
+    let large = large.restarted().await;
+    assert!(laid > 9_000_usize.div_ceil(512), "{laid} pages to begin with");
+    assert_eq!(large.rows(MANIFESTS).await, 9_000_usize.div_ceil(512));
+    assert_eq!((large.chunks().await, large.rows(ENDED).await), (9_000, 0));
 }
 
 // I3: what a crash between the steps leaves is swept by the next owner.

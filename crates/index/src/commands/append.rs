@@ -10,7 +10,7 @@
 //! No needle is named twice: the object keeps the ones it has. So a bucket that keeps versions takes no appends: the older
 //! version and the newer would share them. The blob whose id stays in the record is the first; pages and garbage are its.
 //!
-//! Writes `current`, `inline`, `manifests`, `usage`. The ETag is explained in docs/design/0014-appends.md.
+//! Writes `current`, `inline`, `manifests`, `usage`, and `ended` while the upload that the object came of is swept. The ETag is explained in docs/design/0014-appends.md.
 
 use super::act::Act;
 use super::{checksum, copy, precondition, put};
@@ -168,9 +168,15 @@ fn join(
         (Some(Data::Chunks(there)), StoredData::Chunks(stored)) if !data.whole => {
             let chunks = [&there.chunks[..], &stored.chunks[..]].concat();
             act.lay_out(blob_of(old)?, chunks, checked(all_parts())?, record);
+            if let Some(Data::Manifest(laid)) = &record.data {
+                act.keep_pages(blob_of(old)?, laid.pages)?;
+            }
         }
         (Some(Data::Manifest(there)), StoredData::Chunks(stored)) if !data.whole => {
             let grown = act.grow(blob_of(old)?, there, &stored.chunks, parts.new)?;
+            if grown.pages > there.pages {
+                act.keep_pages(blob_of(old)?, grown.pages)?;
+            }
             record.data = Some(Data::Manifest(grown));
         }
         // What was seen was another form of it, though of the same version: not a gateway of ours.

@@ -75,6 +75,22 @@ impl Act<'_> {
     }
 }
 
+impl Act<'_> {
+    /// Tells the sweep of the upload that an object was made of, if it is still under way, how many pages the object has now.
+    pub(super) fn keep_pages(&mut self, blob: BlobId, pages: u32) -> Result<(), Stop> {
+        let row = RowRef::Ended(self.bucket, self.key, UploadId(blob.0));
+        let ended: Option<EndedUpload> = self.get(&row)?;
+        if let Some(ended) = ended.filter(|ended| ended.pages_kept < pages) {
+            let ended = EndedUpload {
+                pages_kept: pages,
+                ..ended
+            };
+            self.change.put(&row, &ended);
+        }
+        Ok(())
+    }
+}
+
 /// Decides a step of the sweep; whether there may be more to sweep after it.
 pub(crate) fn sweep(view: &View, now: &Now, change: &mut Change) -> Result<bool, Stop> {
     let rows = view.scan(&Range::ended(), 2)?;
