@@ -17,7 +17,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use types::limits::CHECK_NEEDLES_MAX;
 use types::{BucketId, ExtentId, NeedleId};
 use wire::Fault;
-use wire::control::Control;
+use wire::control::{Reclaim, Stage};
 use wire::index::{Index, Named};
 use wire::node::{ExtentStatus, Node, WalkCursor, WalkDepth, Walked};
 use wire::records::{Chunk, object_record::Data};
@@ -230,13 +230,19 @@ impl Ledger {
 ///
 /// # Errors
 /// Only where a role cannot be asked at all; what it says is damaged is in the report.
-pub async fn run(node: &dyn Node, control: &dyn Control, index: &dyn Index) -> Result<Report, Fault> {
-    let known: BTreeSet<ExtentId> = control.locations().await?.iter().map(|l| l.extent).collect();
+pub async fn run(node: &dyn Node, control: &dyn Reclaim, index: &dyn Index) -> Result<Report, Fault> {
+    let uses = control.uses().await?;
+    let mut known: BTreeSet<ExtentId> = uses.iter().map(|u| u.extent).collect();
     let there = node.extents().await?;
     let mut ledger = Ledger::new(there.iter().map(|s| s.extent));
     for extent in ledger.extents.difference(&known) {
         let unknown = format!("extent {extent}: the control plane does not know it");
         ledger.report.damage.push(unknown);
+    }
+    // What is gone may be there yet, and need not.
+    let gone = uses.iter().filter(|u| u.stage == Stage::Gone);
+    for gone in gone {
+        known.remove(&gone.extent);
     }
     ledger.report.absent = known.difference(&ledger.extents).count() as u64;
     for group in groups(&there) {

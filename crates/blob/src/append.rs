@@ -3,7 +3,7 @@
 use crate::blob::Blob;
 use crate::frames::{Frames, combine};
 use crate::pool::{Held, Purpose};
-use crate::{PutError, Source};
+use crate::{PutError, Source, Unnamed};
 use futures_util::future::join;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -52,10 +52,11 @@ impl Kept {
     }
 }
 
-/// A blob on its way down.
+/// A blob on its way down. Dropped before it is stored, what is down of it is gc's.
 struct Writing {
     blob: BlobId,
     chunks: Vec<Chunk>,
+    unnamed: Unnamed,
     ordered: BTreeMap<DiskId, JournalSeq>,
     /// What a frame of the last large chunk took on average: its first may have been waiting for us.
     pace_ms: u64,
@@ -63,6 +64,8 @@ struct Writing {
 
 impl Writing {
     fn stored(self) -> StoredChunks {
+        // From here on it is the caller who names them, or gives them up.
+        self.unnamed.named();
         let ordered = self.ordered.into_iter();
         StoredChunks {
             blob: self.blob,
@@ -77,7 +80,8 @@ impl Writing {
 impl Blob {
     /// Stores the `length` bytes of `source`: in chunks, each a needle that says it is `owner`'s.
     ///
-    /// Dropped midway, or after an error, what was written stays unnamed and is gc's.
+    /// Dropped midway, or after an error, what was written stays unnamed and is gc's. What is answered is the caller's to name: see
+    /// [`Blob::unnamed`].
     ///
     /// # Errors
     /// [`PutError`]; a full disk is a fault of kind `Full`.
@@ -87,7 +91,7 @@ impl Blob {
         length: u64,
         source: &mut S,
     ) -> Result<StoredChunks, PutError<S::Error>> {
-        let mut writing = self.writing();
+        let mut writing = self.writing(owner);
         let mut frames = Frames::new(source, length);
         if length == 0 {
             frames.end().await?;
@@ -107,7 +111,7 @@ impl Blob {
         sure: u64,
         source: &mut S,
     ) -> Result<(StoredChunks, u64), PutError<S::Error>> {
-        let mut writing = self.writing();
+        let mut writing = self.writing(owner);
         // One byte is left for the needle that says it is the last: whether another would follow is not known before.
         let mut frames = Frames::beginning(source, sure.saturating_sub(1));
         self.put_frames(owner, &mut frames, &mut writing).await?;
@@ -116,10 +120,12 @@ impl Blob {
         Ok((writing.stored(), frames.length()))
     }
 
-    fn writing(&self) -> Writing {
+    fn writing(&self, owner: &OwnerRef) -> Writing {
+        let blob = self.new_blob_id();
         Writing {
-            blob: self.new_blob_id(),
+            blob,
             chunks: Vec::new(),
+            unnamed: Unnamed::new(self.abandoned.clone(), owner.clone(), blob),
             ordered: BTreeMap::new(),
             pace_ms: 0,
         }
@@ -172,6 +178,7 @@ impl Blob {
             let newest = writing.ordered.entry(o.disk).or_insert(o.sequence);
             *newest = o.sequence.max(*newest);
         }
+        writing.unnamed.push(&chunk);
         writing.chunks.push(chunk);
         Ok(())
     }

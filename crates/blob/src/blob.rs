@@ -1,6 +1,7 @@
 //! The client of the stream layer: what puts and gets share.
 
 use crate::pool::{Patience, Pool};
+use crate::unnamed::{Queue, Unnamed};
 use crate::{Config, Reader};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,7 +12,9 @@ use tokio::sync::Semaphore;
 use types::{BlobId, ByteRange, ErrorKind, ExtentId, NodeId, SessionId, limits};
 use wire::Fault;
 use wire::control::{Control, Location};
-use wire::node::Node;
+use wire::gateway::Abandoned;
+use wire::index::StoredChunks;
+use wire::node::{Node, OwnerRef};
 use wire::records::Chunk;
 use world::World;
 
@@ -27,6 +30,8 @@ pub struct Blob {
     pub(crate) pool: Arc<Pool>,
     /// Frames that gets may read ahead: memory is bounded over all of them, however slowly their clients take it.
     pub(crate) read_ahead: Arc<Semaphore>,
+    /// Needles whose name never came.
+    pub(crate) abandoned: Arc<Queue>,
     nodes: BTreeMap<NodeId, Arc<dyn Node>>,
     serial: AtomicU64,
     locations: RwLock<BTreeMap<ExtentId, Arc<Location>>>,
@@ -66,6 +71,7 @@ impl Blob {
                 },
             )),
             read_ahead: Arc::new(Semaphore::new(config.read_ahead_frames_total)),
+            abandoned: Arc::default(),
             world,
             config,
             control,
@@ -85,6 +91,23 @@ impl Blob {
     /// How many extents are open for appends now.
     pub fn open_extents(&self) -> usize {
         self.pool.len()
+    }
+
+    /// Answers for a stored blob's needles until they have a name: dropped before, they are given up.
+    pub fn unnamed(&self, owner: &OwnerRef, stored: &StoredChunks) -> Unnamed {
+        let mut unnamed = Unnamed::new(self.abandoned.clone(), owner.clone(), stored.blob);
+        stored.chunks.iter().for_each(|chunk| unnamed.push(chunk));
+        unnamed
+    }
+
+    /// Takes up to `max` needles that were given up, for gc; each is told once.
+    pub fn abandoned(&self, max: usize) -> Vec<Abandoned> {
+        self.abandoned.take(max)
+    }
+
+    /// No append begins on an extent from here on; whether none is under way either, and it may be sealed.
+    pub fn release(&self, extent: ExtentId) -> bool {
+        self.pool.release(extent)
     }
 
     /// A blob id that was never given before: the session is this process's own.

@@ -21,8 +21,10 @@ mod frames;
 mod pool;
 mod read;
 mod source;
+mod unnamed;
 
 pub use blob::Blob;
 pub use config::Config;
 pub use read::Reader;
 pub use source::{PutError, Source};
+pub use unnamed::Unnamed;

@@ -4,6 +4,7 @@
 //!            ┌──────── small appends share it ────────┐
 //!   granted ─┤                                        ├─ a failed append ─▶ retired (taken out, then sealed)
 //!            └─ one large append at a time, alone ────┘
+//!                 └─ gc wants it sealed ─▶ released: no append begins; out once the last one under way has ended
 //! ```
 //! A new extent is granted only when none will do, up to a bound; at the bound callers wait for one to come back, though
 //! not for ever. One is always left to small appends, so that large bodies do not starve them.
@@ -30,6 +31,14 @@ struct Slot {
     grant: Arc<Grant>,
     small: usize,
     large: bool,
+    /// It is to go: no append begins on it.
+    released: bool,
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        !self.large && self.small == 0
+    }
 }
 
 /// How long callers wait for an extent.
@@ -86,6 +95,7 @@ impl Drop for Held {
                 Purpose::Large => slot.large = false,
             }
         }
+        slots.retain(|s| !(s.released && s.is_idle()));
         drop(slots);
         self.pool.returned.notify_waiters();
     }
@@ -148,13 +158,13 @@ impl Pool {
         let mut slots = self.slots();
         let share = slots.len() >= self.extents_max || self.cramped.load(Ordering::Relaxed);
         let slot = match purpose {
-            Purpose::Small => slots.iter_mut().find(|s| !s.large),
+            Purpose::Small => slots.iter_mut().find(|s| !s.large && !s.released),
             // The first is the small appends' as long as there is room for another.
             Purpose::Large if slots.iter().filter(|s| s.large).count() + 1 >= self.extents_max => None,
             Purpose::Large => slots
                 .iter_mut()
                 .rev()
-                .find(|s| !s.large && (s.small == 0 || share)),
+                .find(|s| !s.large && !s.released && (s.small == 0 || share)),
         }?;
         match purpose {
             Purpose::Small => slot.small += 1,
@@ -188,6 +198,7 @@ impl Pool {
                     grant: Arc::new(grant),
                     small: 0,
                     large: false,
+                    released: false,
                 });
                 Ok(true)
             }
@@ -223,8 +234,92 @@ impl Pool {
         retired
     }
 
+    /// Takes an extent out as soon as no append is under way on it; whether it is out. It is then the asker's to seal.
+    pub(crate) fn release(&self, extent: ExtentId) -> bool {
+        let mut slots = self.slots();
+        let Some(at) = slots.iter().position(|s| s.grant.extent == extent) else {
+            return true;
+        };
+        slots[at].released = true;
+        let idle = slots[at].is_idle();
+        if idle {
+            slots.remove(at);
+        }
+        drop(slots);
+        if idle {
+            self.returned.notify_waiters();
+        }
+        idle
+    }
+
     /// How many extents are open.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+    use types::Epoch;
+    use wire::control::Location;
+    use world::real::RealClock;
+
+    /// Grants one extent after the other.
+    struct Grants(AtomicU64);
+
+    #[async_trait::async_trait]
+    impl Control for Grants {
+        async fn begin_session(&self, _: &str) -> Result<SessionId, Fault> {
+            Ok(SessionId(1))
+        }
+        async fn end_session(&self, _: SessionId) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn grant(&self, _: SessionId) -> Result<Grant, Fault> {
+            Ok(Grant {
+                extent: ExtentId(self.0.fetch_add(1, Ordering::Relaxed) + 1),
+                epoch: Epoch(1),
+                replicas: vec![],
+                bytes_max: 1 << 20,
+            })
+        }
+        async fn seal(&self, _: ExtentId, _: Epoch) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn locate(&self, _: ExtentId) -> Result<Location, Fault> {
+            Err(Fault::new(ErrorKind::NotFound, "nowhere"))
+        }
+        async fn locations(&self) -> Result<Vec<Location>, Fault> {
+            Ok(vec![])
+        }
+    }
+
+    #[tokio::test]
+    async fn no_append_begins_on_an_extent_that_is_to_go_and_it_goes_with_the_last() {
+        let patience = Patience {
+            clock: Arc::new(RealClock::new()),
+            wait: Duration::from_secs(1),
+        };
+        let pool = Arc::new(Pool::new(
+            Arc::new(Grants(AtomicU64::new(0))),
+            SessionId(1),
+            3,
+            patience,
+        ));
+        let first = pool.acquire(Purpose::Small).await.unwrap();
+        let second = pool.acquire(Purpose::Small).await.unwrap();
+        let extent = first.grant.extent;
+        assert_eq!(second.grant.extent, extent, "small appends share");
+        assert!(!pool.release(extent));
+        for purpose in [Purpose::Small, Purpose::Large] {
+            assert_ne!(pool.acquire(purpose).await.unwrap().grant.extent, extent);
+        }
+        drop(first);
+        assert!(!pool.release(extent) && pool.len() == 2);
+        drop(second);
+        assert_eq!(pool.len(), 1);
+        assert!(pool.release(extent));
     }
 }

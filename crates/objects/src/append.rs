@@ -6,7 +6,7 @@
 use crate::commands::unexpected;
 use crate::digests::Digested;
 use crate::intake::Intake;
-use crate::put::{from_blob, recorded};
+use crate::put::{from_blob, named, recorded};
 use crate::service::Objects;
 use crate::{Caller, ObjectsError, PutObject};
 use blob::Source;
@@ -77,6 +77,7 @@ impl Objects {
         let (data, whole) = self
             .store_behind(seen.as_ref(), &owner, put.length, &mut intake)
             .await?;
+        let unnamed = self.unnamed(&owner, &data);
         let Digested { md5, mut checksums } = intake.finish()?;
         checksums.retain(|c| wanted.is_none_or(|kept| kept == c.algorithm));
         let piece = ObjectRecord {
@@ -104,7 +105,10 @@ impl Objects {
             precondition: put.precondition.clone(),
         };
         match self.send_in(caller, &put.bucket, bucket, command).await? {
-            AnswerKind::Put(answer) => Ok(answer),
+            AnswerKind::Put(answer) => {
+                named(unnamed);
+                Ok(answer)
+            }
             other => Err(unexpected(&other)),
         }
     }

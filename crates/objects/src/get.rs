@@ -114,6 +114,7 @@ impl Objects {
             )
         })?;
         let size = found.record.size;
+        reading.on(BlobId::from_slice(&found.record.blob));
         let reading = matches!(place, Place::Chunks(..)).then_some(reading);
         Ok(Opened {
             parts: parts(&found),

@@ -5,7 +5,7 @@ use crate::digests::Digested;
 use crate::intake::Intake;
 use crate::service::Objects;
 use crate::{BodyError, Caller, ObjectsError, PutObject};
-use blob::{PutError, Source};
+use blob::{PutError, Source, Unnamed};
 use bytes::Bytes;
 use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
 use types::{BucketId, Checksum, ChecksumKind, ObjectKey};
@@ -27,7 +27,8 @@ impl Objects {
     /// 3. The body has ended: its length, MD5 and checksums are what was said, or nothing is named.
     /// 4. The index decides the precondition and commits the name. Only its answer is an answer.
     ///
-    /// Dropped before step 4 it leaves bytes that gc removes. Dropped within it, the command still gets its answer.
+    /// Dropped before step 4 it leaves bytes that gc removes. Dropped within it, the command still gets its answer; so gc asks the index
+    /// before it takes anything.
     ///
     /// # Errors
     /// [`ObjectsError`]; a fault of kind `Unknown` when the name may have been committed.
@@ -60,6 +61,7 @@ impl Objects {
             upload: None,
         };
         let (data, size) = self.bytes_down(&owner, put.length, slack, &mut intake).await?;
+        let unnamed = self.unnamed(&owner, &data);
         let Digested { md5, mut checksums } = intake.finish()?;
         checksums.retain(|c| put.checksum.is_none_or(|kept| kept == c.algorithm));
         let record = ObjectRecord {
@@ -82,11 +84,23 @@ impl Objects {
         };
         if is_planted(Plant::AckBeforeIndex) {
             self.commands.send_some_time(name())?;
+            named(unnamed);
             return Ok(answer_of(&record));
         }
         match self.send_in(caller, &put.bucket, bucket, name).await? {
-            AnswerKind::Put(answer) => Ok(answer),
+            AnswerKind::Put(answer) => {
+                named(unnamed);
+                Ok(answer)
+            }
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Answers for needles until they have a name; for none where there are none.
+    pub(crate) fn unnamed(&self, owner: &OwnerRef, data: &StoredData) -> Option<Unnamed> {
+        match data {
+            StoredData::Chunks(stored) => Some(self.blob.unnamed(owner, stored)),
+            StoredData::Empty | StoredData::Inline(_) => None,
         }
     }
 
@@ -146,6 +160,13 @@ impl Objects {
             return Err(Reason::PreconditionFailed.into());
         }
         Ok(())
+    }
+}
+
+/// Needles, if there were any, have a name now.
+pub(crate) fn named(unnamed: Option<Unnamed>) {
+    if let Some(unnamed) = unnamed {
+        unnamed.named();
     }
 }
 

@@ -8,8 +8,8 @@ use blob::Blob;
 use std::sync::Arc;
 use std::time::Duration;
 use types::limits::RETRIES_MAX;
-use types::{BucketId, BucketName, SessionId};
-use wire::gateway::Gateway;
+use types::{BucketId, BucketName, ExtentId, SessionId};
+use wire::gateway::{self, Abandoned, Gateway};
 use wire::index::{Command, Index, Reason};
 use wire::records::BucketRecord;
 use wire::records::answer::Kind as AnswerKind;
@@ -102,8 +102,16 @@ impl Gateway for Objects {
         self.readers.mark()
     }
 
-    fn readers_ended(&self, mark: u64) -> bool {
-        self.readers.ended(mark)
+    fn readers_below(&self, mark: u64) -> gateway::Readers {
+        self.readers.below(mark)
+    }
+
+    fn release(&self, extent: ExtentId) -> bool {
+        self.blob.release(extent)
+    }
+
+    fn abandoned(&self, max: usize) -> Vec<Abandoned> {
+        self.blob.abandoned(max)
     }
 }
 

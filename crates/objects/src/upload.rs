@@ -80,6 +80,7 @@ impl Objects {
             .put(&owner, put.length, &mut intake)
             .await
             .map_err(from_blob)?;
+        let unnamed = self.blob.unnamed(&owner, &stored);
         let Digested { md5, checksums } = intake.finish()?;
         let mut record = PartRecord {
             number: put.number,
@@ -97,6 +98,7 @@ impl Objects {
         };
         match self.send_in(caller, &put.bucket, bucket, name).await? {
             AnswerKind::Part(answer) => {
+                unnamed.named();
                 record.modified_ms = answer.modified_ms;
                 Ok((ETag { md5, part_count: 0 }, record))
             }

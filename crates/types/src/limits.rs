@@ -182,6 +182,16 @@ pub const DROPPED_PAGE_NEEDLES: u64 = 4096;
 pub const DROP_NEEDLES_MAX: usize = 16 << 10;
 /// Pages of booked needles that one commit of the control plane writes.
 pub const DROPPED_PAGES_MAX: usize = 512;
+/// Needles that a gateway gave up and has not told gc of; more are found when their extents are walked.
+pub const ABANDONED_MAX: usize = 4096;
+/// Bookings of garbage that gc reads at once.
+pub const GC_PAGE_ROWS: usize = 512;
+/// How often gc looks at how much room the disks have.
+pub const GC_LOOK_MS: u64 = 1_000;
+/// How long gc waits for readers that have not said yet what they read.
+pub const GC_READERS_WAIT_MS: u64 = 1_000;
+/// Deadline of one compaction of an extent.
+pub const GC_COMPACTION_MS_MAX: u64 = 30 * 60_000;
 /// Needles that one generation of an extent drops.
 pub const GENERATION_NEEDLES_MAX: u64 = 1 << 20;
 

@@ -123,7 +123,7 @@ pub struct Hold {
 /// ```
 /// Bytes go last: a list is durable before a node is asked to drop what is on it, and an extent is told to nobody before its file goes.
 #[async_trait::async_trait]
-pub trait Reclaim: Send + Sync {
+pub trait Reclaim: Control {
     /// All extents that have a row, gone ones too, by id.
     async fn uses(&self) -> Result<Vec<ExtentUse>, Fault>;
     /// Books needles as such that may go; at most `limits::DROP_NEEDLES_MAX`. Durable when answered. A needle that is booked already, or

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "the paused clock is tokio's")]
 
 mod pace;
+mod reclaim;
 
 use blob::{Blob, Config, PutError, Source};
 use bytes::Bytes;
