@@ -59,6 +59,26 @@ def test_one_body_is_its_own_first_part(s3, bucket):
     assert s3.get_object(Bucket=bucket, Key="empty", PartNumber=1)["Body"].read() == b""
 
 
+def test_an_empty_part_is_no_bytes(s3, bucket):
+    # As clients end an upload that did not know its length.
+    parts = {1: random.Random(3).randbytes(5 * MIB), 2: b""}
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="CRC32")["UploadId"]
+    named = []
+    for number, part in parts.items():
+        done = s3.upload_part(
+            Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=part, ChecksumAlgorithm="CRC32"
+        )
+        named.append({"PartNumber": number, "ETag": done["ETag"], "ChecksumCRC32": done["ChecksumCRC32"]})
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": named})
+    for read in (s3.get_object, s3.head_object):
+        got = read(Bucket=bucket, Key="k", PartNumber=2, ChecksumMode="ENABLED")
+        assert (got["ContentLength"], got["PartsCount"]) == (0, 2)
+        assert "ContentRange" not in got and got["ChecksumCRC32"] == "AAAAAA=="
+        if "Body" in got:
+            assert got["Body"].read() == b""
+    assert s3.get_object(Bucket=bucket, Key="k", PartNumber=1)["Body"].read() == parts[1]
+
+
 def test_attributes(s3, bucket, parted):
     parts, named = parted
     every = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"]

@@ -143,7 +143,8 @@ impl Head {
         }
         let asked = request.header("range");
         let range = match &part {
-            Some(part) => Some(part.range).filter(|r| !r.is_empty()),
+            // Of no bytes where the part has none: the last may be empty, and is not the whole object.
+            Some(part) => Some(part.range),
             None if condition::range_applies(&request.headers, bare, record.modified_ms) => {
                 range::select(asked, record.size)?
             }
@@ -161,12 +162,13 @@ impl Head {
         let length = range.map_or(record.size, ByteRange::len);
         reply::set(&mut headers, header::CONTENT_LENGTH, length);
         let status = match range {
-            Some(ByteRange { start, end }) => {
+            Some(ByteRange { start, end }) if start < end => {
                 let place = format!("bytes {start}-{}/{}", end - 1, record.size);
                 reply::set(&mut headers, header::CONTENT_RANGE, place);
                 StatusCode::PARTIAL_CONTENT
             }
-            None => StatusCode::OK,
+            // No Content-Range can say where no bytes are.
+            Some(_) | None => StatusCode::OK,
         };
         if flag(&request.headers, "x-amz-checksum-mode", "ENABLED") {
             checksums(&mut headers, record, part.and_then(|p| p.part), length);
