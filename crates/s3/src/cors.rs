@@ -3,6 +3,9 @@
 //! The rules are tried in their order and the first that fits decides; what it says stands on every answer to a request
 //! with an Origin, errors too, since a page that may not read an error cannot tell what is wrong. Without a fitting rule
 //! an answer says nothing, and a preflight is refused.
+//!
+//! Nobody is known when a browser asks, so it costs little whatever it names: at most `CORS_HEADERS_ASKED_MAX` headers, each held against
+//! the patterns of a document of `CORS_BYTES_MAX` without making anything anew.
 
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
@@ -10,6 +13,7 @@ use crate::service::Service;
 use crate::target::Target;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use types::BucketName;
+use types::limits::CORS_HEADERS_ASKED_MAX;
 use wire::index::SettingKind;
 use wire::records::bucket_setting::Kind;
 use wire::records::{CorsRule, CorsRules};
@@ -25,8 +29,8 @@ pub(crate) struct Asking {
     origin: String,
     /// Of the request, or of the one that a preflight is about.
     method: String,
-    /// Header names that the coming request will have.
-    headers: Vec<String>,
+    /// Header names that the coming request will have, in lower case, each once; `None`: more than may be.
+    headers: Option<Vec<String>>,
 }
 
 impl Asking {
@@ -35,16 +39,41 @@ impl Asking {
         let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
         let origin = text(header::ORIGIN).filter(|o| !o.is_empty())?.to_owned();
         let method = text(header::ACCESS_CONTROL_REQUEST_METHOD).unwrap_or(method.as_str());
-        let names = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
-        let names = names.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
         Some(Self {
             origin,
             method: method.to_owned(),
-            headers: names
-                .map(|n| n.trim().to_ascii_lowercase())
-                .filter(|n| !n.is_empty())
-                .collect(),
+            headers: names_asked(headers),
         })
+    }
+}
+
+fn names_asked(headers: &HeaderMap) -> Option<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    let values = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let asked = values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    for name in asked.map(str::trim).filter(|n| !n.is_empty()) {
+        if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        if names.len() == CORS_HEADERS_ASKED_MAX {
+            return None;
+        }
+        names.push(name.to_ascii_lowercase());
+    }
+    Some(names)
+}
+
+/// Whether a header's name is `pattern`, in which one `*` stands for anything, whatever the case.
+fn fits_name(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    match pattern.iter().position(|b| *b == b'*') {
+        None => pattern.eq_ignore_ascii_case(name),
+        Some(star) => {
+            let (head, tail) = (&pattern[..star], &pattern[star + 1..]);
+            name.len() >= head.len() + tail.len()
+                && name[..head.len()].eq_ignore_ascii_case(head)
+                && name[name.len() - tail.len()..].eq_ignore_ascii_case(tail)
+        }
     }
 }
 
@@ -60,14 +89,12 @@ fn fits(pattern: &str, text: &str) -> bool {
 
 /// The first rule that fits, and what its origin is shown as.
 fn find<'a>(rules: &'a CorsRules, asking: &Asking) -> Option<(&'a CorsRule, &'a str)> {
+    let names = asking.headers.as_ref()?;
     rules.rules.iter().find_map(|rule| {
         let origin = rule.allowed_origins.iter().find(|o| fits(o, &asking.origin))?;
-        let allowed = |name: &String| {
-            let mut patterns = rule.allowed_headers.iter();
-            patterns.any(|p| fits(&p.to_ascii_lowercase(), name))
-        };
+        let allowed = |name: &String| rule.allowed_headers.iter().any(|p| fits_name(p, name));
         let method = rule.allowed_methods.contains(&asking.method);
-        (method && asking.headers.iter().all(allowed)).then_some((rule, origin.as_str()))
+        (method && names.iter().all(allowed)).then_some((rule, origin.as_str()))
     })
 }
 
@@ -89,8 +116,8 @@ fn say(out: &mut HeaderMap, (rule, origin): (&CorsRule, &str), asking: &Asking) 
         header::ACCESS_CONTROL_ALLOW_METHODS,
         rule.allowed_methods.join(", "),
     );
-    if !asking.headers.is_empty() {
-        set(header::ACCESS_CONTROL_ALLOW_HEADERS, asking.headers.join(", "));
+    if let Some(names) = asking.headers.as_ref().filter(|names| !names.is_empty()) {
+        set(header::ACCESS_CONTROL_ALLOW_HEADERS, names.join(", "));
     }
     if !rule.expose_headers.is_empty() {
         set(
@@ -223,6 +250,44 @@ mod tests {
         ] {
             assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn names_have_no_case() {
+        for (pattern, name, expected) in [
+            ("*", "", true),
+            ("X-Amz-*", "x-amz-date", true),
+            ("x-amz-*", "x-am", false),
+            ("*-Date", "x-amz-date", true),
+            ("x-*-Date", "x-date", false),
+            ("Content-Type", "content-type", true),
+            ("content", "content-type", false),
+        ] {
+            assert_eq!(fits_name(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    // I9: a browser's question comes unsigned.
+    #[test]
+    fn many_names_are_few_or_fit_nothing() {
+        let rules = CorsRules {
+            rules: vec![rule(&["GET"], &["*"], &["*"])],
+        };
+        let allowed = |headers: &str| {
+            let asking = asking("GET", "https://a", headers);
+            let mut out = HeaderMap::new();
+            say(&mut out, find(&rules, &asking)?, &asking);
+            Some(
+                out[header::ACCESS_CONTROL_ALLOW_HEADERS]
+                    .to_str()
+                    .unwrap()
+                    .to_owned(),
+            )
+        };
+        assert_eq!(allowed(&"z,Z,".repeat(8_000)), Some("z".to_owned()));
+        let names = |n: usize| (0..n).map(|n| format!("x-{n},")).collect::<String>();
+        assert!(allowed(&names(CORS_HEADERS_ASKED_MAX)).is_some());
+        assert_eq!(allowed(&names(CORS_HEADERS_ASKED_MAX + 1)), None);
     }
 
     #[test]

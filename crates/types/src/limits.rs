@@ -26,6 +26,8 @@ pub const BUCKET_TAGS_MAX: usize = 50;
 pub const CORS_RULES_MAX: usize = 100;
 /// Largest document of a bucket's CORS configuration (S3).
 pub const CORS_BYTES_MAX: usize = 64 << 10;
+/// Header names that a browser may ask for at once; no page sends as many.
+pub const CORS_HEADERS_ASKED_MAX: usize = 100;
 /// Longest id of a CORS rule, in characters (S3).
 pub const CORS_ID_CHARS_MAX: usize = 255;
 /// What stands in a POST form before the file: names, values and framing (S3).
