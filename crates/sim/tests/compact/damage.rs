@@ -1,0 +1,161 @@
+//! Flipped bits before a compaction: what is to be kept and is damaged stops it and is told by its place; what is dropped does not.
+
+use crate::stage::*;
+use extent::{DataDir, ExtentError};
+use sim::SimDisk;
+use std::sync::Arc;
+use types::{ErrorKind, Generation, Kind, NeedleId};
+use world::plant::{Plant, plant_thread};
+use world::{Disk, Overlay};
+
+/// A directory closed in order, and what is in it; half of X is dropped.
+fn staged(seed: u64) -> (SimDisk, Outside) {
+    let disk = SimDisk::new(seed, 64 << 20);
+    let mut outside = Outside::default();
+    life(async {
+        let dir = open_whole(seed, &disk).unwrap();
+        outside.set_up(&dir).await;
+        outside.drop_some(X, 2);
+        close(&dir).await;
+    });
+    disk.crash();
+    (disk, outside)
+}
+
+fn flipped(disk: &SimDisk, places: &[u64]) -> Arc<Overlay> {
+    let glass = Arc::new(Overlay::new(Arc::new(disk.clone())));
+    let file = glass.open(&format!("extents/{X}")).unwrap();
+    for at in places {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, *at).unwrap();
+        byte[0] ^= 4;
+        file.write_all_at(&byte, *at).unwrap();
+    }
+    glass
+}
+
+fn dir_on(glass: &Arc<Overlay>) -> DataDir {
+    open(9, glass.clone()).unwrap().dir
+}
+
+/// Compacts X with a flipped needle in it, and holds what came of it against what should.
+fn compact_over(disk: &SimDisk, outside: &Outside, bad: &Needle, places: &[u64]) -> Result<(), String> {
+    let glass = flipped(disk, places);
+    life(async {
+        let dir = dir_on(&glass);
+        let dropped = outside.dropped(X);
+        let result = compact(&dir, X, 1, &dropped).await;
+        let id = bad.appended.needle;
+        if bad.dropped {
+            result.map_err(|e| format!("what is dropped hinders: {e}"))?;
+            return kept_are_right(&dir, outside, None);
+        }
+        match result {
+            Err(ExtentError::Corrupt(what)) if what.contains(&format!("extent {X}: needle {id} at ")) => {}
+            other => return Err(format!("{other:?} over needle {id}")),
+        }
+        dir.sweep().map_err(|e| e.to_string())?;
+        let files = glass.list("extents").unwrap();
+        if files.len() != 3 || dir.status(X).unwrap().generation != Generation(0) {
+            return Err(format!("something changed: {files:?}"));
+        }
+        kept_are_right(&dir, outside, Some(id))?;
+        // Once it is dropped too, nothing hinders.
+        let mut more = dropped.clone();
+        more.push(id);
+        more.sort();
+        let status = compact(&dir, X, 1, &more).await.map_err(|e| e.to_string())?;
+        if status.needles + more.len() as u64
+            != outside.needles.iter().filter(|n| n.extent == X).count() as u64
+        {
+            return Err(format!("{status:?}"));
+        }
+        kept_are_right(&dir, outside, Some(id))
+    })
+}
+
+/// Every kept needle but `bad` reads right.
+fn kept_are_right(dir: &DataDir, outside: &Outside, bad: Option<NeedleId>) -> Result<(), String> {
+    let kept = outside.needles.iter().filter(|n| n.extent == X && !n.dropped);
+    for needle in kept.filter(|n| Some(n.appended.needle) != bad) {
+        check_needle(dir, needle)?;
+    }
+    Ok(())
+}
+
+/// Places in a needle: its header, its bytes from the first to the last, its checksums.
+fn places(needle: &Needle) -> Vec<u64> {
+    let from = needle.appended.offset;
+    let header = (160 + format!("key {}", needle.serial).len()).next_multiple_of(8) as u64;
+    let length = needle.length as u64;
+    let body = from + header;
+    vec![
+        from + 2,
+        from + 25,
+        from + 100,
+        from + 161,
+        body,
+        body + length / 2,
+        body + length - 1,
+        body + length + 1,
+    ]
+}
+
+fn flips() -> Result<(), String> {
+    let (disk, outside) = staged(31);
+    for needle in outside.needles.iter().filter(|n| n.extent == X) {
+        for at in places(needle) {
+            compact_over(&disk, &outside, needle, &[at])
+                .map_err(|e| format!("flip at {at} of {needle:?}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+// I5
+#[test]
+fn a_damaged_needle_stops_a_compaction_that_keeps_it() {
+    flips().unwrap();
+}
+
+#[test]
+fn a_compaction_over_a_bad_needle_is_caught() {
+    plant_thread(Some(Plant::CompactOverBad));
+    let result = flips();
+    plant_thread(None);
+    assert!(result.is_err());
+}
+
+/// Without a map that holds the needles are walked; then a bad header hides what stood there, and only what was dropped may be hidden.
+#[test]
+fn a_damaged_map_is_done_without() {
+    let (disk, outside) = staged(32);
+    let end = life(async { dir_on(&flipped(&disk, &[])).status(X).unwrap().end });
+    for in_map in [end + 1, end + 25, end + 33, end + 40, end + 60] {
+        let nothing = outside.needles[0];
+        assert!(nothing.dropped);
+        compact_over(&disk, &outside, &nothing, &[in_map]).unwrap();
+        for needle in outside.needles.iter().filter(|n| n.extent == X) {
+            let header = needle.appended.offset + 25;
+            let result = compact_over(&disk, &outside, needle, &[in_map, header]);
+            result.unwrap_or_else(|e| panic!("{needle:?}, map at {in_map}: {e}"));
+        }
+    }
+}
+
+/// A read of a needle that a compaction dropped is an error, not another needle's bytes. // I5
+#[test]
+fn a_dropped_needle_is_absent() {
+    let (disk, outside) = staged(33);
+    life(async {
+        let dir = open_whole(34, &disk).unwrap();
+        compact(&dir, X, 1, &outside.dropped(X)).await.unwrap();
+        for needle in outside.needles.iter().filter(|n| n.dropped) {
+            for hint in [(Generation(0), needle.appended.offset), (Generation(1), 4096)] {
+                let whole = body(needle.serial, needle.length);
+                let e = read_needle(&dir, needle, &whole, hint).unwrap_err();
+                assert_eq!(e.kind(), ErrorKind::Corrupt);
+            }
+        }
+    });
+}
