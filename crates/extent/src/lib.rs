@@ -42,7 +42,7 @@ pub use error::ExtentError;
 pub use extent::{Appended, Status};
 pub use journal::{Consumer, Done, Journal, JournalStats, LogBatch, Lost, RecordType};
 pub use needle::Head;
-pub use open::{DataDirConfig, Opened, RecoveryReport};
+pub use open::{DataDirConfig, Found, Judge, Opened, RecoveryReport};
 pub use read::Read;
 pub use superblock::{Superblock, write_whole};
 pub use survey::Survey;

@@ -15,7 +15,7 @@ use crate::journal::scan::{FoundHeader, payload, read_patiently, scan};
 use crate::journal::writer::{Position, Writer};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
 use crate::leaving::Leaving;
-use crate::replay::Replay;
+use crate::replay::{Recovered, Replay};
 use crate::room::Room;
 use crate::sizes::Sizes;
 use crate::superblock::{self, Superblock};
@@ -29,6 +29,8 @@ use types::{DiskId, JournalSeq, NodeId, StampId};
 use world::{Disk, DiskFile, DiskLock, World};
 
 pub(crate) const JOURNAL: &str = "journal";
+/// The index's; crate `store` writes it.
+const CATALOGUE: &str = "index-catalogue";
 const LOCK: &str = "lock";
 const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
 const EXTENTS_CONSUMER: &str = "extents";
@@ -96,12 +98,39 @@ impl Opened {
     }
 }
 
+/// What recovery has found when nothing of the journal has been changed yet.
+pub struct Found<'a> {
+    /// Which disk.
+    pub disk: DiskId,
+    /// As in [`Opened`].
+    pub batches: &'a [(JournalSeq, LogBatch)],
+    /// As in [`RecoveryReport`].
+    pub lost: &'a [Lost],
+}
+
+/// Says whether a directory is to be opened at all. May be asked twice.
+pub type Judge<'a> = &'a mut dyn FnMut(&Found<'_>) -> Result<(), ExtentError>;
+
 impl DataDir {
     /// Opens the data directory on `disk`, making it where the disk is empty.
     ///
     /// # Errors
     /// Another process has it; a newer build wrote it (nothing was changed); it is damaged beyond use; the disk fails.
     pub fn open(world: &World, disk: Arc<dyn Disk>, config: DataDirConfig) -> Result<Opened, ExtentError> {
+        Self::open_judged(world, disk, config, &mut |_| Ok(()))
+    }
+
+    /// [`DataDir::open`], unless `judge` refuses. Then nothing was added to the journal: whatever starts a refusing store again
+    /// and again does not fill it.
+    ///
+    /// # Errors
+    /// As for [`DataDir::open`], and the judge's.
+    pub fn open_judged(
+        world: &World,
+        disk: Arc<dyn Disk>,
+        config: DataDirConfig,
+        judge: Judge<'_>,
+    ) -> Result<Opened, ExtentError> {
         let lock = lock(&*disk)?;
         let mut report = RecoveryReport::default();
         let superblock = match Superblock::read(&*disk)? {
@@ -111,7 +140,14 @@ impl DataDir {
                 create(world, &*disk, config)?
             }
         };
-        recover(world, disk, superblock, lock, report)
+        let mut found = recover(&disk, &superblock, judge, report.clone());
+        if let Err(ExtentError::Full(why)) = &found {
+            // What recovery writes is what room was kept back for.
+            tracing::warn!(why, "no room to recover in");
+            ballast::shrink(&*disk).map_err(|e| ExtentError::io("ballast", &e))?;
+            found = recover(&disk, &superblock, judge, report);
+        }
+        start(world, disk, (superblock, lock), found?)
     }
 }
 
@@ -138,6 +174,7 @@ fn create(world: &World, disk: &dyn Disk, config: DataDirConfig) -> Result<Super
         extent_bytes: config.extent_bytes.unwrap_or(sizes.extent),
         extent_step_bytes: config.extent_step_bytes.unwrap_or(sizes.extent_step).max(1),
         ballast_bytes: config.ballast_bytes.unwrap_or(sizes.ballast),
+        catalogued: false,
     };
     let least = 16 * BLOCK;
     if superblock.journal_bytes < least || !superblock.journal_bytes.is_multiple_of(BLOCK) {
@@ -164,7 +201,7 @@ fn create(world: &World, disk: &dyn Disk, config: DataDirConfig) -> Result<Super
 /// A directory without a superblock that was used once has lost it: making it anew would bury what is there.
 fn refuse_to_make_over(disk: &dyn Disk) -> Result<(), ExtentError> {
     let io = |e: io::Error| ExtentError::io("the directory", &e);
-    let mut used = disk.exists(crate::table::NAME).map_err(io)?;
+    let mut used = disk.exists(crate::table::NAME).map_err(io)? || disk.exists(CATALOGUE).map_err(io)?;
     if disk.exists(extent::DIR).map_err(io)? {
         used |= !disk.list(extent::DIR).map_err(io)?.is_empty();
     }
@@ -181,15 +218,26 @@ fn refuse_to_make_over(disk: &dyn Disk) -> Result<(), ExtentError> {
     Ok(())
 }
 
+/// A directory that is as its journal says.
+struct Ready {
+    recovered: Recovered,
+    /// The table's.
+    released: u64,
+    file: Arc<dyn DiskFile>,
+    verdict: Verdict,
+    batches: Vec<(JournalSeq, LogBatch)>,
+    report: RecoveryReport,
+}
+
+/// Brings the extents to what the journal says, and changes nothing else. May be done again.
 fn recover(
-    world: &World,
-    disk: Arc<dyn Disk>,
-    superblock: Superblock,
-    lock: Box<dyn DiskLock>,
+    disk: &Arc<dyn Disk>,
+    superblock: &Superblock,
+    judge: Judge<'_>,
     mut report: RecoveryReport,
-) -> Result<Opened, ExtentError> {
+) -> Result<Ready, ExtentError> {
     let mut rebuilt = None;
-    let mut table = Table::read(&*disk, superblock.disk)
+    let mut table = Table::read(&**disk, superblock.disk)
         .or_else(|e| match e {
             ExtentError::Corrupt(_) => {
                 rebuilt = Some(e);
@@ -199,11 +247,11 @@ fn recover(
         })?
         .unwrap_or_default();
     let file = disk.open(JOURNAL).map_err(|e| ExtentError::io(JOURNAL, &e))?;
-    let verdict = read_journal(&*file, &superblock, table.synced)?;
+    let verdict = read_journal(&*file, superblock, table.synced)?;
     let foreseen = foresee(&*file, &verdict)?;
     if let Some(e) = &rebuilt {
         report.damage.push(format!("{e}; rebuilt from the extents"));
-        table = Replay::rebuild_table(&*disk, &superblock, &foreseen, &mut report)?;
+        table = Replay::rebuild_table(&**disk, superblock, &foreseen, &mut report)?;
     }
     report.lost.clone_from(&verdict.lost);
     report.torn = verdict.torn;
@@ -220,11 +268,41 @@ fn recover(
             .damage
             .push("the extent table is older than what the journal released by it".into());
     }
-    let mut replay = Replay::new(&*disk, &superblock, &table, &foreseen)?;
+    let mut replay = Replay::new(&**disk, superblock, &table, &foreseen)?;
     let batches = replay_live(&*file, &verdict, table.released, (&mut replay, &mut report))?;
     let mut lost = verdict.lost.iter();
     let lost_state = lost.any(|l| l.may_be_extent() && l.to.0 >= table.released);
     let recovered = replay.finish((lost_state || stale, rebuilt.is_some()), &mut report)?;
+    judge(&Found {
+        disk: superblock.disk,
+        batches: &batches,
+        lost: &report.lost,
+    })?;
+    Ok(Ready {
+        recovered,
+        released: table.released,
+        file,
+        verdict,
+        batches,
+        report,
+    })
+}
+
+/// Goes on with a recovered directory.
+fn start(
+    world: &World,
+    disk: Arc<dyn Disk>,
+    (superblock, lock): (Superblock, Box<dyn DiskLock>),
+    ready: Ready,
+) -> Result<Opened, ExtentError> {
+    let Ready {
+        recovered,
+        released,
+        file,
+        verdict,
+        batches,
+        report,
+    } = ready;
     for damage in &report.damage {
         tracing::error!(disk = %superblock.disk, damage, "found at recovery");
     }
@@ -236,7 +314,7 @@ fn recover(
         .map(|(s, _)| s.0)
         .chain(lost.map(|l| l.from.0))
         .min();
-    let journal = start_journal(world, &superblock, file, &verdict, (table.released, held))?;
+    let journal = start_journal(world, &superblock, file, &verdict, (released, held))?;
     let open = Open {
         disk,
         superblock,
@@ -246,7 +324,7 @@ fn recover(
         rng: world.rng.clone(),
         lock,
         making: Mutex::new(()),
-        checkpointing: Mutex::new(table.released),
+        checkpointing: Mutex::new(released),
         tokens: AtomicU64::new(1),
         places: Mutex::default(),
         leaving: Leaving::of(recovered.gone),

@@ -137,9 +137,12 @@ impl DataDir {
         if format.load(Ordering::Acquire) >= FORMAT_RECLAIMED {
             return Ok(());
         }
+        // Read again: the index's engine writes in it, too, before it is started.
+        let now = Superblock::read(self.disk())?
+            .ok_or_else(|| ExtentError::Corrupt("superblock: it is missing".into()))?;
         let raised = Superblock {
             format: FORMAT_RECLAIMED,
-            ..*self.superblock()
+            ..now
         };
         self.written_at_last("superblock", || raised.write(self.disk()))?;
         format.store(FORMAT_RECLAIMED, Ordering::Release);

@@ -1,5 +1,5 @@
-//! The superblock: what a data directory is (docs/formats/superblock.md). Written as the last step of making one,
-//! and once more before the first extent is compacted or removed.
+//! The superblock: what a data directory is (docs/formats/superblock.md). Written as the last step of making one, once more when it has
+//! an index catalogue, and once more before the first extent is compacted or removed.
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
@@ -17,6 +17,8 @@ pub(crate) const FORMAT: u32 = 2;
 pub(crate) const FORMAT_FIRST: u32 = 1;
 /// Of one in which one was: a build that knows only the first would take that for damage.
 pub(crate) const FORMAT_RECLAIMED: u32 = 2;
+/// Flag: the directory has an index catalogue.
+const CATALOGUED: u32 = 1;
 
 /// What a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Superblock {
     pub extent_step_bytes: u64,
     /// Length of the whole ballast.
     pub ballast_bytes: u64,
+    /// Whether the directory has an index catalogue: one that is not there any more is missed.
+    pub catalogued: bool,
 }
 
 impl Superblock {
@@ -48,6 +52,7 @@ impl Superblock {
         let mut b = vec![0; BYTES];
         put(&mut b, 0, MAGIC);
         put(&mut b, 8, &self.format.to_le_bytes());
+        put(&mut b, 12, &u32::from(self.catalogued).to_le_bytes());
         put(&mut b, 16, &self.disk.0.to_le_bytes());
         put(&mut b, 32, &self.node.0.to_le_bytes());
         put(&mut b, 40, &self.stamp.0.to_le_bytes());
@@ -93,11 +98,15 @@ impl Superblock {
             extent_bytes: b.u64_at(72),
             extent_step_bytes: b.u64_at(80),
             ballast_bytes: b.u64_at(88),
+            catalogued: b.u32_at(12) & CATALOGUED != 0,
         })
     }
 
     /// The directory's superblock; `None` where there is none.
-    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, ExtentError> {
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was written, or a newer build's.
+    pub fn read(disk: &dyn Disk) -> Result<Option<Self>, ExtentError> {
         let file = match disk.open(NAME) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -113,7 +122,11 @@ impl Superblock {
         }
     }
 
-    pub(crate) fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+    /// Writes it, durably.
+    ///
+    /// # Errors
+    /// The file system's: it is as it was, or as it is to be.
+    pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
         write_whole(disk, NAME, &self.encode())
     }
 }
@@ -151,6 +164,7 @@ mod tests {
             extent_bytes: 1 << 30,
             extent_step_bytes: 1 << 20,
             ballast_bytes: 3,
+            catalogued: true,
         }
     }
 
@@ -164,6 +178,17 @@ mod tests {
             assert!(Superblock::decode(&bad).is_err(), "flip at {at}");
         }
         assert!(Superblock::decode(&good[..100]).is_err());
+    }
+
+    // I10
+    #[test]
+    fn an_older_one_has_no_flag() {
+        let old = Superblock {
+            catalogued: false,
+            ..sample()
+        };
+        assert_eq!(old.encode()[12..16], [0; 4]);
+        assert_eq!(Superblock::decode(&old.encode()), Ok(old));
     }
 
     // I10

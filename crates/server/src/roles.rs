@@ -8,13 +8,13 @@
 use anyhow::Context;
 use blob::Blob;
 use control::ControlPlane;
-use extent::{DataDir, DataDirConfig, RecoveryReport};
+use extent::{DataDir, DataDirConfig, ExtentError, Found, RecoveryReport};
 use index::IndexRole;
 use node::LocalNode;
 use objects::Objects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::{Embedded, Store};
+use store::{Embedded, Prepared, Store, StoreError};
 use types::{NodeId, StampId};
 use wire::control::Control;
 use wire::index::Index;
@@ -40,12 +40,22 @@ pub(crate) struct Roles {
 
 /// Opens a directory and what serves it; recovers what a crash left.
 pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
-    let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
-    let journal = opened.dir.journal();
-    let store = Arc::new(
-        Embedded::open(world, disk, journal.clone(), opened.batches, &opened.report.lost)
-            .context("the index")?,
-    );
+    let mut prepared = None;
+    // All partitions are needed, so none is taken where one is not to be had: nothing was added to the journal yet.
+    let mut judge = |found: &Found<'_>| {
+        prepared = None;
+        let batches = found.batches.iter().cloned();
+        let index = Prepared::new(disk.clone(), found.disk, batches, found.lost).map_err(as_extent_error)?;
+        let broken: Vec<String> = index.broken().into_iter().map(|(_, e)| e.to_string()).collect();
+        if !broken.is_empty() {
+            return Err(ExtentError::Corrupt(broken.join("; ")));
+        }
+        prepared = Some(index);
+        Ok(())
+    };
+    let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut judge)?;
+    let prepared = prepared.context("the index was judged")?;
+    let store = Arc::new(Embedded::resume(world, prepared, opened.dir.journal()));
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
     let engine: Arc<dyn Store> = store.clone();
     let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];
@@ -66,6 +76,14 @@ pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<R
         store,
         report: opened.report,
     })
+}
+
+fn as_extent_error(e: StoreError) -> ExtentError {
+    match e {
+        StoreError::Full(why) => ExtentError::Full(why),
+        StoreError::Corrupt(why) => ExtentError::Corrupt(why),
+        other => ExtentError::OutOfService(other.to_string()),
+    }
 }
 
 impl Roles {

@@ -142,6 +142,19 @@ pub enum StoreError {
     Failed(String),
 }
 
+impl StoreError {
+    /// Of an I/O error at `what`.
+    pub(crate) fn io(what: &str, e: &std::io::Error) -> Self {
+        let text = format!("{what}: {e}");
+        match e.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full(text),
+            // No descriptor or no memory is free: nothing happened.
+            _ if world::is_scarce(e) => Self::Busy(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
 impl Kind for StoreError {
     fn kind(&self) -> ErrorKind {
         match self {

@@ -10,5 +10,5 @@ pub mod suite;
 mod versions;
 
 pub use api::{Batch, Committed, Fence, Rows, Scan, Snapshot, Store, StoreError};
-pub use embedded::Embedded;
+pub use embedded::{Embedded, Prepared};
 pub use memory::Memory;

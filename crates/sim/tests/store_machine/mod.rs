@@ -2,12 +2,12 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use bytes::Bytes;
-use extent::{DataDir, DataDirConfig};
+use extent::{DataDir, DataDirConfig, ExtentError, Found};
 use sim::{SimClock, SimDisk, SimRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::embedded::Embedded;
-use store::{Batch, Committed, Fence, Scan, Store, StoreError};
+use store::{Batch, Committed, Fence, Prepared, Scan, Store, StoreError};
 use types::PartitionId;
 use types::limits::SCAN_ROWS_MAX;
 use world::{Disk, Exec, World};
@@ -49,23 +49,57 @@ impl Machine {
         }
     }
 
-    /// Opens journal and index, as the server does.
+    /// Opens journal and index.
     pub(crate) fn open(&self) -> Result<Running, String> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let config = DataDirConfig {
-            journal_bytes: Some(self.journal_bytes),
-            ballast_bytes: Some(64 << 10),
-            ..DataDirConfig::default()
-        };
-        let opened =
-            DataDir::open(&self.world, disk.clone(), config).map_err(|e| format!("the directory: {e}"))?;
+        let opened = DataDir::open(&self.world, disk.clone(), self.config())
+            .map_err(|e| format!("the directory: {e}"))?;
         let journal = opened.dir.journal().clone();
         let engine = Embedded::open(&self.world, disk, journal, opened.batches, &opened.report.lost)
             .map_err(|e| format!("the index: {e}"))?;
+        Ok(self.run(opened.dir, engine))
+    }
+
+    fn config(&self) -> DataDirConfig {
+        DataDirConfig {
+            journal_bytes: Some(self.journal_bytes),
+            ballast_bytes: Some(64 << 10),
+            ..DataDirConfig::default()
+        }
+    }
+
+    /// Opens both, or neither where any partition is not to be had: as the server does, which needs them all.
+    pub(crate) fn open_whole(&self) -> Result<Running, ExtentError> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let mut prepared = None;
+        let mut judge = |found: &Found<'_>| {
+            prepared = None;
+            let index = Prepared::new(
+                disk.clone(),
+                found.disk,
+                found.batches.iter().cloned(),
+                found.lost,
+            );
+            let index = index.map_err(|e| match e {
+                StoreError::Full(why) => ExtentError::Full(why),
+                other => ExtentError::OutOfService(other.to_string()),
+            })?;
+            if let Some((_, why)) = index.broken().first() {
+                return Err(ExtentError::Corrupt(why.to_string()));
+            }
+            prepared = Some(index);
+            Ok(())
+        };
+        let opened = DataDir::open_judged(&self.world, disk.clone(), self.config(), &mut judge)?;
+        let engine = Embedded::resume(&self.world, prepared.unwrap(), opened.dir.journal());
+        Ok(self.run(opened.dir, engine))
+    }
+
+    fn run(&self, data: DataDir, engine: Embedded) -> Running {
         // Several transactions make one writing behind, as for a real index.
         engine.set_step_bytes(1000);
         // What the node's loop does for its extents: they hold nothing here, and must say so for the journal to come round.
-        let (pressed, dir) = (Arc::new(tokio::sync::Notify::new()), opened.dir.clone());
+        let (pressed, dir) = (Arc::new(tokio::sync::Notify::new()), data.clone());
         let hear = pressed.clone();
         dir.journal().on_pressure(Box::new(move || hear.notify_one()));
         tokio::spawn(async move {
@@ -73,10 +107,10 @@ impl Machine {
                 pressed.notified().await;
             }
         });
-        Ok(Running {
-            dir: opened.dir,
+        Running {
+            dir: data,
             engine: Arc::new(engine),
-        })
+        }
     }
 }
 

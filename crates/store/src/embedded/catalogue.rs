@@ -12,9 +12,11 @@
 //!
 //! All numbers little-endian. The second copy is there for the day on which a bit of the first one turns.
 
+use super::log::meaning;
 use super::pages::Retired;
 use crate::StoreError;
 use crc_fast::{CrcAlgorithm, checksum};
+use extent::Superblock;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -50,7 +52,14 @@ impl Catalogue {
         retired: Retired,
         found: impl Iterator<Item = (PartitionId, u16)>,
     ) -> Result<Self, StoreError> {
+        let superblock = Superblock::read(&*disk).map_err(|e| meaning(&e))?;
         let listed = read(&*disk, owner)?;
+        if listed.is_none() && superblock.is_some_and(|s| s.catalogued) {
+            return Err(StoreError::Corrupt(format!(
+                "{NAME}: the file is missing, and with it which index files there were; nothing was changed"
+            )));
+        }
+        let is_new = listed.is_none();
         let mut all = listed.clone().unwrap_or_default();
         for (partition, number) in found {
             let files = all.entry(partition).or_default();
@@ -62,15 +71,40 @@ impl Catalogue {
             retired,
             listed: Mutex::default(),
         };
-        if listed.unwrap_or_default() != all {
+        if is_new || listed.unwrap_or_default() != all {
             match catalogue.write(&all) {
                 // It is no worse than it was: the next file that is made needs room, too, and lists them all.
-                Err(StoreError::Full(why)) => tracing::warn!(why, "the catalogue is not brought up to date"),
+                Err(StoreError::Full(why)) => {
+                    tracing::warn!(why, "the catalogue is not brought up to date");
+                    return Ok(catalogue.with(all));
+                }
                 other => other?,
             }
         }
-        *catalogue.listed.lock().expect("no panic under this lock") = all;
-        Ok(catalogue)
+        if let Some(superblock) = superblock.filter(|s| !s.catalogued) {
+            catalogue.tell(superblock)?;
+        }
+        Ok(catalogue.with(all))
+    }
+
+    fn with(self, all: Listed) -> Self {
+        *self.listed.lock().expect("no panic under this lock") = all;
+        self
+    }
+
+    /// Has the superblock say that there is one: only now that it is durable.
+    fn tell(&self, superblock: Superblock) -> Result<(), StoreError> {
+        let told = Superblock {
+            catalogued: true,
+            ..superblock
+        };
+        match self.judged("superblock", told.write(&*self.disk)) {
+            Err(StoreError::Full(why)) => {
+                tracing::warn!(why, "the superblock does not know of the catalogue yet");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// The partitions that have had a file.
@@ -101,14 +135,17 @@ impl Catalogue {
     fn write(&self, listed: &Listed) -> Result<(), StoreError> {
         let one = encode(self.owner, listed);
         let twice = [&one[..], &one[..]].concat();
-        extent::write_whole(&*self.disk, NAME, &twice).map_err(|e| {
-            let text = format!("{NAME}: {e}");
-            if e.kind() == io::ErrorKind::StorageFull {
-                return StoreError::Full(text);
+        self.judged(NAME, extent::write_whole(&*self.disk, NAME, &twice))
+    }
+
+    fn judged(&self, name: &str, written: io::Result<()>) -> Result<(), StoreError> {
+        written.map_err(|e| {
+            let e = StoreError::io(name, &e);
+            if let StoreError::Failed(why) = &e {
+                // It may have been a sync. The first failure is the one that counts.
+                let _told = self.retired.set(why.clone());
             }
-            // It may have been a sync. The first failure is the one that counts.
-            let _told = self.retired.set(text.clone());
-            StoreError::Failed(text)
+            e
         })
     }
 }
@@ -174,7 +211,7 @@ fn decode(bytes: &[u8], owner: DiskId) -> Found {
 
 /// What the file lists; `None` where there is no file.
 fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
-    let failed = |e: io::Error| StoreError::Failed(format!("{NAME}: {e}"));
+    let failed = |e: io::Error| StoreError::io(NAME, &e);
     let file = match disk.open(NAME) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -202,6 +239,77 @@ fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use world::real::RealDisk;
+    use world::{DiskFile, DiskLock, Space};
+
+    /// A disk of a process that has no descriptor left, now and then.
+    struct Scarce {
+        below: RealDisk,
+        now: AtomicBool,
+    }
+
+    impl Scarce {
+        fn judge(&self) -> io::Result<()> {
+            if self.now.load(Ordering::Relaxed) {
+                return Err(io::Error::from_raw_os_error(24)); // EMFILE
+            }
+            Ok(())
+        }
+    }
+
+    impl Disk for Scarce {
+        fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+            self.judge().and_then(|()| self.below.create(path))
+        }
+        fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+            self.judge().and_then(|()| self.below.open(path))
+        }
+        fn exists(&self, path: &str) -> io::Result<bool> {
+            self.below.exists(path)
+        }
+        fn remove(&self, path: &str) -> io::Result<()> {
+            self.below.remove(path)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.below.rename(from, to)
+        }
+        fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+            self.below.list(dir)
+        }
+        fn create_dir(&self, dir: &str) -> io::Result<()> {
+            self.below.create_dir(dir)
+        }
+        fn sync_dir(&self, dir: &str) -> io::Result<()> {
+            self.judge().and_then(|()| self.below.sync_dir(dir))
+        }
+        fn space(&self) -> io::Result<Space> {
+            self.below.space()
+        }
+        fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>> {
+            self.below.lock(path)
+        }
+    }
+
+    #[test]
+    fn without_a_descriptor_nothing_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Scarce {
+            below: RealDisk::open(dir.path()).unwrap(),
+            now: AtomicBool::new(false),
+        });
+        let retired = Retired::default();
+        let open = || Catalogue::open(disk.clone(), DiskId(9), retired.clone(), std::iter::empty());
+        let catalogue = open().unwrap();
+        disk.now.store(true, Ordering::Relaxed);
+        let told = catalogue.add(PartitionId(1), 1);
+        assert!(matches!(told, Err(StoreError::Busy(_))), "{told:?}");
+        assert!(matches!(open(), Err(StoreError::Busy(_))));
+        assert!(retired.get().is_none());
+        disk.now.store(false, Ordering::Relaxed);
+        catalogue.add(PartitionId(1), 1).unwrap();
+        assert_eq!(open().unwrap().files(PartitionId(1)), 1);
+    }
 
     #[test]
     fn it_comes_back_and_a_flipped_bit_is_seen() {

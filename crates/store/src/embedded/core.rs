@@ -141,7 +141,7 @@ impl Unusable {
             Self::Newer(format) => StoreError::Failed(format!(
                 "{path}: its format {format} is of a newer build; nothing was changed"
             )),
-            Self::Io(e) => StoreError::Failed(format!("{path}: {e}")),
+            Self::Io(e) => StoreError::io(path, &e),
         }
     }
 }

@@ -130,10 +130,7 @@ impl Form {
     /// Makes the file anew, durable and empty.
     pub(super) fn create(disk: &dyn Disk, place: &Place) -> Result<Self, StoreError> {
         let path = place.path.as_str();
-        let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::StorageFull => StoreError::Full(format!("{path}: {e}")),
-            _ => StoreError::Failed(format!("{path}: {e}")),
-        };
+        let failed = |e: std::io::Error| StoreError::io(path, &e);
         if disk.exists(path).map_err(failed)? {
             disk.remove(path).map_err(failed)?;
         }
@@ -160,6 +157,7 @@ impl Form {
                 Unusable::Io(std::io::Error::new(std::io::ErrorKind::StorageFull, text))
             }
             StoreError::Failed(text) => Unusable::Io(std::io::Error::other(text)),
+            StoreError::Corrupt(text) => Unusable::Corrupt(text),
             other => Unusable::Corrupt(other.to_string()),
         };
         let form = Self::start(pages, place).map_err(broken)?;

@@ -38,7 +38,7 @@ impl JournalLog {
     }
 }
 
-fn meaning(error: &ExtentError) -> StoreError {
+pub(super) fn meaning(error: &ExtentError) -> StoreError {
     let text = error.to_string();
     match error {
         ExtentError::Busy(_) => StoreError::Busy(text),

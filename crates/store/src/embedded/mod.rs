@@ -15,23 +15,19 @@ mod form;
 mod log;
 mod pages;
 mod partition;
+mod prepare;
 mod reading;
 mod recover;
 mod snapshot;
 mod turn;
 
 use self::batch::BatchRows;
-use self::catalogue::Catalogue;
-use self::core::{Core, DIR, WriteBehind};
-use self::files::file_of;
+use self::core::{Core, WriteBehind};
 use self::log::JournalLog;
-use self::pages::Retired;
 use self::partition::{Partition, Step, Submitted};
-use self::recover::LogTail;
 use self::snapshot::EmbeddedSnapshot;
 use crate::{Batch, Committed, Fence, Snapshot, Store, StoreError};
 use extent::{Journal, LogBatch, Lost};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use types::limits::{WRITE_BEHIND_QUEUE_MAX, WRITE_BEHIND_STEP_BYTES};
@@ -39,6 +35,7 @@ use types::{JournalSeq, PartitionId};
 use world::{Clock, Disk, LoopEnd, World};
 
 pub use self::log::{Done, Log};
+pub use self::prepare::Prepared;
 
 /// Partitions written behind before the loop looks at its queue again.
 const JOBS_AT_ONCE: usize = 1;
@@ -63,15 +60,8 @@ impl Embedded {
         batches: Vec<(JournalSeq, LogBatch)>,
         lost: &[Lost],
     ) -> Result<Self, StoreError> {
-        let log = JournalLog::new(journal.clone());
-        let engine = Self::open_on(world, disk, Box::new(log), batches, lost)?;
-        let core = Arc::downgrade(&engine.core);
-        journal.on_pressure(Box::new(move || {
-            if let Some(core) = core.upgrade() {
-                core.press();
-            }
-        }));
-        Ok(engine)
+        let prepared = Prepared::new(disk, journal.disk(), batches, lost)?;
+        Ok(Self::resume(world, prepared, &journal))
     }
 
     /// Opens the index of a disk on any log. A partition that is not as it was written is refused when it is
@@ -86,67 +76,43 @@ impl Embedded {
         batches: Vec<(JournalSeq, LogBatch)>,
         lost: &[Lost],
     ) -> Result<Self, StoreError> {
-        let failed = |e: std::io::Error| StoreError::Failed(format!("{DIR}: {e}"));
-        if !disk.exists(DIR).map_err(failed)? {
-            disk.create_dir(DIR).map_err(failed)?;
-            disk.sync_dir("").map_err(failed)?;
-        }
-        // What a failed sync left in doubt of names.
-        disk.sync_dir(DIR).map_err(failed)?;
-        let mut logs: BTreeMap<PartitionId, LogTail> = BTreeMap::new();
-        for (place, batch) in batches {
-            logs.entry(batch.partition).or_default().push((place, batch));
-        }
-        let names = disk.list(DIR).map_err(failed)?;
-        let found = names.iter().filter_map(|name| file_of(name));
-        let retired = Retired::default();
-        let catalogue = Catalogue::open(disk.clone(), log.disk(), retired.clone(), found)?;
-        for id in catalogue.partitions() {
-            logs.entry(id).or_default();
-        }
+        let prepared = Prepared::new(disk, log.disk(), batches, lost)?;
+        Ok(Self::start(world, prepared, log))
+    }
+
+    /// Goes on with an index that was looked at.
+    pub fn resume(world: &World, prepared: Prepared, journal: &Journal) -> Self {
+        let engine = Self::start(world, prepared, Box::new(JournalLog::new(journal.clone())));
+        let core = Arc::downgrade(&engine.core);
+        journal.on_pressure(Box::new(move || {
+            if let Some(core) = core.upgrade() {
+                core.press();
+            }
+        }));
+        engine
+    }
+
+    fn start(world: &World, prepared: Prepared, log: Box<dyn Log>) -> Self {
         let core = Arc::new(Core {
-            disk,
+            disk: prepared.disk,
             log,
-            catalogue,
-            partitions: Mutex::default(),
-            retired,
+            catalogue: prepared.catalogue,
+            partitions: Mutex::new(prepared.partitions),
+            retired: prepared.retired,
             step_bytes: AtomicUsize::new(WRITE_BEHIND_STEP_BYTES),
             pressed: AtomicBool::new(false),
             jobs: Mutex::new(None),
         });
-        for (id, log) in logs {
-            let partition = Self::open_partition(&core, id, log, lost)?;
-            let mut partitions = core.partitions.lock().expect("no panic under this lock");
-            partitions.insert(id, Arc::new(partition));
-        }
         let body = WriteBehind(core.clone());
         let (jobs, end) = world
             .exec
             .run_loop("index-behind", WRITE_BEHIND_QUEUE_MAX, JOBS_AT_ONCE, body);
         *core.jobs.lock().expect("no panic under this lock") = Some(jobs);
         core.release();
-        Ok(Self {
+        Self {
             core,
             clock: world.clock.clone(),
             end: Mutex::new(Some(end)),
-        })
-    }
-
-    fn open_partition(
-        core: &Core,
-        id: PartitionId,
-        log: LogTail,
-        lost: &[Lost],
-    ) -> Result<Partition, StoreError> {
-        let first = log.first().map(|(place, _)| *place);
-        let files = core.catalogue.files(id);
-        match recover::open(core.disk.as_ref(), (&core.whose(id), files), log, lost) {
-            Ok(found) => Ok(Partition::recovered(id, found)),
-            Err(e @ StoreError::Corrupt(_)) => {
-                tracing::error!(partition = %id, error = %e, "the partition is not served");
-                Ok(Partition::broken(id, e, first))
-            }
-            Err(e) => Err(e),
         }
     }
 

@@ -94,7 +94,7 @@ fn begin_again(
     // Nothing of it is needed: the log has every batch that was ever committed.
     if is_there {
         tracing::warn!(path, why, "the file is made anew from the log");
-        let failed = |e: std::io::Error| StoreError::Failed(format!("{path}: {e}"));
+        let failed = |e: std::io::Error| StoreError::io(path, &e);
         disk.remove(path).map_err(failed)?;
         disk.sync_dir(DIR).map_err(failed)?;
     }
