@@ -239,7 +239,49 @@ def test_uploads_do_not_keep_a_bucket(s3, bucket):
     with refused("BucketNotEmpty", 409):
         s3.delete_bucket(Bucket=bucket)
     assert len(s3.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 2
+    assert len(s3.list_parts(Bucket=bucket, Key="a", UploadId=first)["Parts"]) == 1
     s3.delete_object(Bucket=bucket, Key="b")
     s3.delete_bucket(Bucket=bucket)
+    with refused("NoSuchBucket", 404):
+        s3.list_parts(Bucket=bucket, Key="a", UploadId=first)
     s3.create_bucket(Bucket=bucket)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+    with refused("NoSuchUpload", 404):
+        s3.list_parts(Bucket=bucket, Key="a", UploadId=first)
+
+
+def test_a_bucket_goes_with_more_uploads_than_a_page(s3, bucket):
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        begin = lambda n: s3.create_multipart_upload(Bucket=bucket, Key=f"k{n % 7}")
+        list(pool.map(begin, range(1100)))
+    assert s3.list_multipart_uploads(Bucket=bucket)["IsTruncated"]
+    s3.delete_bucket(Bucket=bucket)
+    with refused("NoSuchBucket", 404):
+        s3.list_multipart_uploads(Bucket=bucket)
+
+
+def test_a_completion_beside_a_deletion_is_never_lost(s3, bucket):
+    """Either the object is there and so is the bucket, or neither."""
+    part = b"x" * 1000
+    for n in range(20):
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+        tag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=part)["ETag"]
+        parts = {"Parts": [{"PartNumber": 1, "ETag": tag}]}
+
+        def complete():
+            return s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+
+        def delete():
+            return s3.delete_bucket(Bucket=bucket)
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            order = [complete, delete] if n % 2 else [delete, complete]
+            futures = {call: pool.submit(call) for call in order}
+        completed, deleted = (futures[call].exception() is None for call in (complete, delete))
+        assert completed != deleted
+        if completed:
+            assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == part
+            s3.delete_object(Bucket=bucket, Key="k")
+        else:
+            assert futures[complete].exception().response["Error"]["Code"] in ("NoSuchBucket", "NoSuchUpload")
+            s3.create_bucket(Bucket=bucket)

@@ -227,28 +227,97 @@ async fn uploads_are_listed_by_key_and_age() {
     assert_eq!(list("", ("", None), 0).await, is("", false));
 }
 
-#[tokio::test]
-async fn a_bucket_with_an_upload_is_not_empty() {
-    let g = Gateway::new().await;
-    let made = g.bucket("bucket").await;
-    let bucket = BucketId(made.bucket);
-    let at = (bucket, "k", g.upload(bucket, "k").await);
-    let close = |turn| Command::CloseBucket { bucket, turn };
-    let is_empty = |kind: Result<Kind, Reason>| matches!(kind, Ok(Kind::Close(c)) if c.empty);
-    assert!(!is_empty(g.call(close(2)).await));
-    // No new upload, but the one that is there can still be finished.
-    let create = Command::CreateUpload {
+/// What a partition answers a CloseBucket: empty, or of uploads alone.
+async fn close(g: &Gateway, bucket: BucketId, turn: u64) -> Result<(bool, bool), Reason> {
+    match g.call(Command::CloseBucket { bucket, turn }).await? {
+        Kind::Close(c) => Ok((c.empty, c.only_uploads)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn create(bucket: BucketId) -> Command {
+    Command::CreateUpload {
         bucket,
         key: key("k"),
         record: Box::default(),
+    }
+}
+
+fn abort((bucket, k, upload): At<'_>) -> Command {
+    let key = key(k);
+    Command::AbortUpload { bucket, key, upload }
+}
+
+#[tokio::test]
+async fn a_closing_bucket_leaves_its_uploads_as_they_are() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let at = (bucket, "k", g.upload(bucket, "k").await);
+    let (one, _) = put_part(&g, at, part(1, PART_BYTES_MIN, 1)).await;
+    assert_eq!(close(&g, bucket, 2).await, Ok((false, true)), "an upload alone");
+    // Whatever comes now is refused, so the answer holds for as long as the bucket is closing.
+    let begun = g.call(create(bucket)).await;
+    assert_eq!(begun, Err(Reason::BucketBusy), "begins none");
+    let (two, named_two) = part(2, 5, 2);
+    let late = g.part(at, two.clone(), stored(g.blob(), 1)).await;
+    assert_eq!(late, Err(Reason::BucketBusy), "takes no part");
+    let late = g.complete(at, vec![one.clone()]).await;
+    assert_eq!(late, Err(Reason::BucketBusy), "completes none");
+    assert_eq!(close(&g, bucket, 2).await, Ok((false, true)), "asked again");
+    // The deletion is given up: the upload goes on with the part it had, and only that.
+    g.open_bucket(bucket, 2).await;
+    let page = g
+        .index
+        .parts(bucket, &key("k"), at.2, 0, 9)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(page.parts.iter().map(|p| p.number).collect::<Vec<_>>(), [1]);
+    g.part(at, two, stored(g.blob(), 1)).await.unwrap();
+    g.complete(at, vec![one, named_two]).await.unwrap();
+    // A completion that came first is an object: with another upload beside it there is more than uploads.
+    g.upload(bucket, "k").await;
+    assert_eq!(close(&g, bucket, 3).await, Ok((false, false)));
+}
+
+#[tokio::test]
+async fn a_closing_bucket_is_empty_once_its_uploads_are_aborted() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let one = (bucket, "k", g.upload(bucket, "k").await);
+    let two = (bucket, "l", g.upload(bucket, "l").await);
+    put_part(&g, one, part(1, 5, 1)).await;
+    put_part(&g, two, part(1, 5, 2)).await;
+    assert_eq!(close(&g, bucket, 2).await, Ok((false, true)));
+    g.call(abort(one)).await.unwrap();
+    assert_eq!(close(&g, bucket, 2).await, Ok((false, true)), "one is left");
+    // Another deleter takes over at a turn of its own and finds what is left.
+    assert_eq!(close(&g, bucket, 3).await, Ok((false, true)));
+    g.call(abort(two)).await.unwrap();
+    assert_eq!(g.call(abort(two)).await, Err(Reason::NoSuchUpload), "as good");
+    assert_eq!(close(&g, bucket, 2).await, Err(Reason::BucketBusy), "overtaken");
+    assert_eq!(close(&g, bucket, 3).await, Ok((true, false)));
+    let page = g.index.parts(bucket, &key("k"), one.2, 0, 9).await.unwrap();
+    assert_eq!(page, Err(Reason::NoSuchUpload));
+    assert_eq!(booked(&g).await.len(), 2, "I3: both parts");
+    assert_eq!(g.index.usage(bucket).await.unwrap()[0].1, Default::default());
+}
+
+/// A delete marker alone keeps a bucket, and with it its uploads.
+#[tokio::test]
+async fn a_marker_beside_an_upload_is_more_than_uploads() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let copy = wire::records::BucketCopy {
+        turn: 1,
+        configuration: 2,
+        versioning: 1,
+        ..Default::default()
     };
-    assert_eq!(g.call(create).await, Err(Reason::BucketBusy));
-    let (one, _) = put_part(&g, at, part(1, 5, 1)).await;
-    g.complete(at, vec![one]).await.unwrap();
-    assert!(!is_empty(g.call(close(3)).await));
-    assert!(g.delete(bucket, "k").await);
-    assert!(is_empty(g.call(close(4)).await));
-    assert_eq!(g.call(close(3)).await, Err(Reason::BucketBusy));
+    g.call(Command::OpenBucket { bucket, copy }).await.unwrap();
+    g.upload(bucket, "k").await;
+    g.delete(bucket, "k").await;
+    assert_eq!(close(&g, bucket, 2).await, Ok((false, false)));
 }
 
 /// The removals of ten thousand rows under the longest keys fit one commit: their keys differ in the last bytes only.

@@ -5,8 +5,11 @@
 //!   (no row) ───────────────▶ opening(n) ───────────────────────────────────────────────────▶ open
 //!                                                                                              │ BeginDeleteBucket
 //!              FinishDeleteBucket(n)    every partition: CloseBucket(n) answered "empty"       ▼
-//!   (no row) ◀────────────────────────────────────────────────────────────────────────── deleting(n)
-//!                                                                                              │ one was not empty:
+//!   (no row) ◀────────────────────────────────────────────────────────────────────────── deleting(n) ◀─┐
+//!                                                                                              │   │   │ closed again
+//!                                                              none has more than uploads:     │   └───┘
+//!                                                              AbortUpload of each             │
+//!                                                                                              │ one has more:
 //!                             open ◀───── CancelDeleteBucket(n) ◀── every partition: OpenBucket(n)
 //! ```
 //! Partitions ignore a lower turn than theirs and the row moves only if it still says `n`, so of two that work on a
@@ -35,14 +38,15 @@ use crate::service::Objects;
 use crate::{Caller, ListBuckets, ObjectsError};
 use tokio::sync::{Mutex, MutexGuard};
 use types::limits::RETRIES_MAX;
-use types::{BucketId, BucketName};
+use types::{BucketId, BucketName, ErrorKind};
+use wire::Fault;
 use wire::index::{BucketsQuery, Command, Reason, Versioning};
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{BucketCopy, BucketRecord, BucketSetting};
 
-const OPENING: u32 = 1;
+pub(crate) const OPENING: u32 = 1;
 const OPEN: u32 = 2;
-const DELETING: u32 = 3;
+pub(crate) const DELETING: u32 = 3;
 /// State of a partition's copy that takes puts.
 const COPY_OPEN: u32 = 1;
 
@@ -59,7 +63,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    async fn take(&self, name: &BucketName) -> MutexGuard<'_, ()> {
+    pub(crate) async fn take(&self, name: &BucketName) -> MutexGuard<'_, ()> {
         let at = crc_fast::crc32_iscsi(name.as_str().as_bytes()) as usize % TURNS;
         self.0[at].lock().await
     }
@@ -200,31 +204,6 @@ impl Objects {
         Ok(self.index.buckets(query).await?)
     }
 
-    /// Removes an empty bucket.
-    ///
-    /// # Errors
-    /// `BucketNotEmpty`, `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
-    pub async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<(), ObjectsError> {
-        let _turn = self.turns.take(name).await;
-        let mut seen = self.bucket_row(caller, name).await?;
-        let bucket = seen.bucket;
-        for attempt in 0..=RETRIES_MAX {
-            match self.delete_once(name, seen).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(Reason::BucketNotEmpty.into()),
-                Err(e) if overtaken(&e) => {}
-                Err(e) => return Err(e),
-            }
-            self.pause(attempt).await;
-            seen = self.bucket_row(caller, name).await?;
-            // A deletion that this one began may be what another gateway finished: it removes one bucket, not two.
-            if seen.bucket != bucket {
-                return Err(Reason::NoSuchBucket.into());
-            }
-        }
-        Err(Reason::BucketBusy.into())
-    }
-
     /// The bucket's row, whatever its state, when it is the caller's.
     pub(crate) async fn bucket_row(
         &self,
@@ -276,7 +255,7 @@ impl Objects {
     }
 
     /// Every partition opens, then the row says so.
-    async fn finish_opening(
+    pub(crate) async fn finish_opening(
         &self,
         name: &BucketName,
         record: BucketRecord,
@@ -316,44 +295,8 @@ impl Objects {
         }
     }
 
-    /// One pass of the deletion of the bucket that was `seen`, at a turn of its own: whether it is gone; else it is open
-    /// again. Refused ([`overtaken`]) when the row no longer says what was seen.
-    async fn delete_once(&self, name: &BucketName, seen: BucketRecord) -> Result<bool, ObjectsError> {
-        let seen = match seen.state {
-            OPENING => self.finish_opening(name, seen).await?,
-            _ => seen,
-        };
-        let begin = Command::BeginDeleteBucket {
-            name: name.clone(),
-            bucket: BucketId(seen.bucket),
-            turn: seen.turn,
-            stale: seen.state == DELETING,
-        };
-        let record = match self.commands.send(begin).await? {
-            AnswerKind::Bucket(answer) => bucket_of(answer.bucket)?,
-            other => return Err(unexpected(&other)),
-        };
-        let (bucket, turn) = (BucketId(record.bucket), record.turn);
-        let empty = match self.commands.send(Command::CloseBucket { bucket, turn }).await? {
-            AnswerKind::Close(answer) => answer.empty,
-            other => return Err(unexpected(&other)),
-        };
-        let name = name.clone();
-        if empty {
-            self.commands
-                .send(Command::FinishDeleteBucket { name, bucket, turn })
-                .await?;
-        } else {
-            self.open_partitions(&record).await?;
-            self.commands
-                .send(Command::CancelDeleteBucket { name, bucket, turn })
-                .await?;
-        }
-        Ok(empty)
-    }
-
     /// Every partition of the bucket (there is one until partitions split) takes puts from this turn on.
-    async fn open_partitions(&self, record: &BucketRecord) -> Result<(), ObjectsError> {
+    pub(crate) async fn open_partitions(&self, record: &BucketRecord) -> Result<(), ObjectsError> {
         let open = Command::OpenBucket {
             bucket: BucketId(record.bucket),
             copy: BucketCopy {
@@ -369,11 +312,11 @@ impl Objects {
 }
 
 /// Whether another gateway has taken a higher turn since, or removed the bucket.
-fn overtaken(error: &ObjectsError) -> bool {
+pub(crate) fn overtaken(error: &ObjectsError) -> bool {
     matches!(error.reason(), Some(Reason::NoSuchBucket | Reason::BucketBusy))
 }
 
-fn bucket_of(bucket: Option<BucketRecord>) -> Result<BucketRecord, ObjectsError> {
-    let none = || wire::Fault::new(types::ErrorKind::Fault, "the index answered without the bucket");
+pub(crate) fn bucket_of(bucket: Option<BucketRecord>) -> Result<BucketRecord, ObjectsError> {
+    let none = || Fault::new(ErrorKind::Fault, "the index answered without the bucket");
     bucket.ok_or_else(|| none().into())
 }

@@ -8,6 +8,7 @@ mod append;
 mod buckets;
 mod commands;
 mod copy;
+mod deletion;
 mod digests;
 mod get;
 mod intake;

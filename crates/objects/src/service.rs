@@ -95,6 +95,20 @@ impl Objects {
         }
         self.settle(caller, name).await
     }
+
+    /// What was seen or refused of a bucket's uploads, if the bucket is there still. A deletion takes them away one after the
+    /// other, and can not be given up once it does: nobody is to see it half done.
+    pub(crate) async fn unless_deleted<T>(
+        &self,
+        (caller, name): (&Caller, &BucketName),
+        bucket: BucketId,
+        seen: Result<T, ObjectsError>,
+    ) -> Result<T, ObjectsError> {
+        match BucketId(self.bucket(caller, name).await?.bucket) == bucket {
+            true => seen,
+            false => Err(Reason::NoSuchBucket.into()),
+        }
+    }
 }
 
 impl Gateway for Objects {

@@ -57,11 +57,13 @@ impl Objects {
             return Err(Reason::EntityTooLarge.into());
         }
         let bucket = BucketId(self.bucket(caller, &put.bucket).await?.bucket);
-        let upload = self
-            .index
-            .parts(bucket, &put.key, put.upload, PART_NUMBER_MAX, 1)
-            .await??
-            .upload;
+        let page = self.page_of_parts(
+            caller,
+            (&put.bucket, bucket),
+            &put.key,
+            (put.upload, PART_NUMBER_MAX, 1),
+        );
+        let upload = page.await?.upload;
         // Without an algorithm of the upload's own the object gets a CRC-64/NVME, as a plain put does.
         let own = ChecksumAlgorithm::from_number(upload.checksum_algorithm);
         let mut intake = Intake::new(
@@ -112,11 +114,26 @@ impl Objects {
     /// `NoSuchUpload` and others.
     pub async fn list_parts(&self, caller: &Caller, query: ListParts) -> Result<PartsPage, ObjectsError> {
         let bucket = BucketId(self.bucket(caller, &query.bucket).await?.bucket);
-        let max = query.max.min(LIST_KEYS_MAX);
-        Ok(self
-            .index
-            .parts(bucket, &query.key, query.upload, query.after, max)
-            .await??)
+        let page = (query.upload, query.after, query.max.min(LIST_KEYS_MAX));
+        self.page_of_parts(caller, (&query.bucket, bucket), &query.key, page)
+            .await
+    }
+
+    /// An upload and its parts after a number, so many at most.
+    async fn page_of_parts(
+        &self,
+        caller: &Caller,
+        (name, bucket): (&BucketName, BucketId),
+        key: &ObjectKey,
+        (upload, after, max): (UploadId, u32, u32),
+    ) -> Result<PartsPage, ObjectsError> {
+        match self.index.parts(bucket, key, upload, after, max).await? {
+            Ok(page) => Ok(page),
+            Err(reason) => {
+                self.unless_deleted((caller, name), bucket, Err(reason.into()))
+                    .await
+            }
+        }
     }
 
     /// A page of a bucket's uploads.
@@ -128,15 +145,16 @@ impl Objects {
         caller: &Caller,
         query: ListUploads,
     ) -> Result<UploadsPage, ObjectsError> {
-        let bucket = self.bucket(caller, &query.bucket).await?;
+        let bucket = BucketId(self.bucket(caller, &query.bucket).await?.bucket);
         let page = self.index.uploads(UploadsQuery {
-            bucket: BucketId(bucket.bucket),
+            bucket,
             prefix: query.prefix,
             delimiter: query.delimiter,
             after: query.after,
             max: query.max,
         });
-        Ok(page.await??)
+        let page = page.await?.map_err(ObjectsError::from);
+        self.unless_deleted((caller, &query.bucket), bucket, page).await
     }
 
     /// Makes the object of its parts, in one commit: no byte moves.
@@ -181,6 +199,12 @@ impl Objects {
             key: key.clone(),
             upload,
         };
-        self.send_in(caller, name, bucket, abort).await.map(|_| ())
+        match self.send_in(caller, name, bucket, abort).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.reason() == Some(Reason::NoSuchUpload) => {
+                self.unless_deleted((caller, name), bucket, Err(error)).await
+            }
+            Err(error) => Err(error),
+        }
     }
 }

@@ -13,8 +13,6 @@ use wire::double::{Failure, On};
 use wire::index::{Command, Match, Precondition, Reason, VersionRef, Versioning};
 use wire::records::{BucketRecord, ContentHeaders};
 
-const UPLOAD: UploadId = UploadId(0x0909_0909_0909_0909_0909_0909_0909_0909);
-
 fn crc32c(all: &[u8]) -> Checksum {
     Checksum {
         algorithm: ChecksumAlgorithm::Crc32c,

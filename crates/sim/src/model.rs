@@ -139,9 +139,13 @@ impl Book {
             }
             Op::DeleteBucket { bucket } => {
                 here(*bucket)?;
-                if state.objects[*bucket].iter().any(|o| *o > 0) || self.uploads_in(state, *bucket) != 0 {
+                if state.objects[*bucket].iter().any(|o| *o > 0) {
                     return Err(vec![Reason::BucketNotEmpty]);
                 }
+                let uploads = self.uploads_in(state, *bucket);
+                (0..UPLOADS)
+                    .filter(|u| uploads >> u & 1 == 1)
+                    .for_each(|u| next.end_upload(u));
                 next.buckets &= !(1 << bucket);
                 Answer::Done
             }

@@ -246,7 +246,8 @@ impl Op {
     /// What it changes when it succeeds.
     pub fn writes(&self) -> Things {
         match self {
-            Self::CreateBucket { bucket } | Self::DeleteBucket { bucket } => Things::bucket(*bucket),
+            Self::CreateBucket { bucket } => Things::bucket(*bucket),
+            Self::DeleteBucket { bucket } => Things::bucket(*bucket).with(Things::uploads()),
             Self::Put { bucket, key, .. } | Self::Delete { bucket, key } => Things::key(*bucket, *key),
             Self::StartUpload { upload, .. }
             | Self::PutPart { upload, .. }

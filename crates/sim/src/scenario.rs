@@ -192,10 +192,11 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
     let gives_up = rng.percent(4).then(|| rng.between(1, 12));
     if shape.war && rng.percent(70) {
         let at = (1, 0);
-        let op = match rng.below(6) {
+        let op = match rng.below(8) {
             0 | 1 => Op::DeleteBucket { bucket: 1 },
             2 => Op::CreateBucket { bucket: 1 },
             3 => Op::Delete { bucket: 1, key: 0 },
+            4 => on_upload(record, shape, rng, at),
             _ => Op::Put {
                 bucket: at.0,
                 key: at.1,
@@ -297,8 +298,8 @@ fn on_upload(record: &mut Record, shape: &Shape, rng: &SimRng, at: (usize, usize
     let begun = record.uploads_begun;
     if begun == 0 || (begun < UPLOADS && rng.percent(20)) {
         record.uploads_begun += 1;
-        // Uploads keep a bucket from being removed: most are in the first.
-        let bucket = if rng.percent(90) { 0 } else { at.0 };
+        // Those of a bucket that is removed all the time go with it: elsewhere most are where they can grow.
+        let bucket = if shape.war || rng.percent(30) { at.0 } else { 0 };
         return Op::StartUpload {
             bucket,
             key: at.1,

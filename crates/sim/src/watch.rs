@@ -27,6 +27,9 @@ pub fn bucket_step(command: &Command, answer: &Answer) -> Option<&'static str> {
         (Command::BeginDeleteBucket { stale: false, .. }, _) => Some("bucket.deleting"),
         (Command::BeginDeleteBucket { stale: true, .. }, _) => Some("bucket.taken_over"),
         (Command::CloseBucket { .. }, Kind::Close(answer)) if answer.empty => Some("bucket.closed_empty"),
+        (Command::CloseBucket { .. }, Kind::Close(answer)) if answer.only_uploads => {
+            Some("bucket.closed_uploads")
+        }
         (Command::CloseBucket { .. }, _) => Some("bucket.closed_full"),
         (Command::CancelDeleteBucket { .. }, _) => Some("bucket.reopened"),
         (Command::FinishDeleteBucket { .. }, _) => Some("bucket.removed"),

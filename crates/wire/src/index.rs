@@ -22,7 +22,7 @@ pub enum Reason {
     NoSuchBucket = 1,
     /// The name is another account's.
     BucketExists = 2,
-    /// It has objects, versions or uploads.
+    /// It has objects, versions or delete markers.
     BucketNotEmpty = 3,
     /// No such object.
     NoSuchKey = 4,
@@ -244,7 +244,8 @@ pub enum Command {
     },
     /// Partition: takes puts from turn `copy.turn` on; a lower turn than the row's is ignored.
     OpenBucket { bucket: BucketId, copy: BucketCopy },
-    /// Partition: refuses puts from `turn` on; answers whether it is empty. A lower turn is refused as busy.
+    /// Partition: refuses puts, and of uploads all but abortions, from `turn` on; answers whether it is empty or has only
+    /// uploads. A lower turn is refused as busy.
     CloseBucket { bucket: BucketId, turn: u64 },
     /// Names an object's bytes. `record` has everything but version, modified time and data.
     Put {

@@ -10,7 +10,7 @@
 
 use super::act::Act;
 use super::end::Kept;
-use super::{blob, checksum, nothing, precondition, put};
+use super::{blob, checksum, copy, nothing, precondition, put};
 use crate::rows::{RowRef, encode};
 use crate::view::{Stop, refuse, refuse_part};
 use bytes::Bytes;
@@ -28,6 +28,7 @@ pub(super) fn complete(
     precondition: &Precondition,
     expected: &Expected,
 ) -> Result<answer::Kind, Stop> {
+    copy::check_open(act.bucket, act.view)?;
     let current: Option<ObjectRecord> = act.get(&act.current())?;
     let begun = match act.find_upload(upload) {
         Ok(begun) => begun,

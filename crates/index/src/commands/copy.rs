@@ -4,11 +4,12 @@
 //!             open(n)  n >= turn                close(n)  n > turn
 //!   (absent) ────────────────▶ open(turn) ─────────────────────────▶ closing(turn)
 //!                                  ▲                                     │   ▲ close(n)  n >= turn
-//!                                  └──────────── open(n)  n >= turn ─────┘   └── answers whether it is empty now
+//!                                  └──────────── open(n)  n >= turn ─────┘   └── answers what it has now
 //! ```
 //! A turn below the row's is stale: an `open` of it is ignored, a `close` of it refused. So is a `close` of the very turn
-//! that was opened again: its deletion was given up. A closing bucket takes no puts and begins no uploads, so once it
-//! has answered empty it stays empty until a later `open`.
+//! that was opened again: its deletion was given up. A closing bucket takes no puts, and of uploads no beginnings, parts
+//! or completions, only abortions. So once it has answered that it is empty it stays so until a later `open`; and once it
+//! has answered that there are only uploads, there will never be more than those, and nothing is made of them.
 
 use super::nothing;
 use crate::rows::{Place, RowRef};
@@ -21,7 +22,7 @@ use world::plant::{Plant, is_planted};
 const OPEN: u32 = 1;
 const CLOSING: u32 = 2;
 
-/// Refuses unless the bucket takes puts here.
+/// Refuses unless the bucket takes puts, and what becomes of uploads, here.
 pub(super) fn check_open(bucket: BucketId, view: &View) -> Result<BucketCopy, Stop> {
     match view.get::<BucketCopy>(&RowRef::Bucket(bucket))? {
         None => refuse(Reason::NoSuchBucket, bucket.to_string()),
@@ -66,9 +67,7 @@ pub(super) fn close(
     let old: BucketCopy = view.get(&row)?.unwrap_or_default();
     let is_stale = turn < old.turn || (turn == old.turn && old.state != CLOSING);
     if is_stale && is_planted(Plant::SecondDeleter) {
-        return Ok(answer::Kind::Close(CloseAnswer {
-            empty: is_empty(bucket, view)?,
-        }));
+        return Ok(answer::Kind::Close(contents(bucket, view)?));
     }
     if is_stale {
         return refuse(Reason::BucketBusy, format!("turn {} is under way", old.turn));
@@ -79,17 +78,18 @@ pub(super) fn close(
         ..old
     };
     change.put(&row, &new);
-    Ok(answer::Kind::Close(CloseAnswer {
-        empty: is_empty(bucket, view)?,
-    }))
+    Ok(answer::Kind::Close(contents(bucket, view)?))
 }
 
-/// No objects, versions, delete markers or uploads.
-fn is_empty(bucket: BucketId, view: &View) -> Result<bool, Stop> {
-    for place in [Place::Current, Place::Versions, Place::Uploads] {
-        if !view.scan(&place.with_prefix(bucket, ""), 1)?.is_empty() {
-            return Ok(false);
-        }
+/// What the bucket has: objects, versions or delete markers; or uploads alone; or nothing.
+fn contents(bucket: BucketId, view: &View) -> Result<CloseAnswer, Stop> {
+    let has = |place: Place| Ok::<_, Stop>(!view.scan(&place.with_prefix(bucket, ""), 1)?.is_empty());
+    if has(Place::Current)? || has(Place::Versions)? {
+        return Ok(CloseAnswer::default());
     }
-    Ok(true)
+    let only_uploads = has(Place::Uploads)?;
+    Ok(CloseAnswer {
+        empty: !only_uploads,
+        only_uploads,
+    })
 }

@@ -228,12 +228,11 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             data,
             ..
         } => {
-            let key = key.as_str();
             out.push(RowRef::Bucket(*bucket).key());
-            out.push(RowRef::Current(*bucket, key).key());
+            out.push(RowRef::Current(*bucket, key.as_str()).key());
             out.push(RowRef::Usage(*bucket, piece.storage_class).key());
             if let StoredData::Chunks(stored) = &data.data {
-                blob::gone_rows((*bucket, key), stored, out);
+                blob::gone_rows((*bucket, key.as_str()), stored, out);
             }
         }
         Command::Delete { bucket, key, .. } => {
@@ -257,6 +256,7 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             data,
         } => {
             let key = key.as_str();
+            out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Upload(*bucket, key, *upload).key());
             out.push(RowRef::Part(*bucket, key, *upload, record.number).key());
             blob::gone_rows((*bucket, key), data, out);

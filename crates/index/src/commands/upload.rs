@@ -1,6 +1,7 @@
 //! Multipart uploads but for their completion: CreateUpload, PutPart, AbortUpload.
 //!
-//! A bucket with an upload is not empty, so its deletion cannot finish: parts need not ask whether it is open.
+//! A bucket that is being deleted takes uploads along if it has nothing else: until that is decided they are left as they
+//! are, so but for abortions a closing bucket refuses them all (copy.rs).
 
 use super::act::Act;
 use super::end::Kept;
@@ -57,6 +58,7 @@ pub(super) fn put_part(
     if !(1..=PART_NUMBER_MAX).contains(&record.number) {
         return refuse(Reason::InvalidPart, "part numbers are 1 to 10,000");
     }
+    copy::check_open(act.bucket, act.view)?;
     let class = act.find_upload(upload)?.storage_class;
     act.check_not_gone(data)?;
     let row = act.part(upload, record.number);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use types::limits::PART_BYTES_MIN;
 use types::{BlobId, CommandId, ETag, ErrorKind, SessionId};
 use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData, VersionRef};
-use wire::records::{BucketRecord, BucketSetting, PartRecord, answer::Kind};
+use wire::records::{BucketRecord, BucketSetting, CloseAnswer, PartRecord, answer::Kind};
 
 /// An object key in its bucket.
 pub type Name = (u64, String);
@@ -196,6 +196,7 @@ impl Model {
                 record,
                 data,
             } => {
+                self.check_open(bucket.0)?;
                 let name = (bucket.0, key.as_str().to_owned());
                 if !self.uploads.contains_key(&(name.clone(), upload.0)) {
                     return Err(Reason::NoSuchUpload);
@@ -234,6 +235,7 @@ impl Model {
                 precondition,
                 ..
             } => {
+                self.check_open(bucket.0)?;
                 let name = (bucket.0, key.as_str().to_owned());
                 self.complete(name, upload.0, parts, precondition, heard)
             }
@@ -558,11 +560,15 @@ impl Model {
                     return Err(Reason::BucketBusy);
                 }
                 (row.turn, row.is_open) = (*turn, false);
-                let empty = !self.versions.keys().any(|n| n.0 == bucket.0)
-                    && !self.uploads.keys().any(|(n, _)| n.0 == bucket.0);
+                let versions = self.versions.keys().any(|n| n.0 == bucket.0);
+                let uploads = self.uploads.keys().any(|(n, _)| n.0 == bucket.0);
+                let has = CloseAnswer {
+                    empty: !versions && !uploads,
+                    only_uploads: !versions && uploads,
+                };
                 assert!(
-                    matches!(heard, Kind::Close(c) if c.empty == empty),
-                    "{heard:?}, empty {empty}"
+                    matches!(heard, Kind::Close(c) if *c == has),
+                    "{heard:?}, not {has:?}"
                 );
                 Ok(())
             }

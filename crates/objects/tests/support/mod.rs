@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use objects::{Body, BodyError, Caller, Expect, Objects, PutObject};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -28,6 +28,9 @@ pub(crate) const CALLER: Caller = Caller {
     account: AccountId(1),
 };
 
+/// The first upload.
+pub(crate) const UPLOAD: UploadId = UploadId(u128::from_be_bytes([9; 16]));
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) buckets: BTreeMap<String, BucketRecord>,
@@ -36,6 +39,7 @@ pub(crate) struct State {
     /// The versioning that the partition's copies say.
     pub(crate) versioning: BTreeMap<u64, u32>,
     pub(crate) objects: BTreeMap<(u64, String), Found>,
+    pub(crate) uploads: BTreeSet<(u64, String, UploadId)>,
     pub(crate) parts: BTreeMap<u32, PartRecord>,
     pub(crate) done: BTreeMap<CommandId, Answer>,
     /// Highest `done_below` seen: answers below it are forgotten.
@@ -115,8 +119,12 @@ impl State {
                     return refused(Reason::BucketBusy);
                 }
                 *of = (turn, false);
-                let empty = !self.objects.keys().any(|(b, _)| *b == bucket.0);
-                Kind::Close(CloseAnswer { empty })
+                let objects = self.objects.keys().any(|(b, _)| *b == bucket.0);
+                let uploads = self.uploads.iter().any(|(b, ..)| *b == bucket.0);
+                Kind::Close(CloseAnswer {
+                    empty: !objects && !uploads,
+                    only_uploads: !objects && uploads,
+                })
             }
             Command::Put {
                 bucket,
@@ -129,6 +137,19 @@ impl State {
             Command::Append { .. } => refused(Reason::AppendRaced),
             Command::SetTags { .. } => refused(Reason::NoSuchKey),
             Command::Delete { bucket, key, .. } => self.delete(bucket, key),
+            on_upload => self.decide_on_upload(on_upload),
+        }
+    }
+
+    fn decide_on_upload(&mut self, command: Command) -> Kind {
+        match command {
+            Command::CreateUpload { bucket, .. }
+            | Command::PutPart { bucket, .. }
+            | Command::CompleteUpload { bucket, .. }
+                if !self.copies.get(&bucket.0).is_some_and(|c| c.1) =>
+            {
+                refused(Reason::BucketBusy)
+            }
             Command::PutPart { record, data, .. } => {
                 self.parts.insert(
                     record.number,
@@ -139,12 +160,35 @@ impl State {
                 );
                 Kind::Part(PartAnswer { modified_ms: 7 })
             }
-            Command::CreateUpload { .. } => Kind::Upload(UploadAnswer { upload: vec![9; 16] }),
-            Command::CompleteUpload { .. } => refused(Reason::InvalidPart),
-            Command::AbortUpload { .. } => refused(Reason::NoSuchUpload),
-            other @ (Command::ForgetGarbage { .. }
-            | Command::Condemn { .. }
-            | Command::ForgetCondemned { .. }) => panic!("{other:?} comes from no gateway"),
+            Command::CreateUpload { bucket, key, .. } => {
+                let upload = UploadId(UPLOAD.0 + self.uploads.len() as u128);
+                self.uploads.insert((bucket.0, key.as_str().into(), upload));
+                Kind::Upload(UploadAnswer {
+                    upload: upload.to_bytes().to_vec(),
+                })
+            }
+            Command::CompleteUpload {
+                bucket, key, upload, ..
+            } => {
+                let at = (bucket.0, key.as_str().to_owned(), upload);
+                if !self.uploads.remove(&at) {
+                    return refused(Reason::NoSuchUpload);
+                }
+                let found = Found {
+                    record: ObjectRecord::default(),
+                    inline: None,
+                    manifest: Vec::new(),
+                };
+                self.objects.insert((at.0, at.1), found);
+                Kind::Put(PutAnswer::default())
+            }
+            Command::AbortUpload { bucket, key, upload } => {
+                match self.uploads.remove(&(bucket.0, key.as_str().into(), upload)) {
+                    true => Kind::Nothing(Nothing {}),
+                    false => refused(Reason::NoSuchUpload),
+                }
+            }
+            other => panic!("{other:?} comes from no gateway"),
         }
     }
 
@@ -368,8 +412,28 @@ impl Index for MemoryIndex {
             truncated: false,
         }))
     }
-    async fn uploads(&self, _: UploadsQuery) -> ReadAnswer<UploadsPage> {
-        Ok(Ok(UploadsPage::default()))
+    async fn uploads(&self, query: UploadsQuery) -> ReadAnswer<UploadsPage> {
+        assert!(query.prefix.is_empty() && query.delimiter.is_empty());
+        let state = self.state();
+        let is_after = |key: &str, upload| match (&query.after.0, query.after.1) {
+            (after, Some(last)) => (key, upload) > (after.as_str(), last),
+            (after, None) => key > after.as_str(),
+        };
+        let entry = |(_, key, upload): &(u64, String, UploadId)| UploadsEntry::Upload {
+            key: key.clone(),
+            record: UploadRecord {
+                upload: upload.to_bytes().to_vec(),
+                ..UploadRecord::default()
+            },
+        };
+        let there = state.uploads.iter();
+        let mut entries: Vec<_> = there
+            .filter(|(b, key, upload)| *b == query.bucket.0 && is_after(key, *upload))
+            .map(entry)
+            .collect();
+        let truncated = entries.len() > query.max as usize;
+        entries.truncate(query.max as usize);
+        Ok(Ok(UploadsPage { entries, truncated }))
     }
     async fn parts(
         &self,
@@ -379,7 +443,7 @@ impl Index for MemoryIndex {
         _: u32,
         _: u32,
     ) -> ReadAnswer<PartsPage> {
-        if upload.to_bytes() != [9; 16] {
+        if !self.state().uploads.iter().any(|(.., u)| *u == upload) {
             return Ok(Err(Reason::NoSuchUpload));
         }
         let parts = self.state().parts.values().cloned().collect();
