@@ -244,6 +244,24 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Current(*bucket, key.as_str()).key());
         }
+        Command::CreateUpload { .. }
+        | Command::PutPart { .. }
+        | Command::CompleteUpload { .. }
+        | Command::AbortUpload { .. } => first_rows_of_upload(command, out),
+        Command::OpenBucket { bucket, .. } | Command::CloseBucket { bucket, .. } => {
+            out.push(RowRef::Bucket(*bucket).key());
+        }
+        Command::ForgetGarbage { rows } => out.extend(rows.iter().map(|r| reclaim::row(r).key())),
+        Command::Condemn { doubts, .. } => out.extend(doubts.iter().flat_map(|d| DoubtRows(d).keys())),
+        Command::ForgetCondemned { .. } => {}
+        of_directory => {
+            out.extend(directory_name(of_directory).map(|name| RowRef::BucketName(name.as_str()).key()));
+        }
+    }
+}
+
+fn first_rows_of_upload(command: &Command, out: &mut Vec<Bytes>) {
+    match command {
         Command::CreateUpload { bucket, record, .. } => {
             out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Usage(*bucket, record.storage_class).key());
@@ -269,15 +287,7 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             out.push(RowRef::Upload(*bucket, key.as_str(), *upload).key());
             out.push(RowRef::Current(*bucket, key.as_str()).key());
         }
-        Command::OpenBucket { bucket, .. } | Command::CloseBucket { bucket, .. } => {
-            out.push(RowRef::Bucket(*bucket).key());
-        }
-        Command::ForgetGarbage { rows } => out.extend(rows.iter().map(|r| reclaim::row(r).key())),
-        Command::Condemn { doubts, .. } => out.extend(doubts.iter().flat_map(|d| DoubtRows(d).keys())),
-        Command::ForgetCondemned { .. } => {}
-        of_directory => {
-            out.extend(directory_name(of_directory).map(|name| RowRef::BucketName(name.as_str()).key()));
-        }
+        _ => {}
     }
 }
 
