@@ -4,12 +4,18 @@
 //! nothing of an answer; the body's pace is `body`'s. Where all places are taken who is idle leaves (places.rs). A connection whose request was refused before its body was read is
 //! closed with a little patience, so that the client reads the refusal and not a reset.
 
+mod guarded;
 mod places;
+mod unserved;
 
 pub(crate) use places::{Place, Places};
+pub(crate) use unserved::Unserved;
 
-use crate::reply::{self, Reply, ReplyBody};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use guarded::Guarded;
+use unserved::{Held, Turn};
+
+use crate::reply::{Reply, ReplyBody};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::{Sleep, Timer};
@@ -21,9 +27,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use types::limits;
@@ -36,7 +42,7 @@ pub trait Secure: Send + Sync {
     async fn secure(&self, stream: Box<dyn Stream>) -> io::Result<Box<dyn Stream>>;
 }
 
-/// Headers of one request; more are answered 431 by hyper.
+/// Headers of one request.
 const HEADERS_MAX: usize = 256;
 /// hyper's bound on a head lies beyond ours, so that ours answers with a document.
 const HYPER_HEAD_BYTES_MAX: usize = 2 * limits::HEAD_BYTES_MAX;
@@ -50,6 +56,9 @@ type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) trait Answer: Send + Sync + 'static {
     /// The answer to one request.
     async fn answer(&self, request: Request<Incoming>) -> Reply;
+
+    /// The answer to a request that is not looked at.
+    fn unserved(&self, why: Unserved) -> Reply;
 }
 
 /// Where connections come in.
@@ -123,11 +132,9 @@ impl Door {
     /// Serves one connection to its end.
     pub(crate) async fn serve_connection(mut self, stream: Box<dyn Stream>, place: Place) {
         let place = Arc::new(place);
-        let io = TokioIo::new(Guarded {
-            stream,
-            clock: Arc::clone(&self.clock),
-            stalled: None,
-        });
+        let held = Held::default();
+        let turn = held.turn();
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&self.clock), held));
         let mut http = http1::Builder::new();
         http.timer(WorldTimer::new(Arc::clone(&self.clock)))
             .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
@@ -146,14 +153,14 @@ impl Door {
         );
         let mut patience_ms = limits::LINGER_MS_MAX;
         let ended = tokio::select! {
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+            ended = ended(&mut connection, &turn) => ended,
             () = drained(&mut self.drain) => {
                 // A client that keeps idle connections for later does not close them for us.
                 if !(place.is_busy() && sends_body.load(Ordering::Relaxed)) {
                     patience_ms = limits::LINGER_STOPPING_MS_MAX;
                 }
                 Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+                ended(&mut connection, &turn).await
             }
             () = place.asked_to_leave() => {
                 // Its place is wanted: only an answer is waited for.
@@ -163,7 +170,7 @@ impl Door {
                 Pin::new(&mut connection).graceful_shutdown();
                 loop {
                     tokio::select! {
-                        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+                        ended = ended(&mut connection, &turn) => break ended,
                         () = self.clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX)) => {
                             // Half a head, or an answer that is not taken.
                             if !place.is_busy() {
@@ -174,14 +181,30 @@ impl Door {
                 }
             }
         };
+        let patience = self.clock.sleep(Duration::from_millis(patience_ms));
+        let mut io = connection.into_parts().io.into_inner();
         match ended {
-            Ok(()) => {
-                let patience = self.clock.sleep(Duration::from_millis(patience_ms));
-                linger(connection.into_parts().io.into_inner(), patience).await;
+            Ok(()) => linger(io, patience).await,
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended early");
+                if error.is_parse()
+                    && !place.is_busy()
+                    && let Some(what) = io.give_up_held()
+                {
+                    let answer = unserved::to_bytes(self.answer.unserved(what)).await;
+                    refuse(io, &answer, patience).await;
+                }
             }
-            Err(error) => tracing::debug!(%error, "a connection ended early"),
         }
     }
+}
+
+/// Polls a connection until it ends.
+async fn ended(
+    connection: &mut http1::Connection<TokioIo<Guarded>, Handler>,
+    turn: &Turn,
+) -> hyper::Result<()> {
+    poll_fn(|cx| turn.after(connection.poll_without_shutdown(cx), cx)).await
 }
 
 /// Ends when draining begins, or whoever could begin it is gone.
@@ -192,6 +215,17 @@ async fn drained(drain: &mut watch::Receiver<bool>) {
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Says a last word.
+async fn refuse(mut io: Guarded, answer: &[u8], mut patience: Waiting) {
+    let said = tokio::select! {
+        () = &mut patience => return,
+        said = io.write_all(answer) => said,
+    };
+    if said.is_ok() {
+        linger(io, patience).await;
     }
 }
 
@@ -236,21 +270,16 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         let is_full = self.place.is_operators && !request.uri().path().starts_with("/-/");
         Box::pin(async move {
             let reply = if is_full {
-                full()
+                let mut reply = answer.unserved(Unserved::Full);
+                let close = HeaderValue::from_static("close");
+                reply.headers_mut().insert(header::CONNECTION, close);
+                reply
             } else {
                 answer.answer(request).await
             };
             Ok(reply.map(|body| UnderWay { body, _busy: busy }))
         })
     }
-}
-
-/// Every place is taken by a request under way.
-fn full() -> Reply {
-    let mut reply = reply::empty(StatusCode::SERVICE_UNAVAILABLE);
-    let close = HeaderValue::from_static("close");
-    reply.headers_mut().insert(header::CONNECTION, close);
-    reply
 }
 
 /// An answer's body; its request is under way as long as it is there.
@@ -276,69 +305,6 @@ impl Body for UnderWay {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A stream whose writes fail once the client has taken nothing for too long.
-struct Guarded {
-    stream: Box<dyn Stream>,
-    clock: Arc<dyn Clock>,
-    /// Runs while a write waits.
-    stalled: Option<Waiting>,
-}
-
-impl Guarded {
-    /// What a write that came to `written` comes to, time considered.
-    fn guard<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let limit = Duration::from_millis(limits::WRITE_STALL_MS_MAX);
-        let waiting = self.stalled.get_or_insert_with(|| self.clock.sleep(limit));
-        ready!(waiting.as_mut().poll(cx));
-        self.stalled = None;
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.guard(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.guard(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.guard(cx, flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.guard(cx, shut)
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a request's head to its answer: address, signature, route, header rules, operation; then the answer's usual
 //! headers. Every answer and every log line carries the request's id.
 
-use crate::connection::{Answer, Door, Places, Secure};
+use crate::connection::{Answer, Door, Places, Secure, Unserved};
 use crate::error::{Code, Error};
 use crate::operation::Operation;
 use crate::query::Query;
@@ -130,9 +130,7 @@ impl Service {
 #[async_trait::async_trait]
 impl Answer for Service {
     async fn answer(&self, request: http::Request<Incoming>) -> Reply {
-        let mut id = [0; 8];
-        self.world.rng.fill(&mut id);
-        let id = hex::encode_upper(id);
+        let id = self.request_id();
         let span = tracing::info_span!(
             "request",
             %id,
@@ -141,8 +139,42 @@ impl Answer for Service {
             operation = tracing::field::Empty,
         );
         let mut reply = self.answer_as(&id, request).instrument(span).await;
+        self.head_out(&mut reply, &id);
+        reply
+    }
+
+    fn unserved(&self, why: Unserved) -> Reply {
+        let started = self.world.clock.mono();
+        let id = self.request_id();
+        let error = match why {
+            Unserved::Full => Code::SlowDown.into(),
+            Unserved::Malformed => Code::BadRequest.into(),
+            Unserved::TooLarge => head_too_large(),
+        };
+        let asked = Asked {
+            id: id.clone(),
+            method: Method::GET,
+            resource: String::new(),
+            target: Target::default(),
+        };
+        let mut reply = self.refuse(&asked, error);
+        self.head_out(&mut reply, &id);
+        self.count(None, reply.status(), started);
+        reply
+    }
+}
+
+impl Service {
+    fn request_id(&self) -> String {
+        let mut id = [0; 8];
+        self.world.rng.fill(&mut id);
+        hex::encode_upper(id)
+    }
+
+    /// What every answer says.
+    fn head_out(&self, reply: &mut Reply, id: &str) {
         let headers = reply.headers_mut();
-        reply::set(headers, "x-amz-request-id", &id);
+        reply::set(headers, "x-amz-request-id", id);
         reply::set(headers, "x-amz-id-2", &self.host_id);
         headers.insert(header::SERVER, HeaderValue::from_static("Cairn"));
         reply::set(
@@ -150,11 +182,8 @@ impl Answer for Service {
             header::DATE,
             reply::http_time(self.world.clock.wall_ms()),
         );
-        reply
     }
-}
 
-impl Service {
     async fn answer_as(&self, id: &str, request: http::Request<Incoming>) -> Reply {
         let (parts, incoming) = request.into_parts();
         // An empty body is never asked for, so `100 Continue` is never said.
@@ -347,10 +376,13 @@ fn check_head(parts: &Parts) -> Result<(), Error> {
     let sizes = parts.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4);
     let size = sizes.sum::<usize>() + parts.uri.to_string().len();
     if size > limits::HEAD_BYTES_MAX {
-        return Err(Error::new(Code::RequestHeaderSectionTooLarge)
-            .field("MaxSizeAllowed", limits::HEAD_BYTES_MAX.to_string()));
+        return Err(head_too_large());
     }
     Ok(())
+}
+
+fn head_too_large() -> Error {
+    Error::new(Code::RequestHeaderSectionTooLarge).field("MaxSizeAllowed", limits::HEAD_BYTES_MAX.to_string())
 }
 
 /// The host asked for: the request line's where it names one, else the one Host header.

@@ -143,6 +143,7 @@ impl Place {
 
     /// A request is under way from here on.
     pub(crate) fn busy(&self) -> Busy {
+        under_way().increment(1.0);
         let mut slots = self.places.slots();
         if let Some(slot) = slots.taken.get_mut(&self.id) {
             slot.busy += 1;
@@ -156,8 +157,13 @@ impl Place {
     }
 }
 
+fn under_way() -> metrics::Gauge {
+    metrics::gauge!("cairn_s3_requests_under_way")
+}
+
 impl Drop for Busy {
     fn drop(&mut self) {
+        under_way().decrement(1.0);
         let mut slots = self.places.slots();
         let now = slots.tick();
         let id = self.id;
