@@ -76,6 +76,10 @@ def test_cors(s3, server, bucket):
         assert answer.headers["Access-Control-Expose-Headers"] == "ETag"
     status, headers = browser(server, "GET", f"/{bucket}/k", Origin="https://app.example.com")
     assert (status, headers["Access-Control-Allow-Origin"]) == (403, "https://app.example.com")
+    assert "Origin" in headers["Vary"]
+    # Where no rule fits nothing is said, as in S3.
+    status, headers = browser(server, "GET", f"/{bucket}/k", Origin="https://elsewhere.example.net")
+    assert status == 403 and not [n for n in headers if n.lower() == "vary" or n.lower().startswith("access-control")]
     with refused("InvalidRequest", 400):
         rule = {"AllowedOrigins": ["*"], "AllowedMethods": ["PATCH"]}
         s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})

@@ -100,6 +100,7 @@ fn find<'a>(rules: &'a CorsRules, asking: &Asking) -> Option<(&'a CorsRule, &'a 
 
 /// Says on an answer what a rule allows.
 fn say(out: &mut HeaderMap, (rule, origin): (&CorsRule, &str), asking: &Asking) {
+    out.insert(header::VARY, HeaderValue::from_static(VARY));
     // All of it is text that came as headers, or was checked when the rule was written; what is not is left out.
     let mut set = |name: header::HeaderName, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -150,10 +151,8 @@ pub(crate) async fn decorate(service: &Service, target: &Target, asking: &Asking
     let Ok(Some(rules)) = rules(service, &bucket).await else {
         return;
     };
-    let out = reply.headers_mut();
-    out.insert(header::VARY, HeaderValue::from_static(VARY));
     if let Some(found) = find(&rules, asking) {
-        say(out, found, asking);
+        say(reply.headers_mut(), found, asking);
     }
 }
 
@@ -197,9 +196,7 @@ pub(crate) async fn preflight(
         )
     })?;
     let mut reply = reply::empty(StatusCode::OK);
-    let out = reply.headers_mut();
-    out.insert(header::VARY, HeaderValue::from_static(VARY));
-    say(out, found, &asking);
+    say(reply.headers_mut(), found, &asking);
     Ok(reply)
 }
 
