@@ -1,5 +1,6 @@
 //! PutBucketCors, GetBucketCors, DeleteBucketCors. What the rules do is in `cors`.
 
+use super::bucket_setting;
 use crate::cors::METHODS;
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
@@ -10,43 +11,30 @@ use http::{HeaderName, StatusCode};
 use types::limits::{CORS_BYTES_MAX, CORS_ID_CHARS_MAX, CORS_RULES_MAX};
 use wire::index::SettingKind;
 use wire::records::bucket_setting::Kind;
-use wire::records::{BucketSetting, CorsRule, CorsRules};
+use wire::records::{CorsRule, CorsRules};
 
 pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Error> {
-    let setting = service
-        .objects
-        .bucket_setting(&request.caller, request.bucket(), SettingKind::Cors)
-        .await?;
-    match setting.and_then(|s| s.kind) {
+    match bucket_setting::told(service, &request, SettingKind::Cors).await? {
         Some(Kind::Cors(rules)) => Ok(reply::xml(to_document(&rules))),
         _ => Err(Code::NoSuchCORSConfiguration.into()),
     }
 }
 
 pub(super) async fn put(service: &Service, mut request: Request) -> Result<Reply, Error> {
-    service
-        .objects
-        .head_bucket(&request.caller, request.bucket())
-        .await?;
-    let (document, _) = request.document(service.world.clock.clone()).await?;
-    let rules = from_document(&document)?;
-    let kind = Some(Kind::Cors(rules));
-    tell(service, &request, Some(BucketSetting { kind })).await?;
-    Ok(reply::empty(StatusCode::OK))
+    let document = bucket_setting::document(service, &mut request).await?;
+    let rules = Kind::Cors(from_document(&document)?);
+    bucket_setting::tell(
+        service,
+        &request,
+        (SettingKind::Cors, Some(rules)),
+        StatusCode::OK,
+    )
+    .await
 }
 
 pub(super) async fn delete(service: &Service, request: Request) -> Result<Reply, Error> {
-    tell(service, &request, None).await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
-}
-
-async fn tell(service: &Service, request: &Request, value: Option<BucketSetting>) -> Result<(), Error> {
-    let (caller, bucket) = (&request.caller, request.bucket());
-    service
-        .objects
-        .put_bucket_setting(caller, bucket, SettingKind::Cors, value)
-        .await?;
-    Ok(())
+    let nothing = (SettingKind::Cors, None);
+    bucket_setting::tell(service, &request, nothing, StatusCode::NO_CONTENT).await
 }
 
 fn invalid<T>(message: String) -> Result<T, Error> {

@@ -1,5 +1,6 @@
 //! PutBucketTagging, GetBucketTagging, DeleteBucketTagging. No tags at all are as if none were ever put.
 
+use super::bucket_setting;
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
 use crate::request::Request;
@@ -12,41 +13,39 @@ use wire::records::bucket_setting::Kind;
 use wire::records::{BucketSetting, BucketTags, Pair};
 
 pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Error> {
-    let setting = service
-        .objects
-        .bucket_setting(&request.caller, request.bucket(), SettingKind::Tags)
-        .await?;
-    match setting.and_then(|s| s.kind) {
+    match bucket_setting::told(service, &request, SettingKind::Tags).await? {
         Some(Kind::Tags(BucketTags { tags })) => Ok(reply::xml(tags::to_document(&tags))),
         _ => Err(Code::NoSuchTagSet.into()),
     }
 }
 
 pub(super) async fn put(service: &Service, mut request: Request) -> Result<Reply, Error> {
-    service
-        .objects
-        .head_bucket(&request.caller, request.bucket())
-        .await?;
-    let (document, _) = request.document(service.world.clock.clone()).await?;
-    let tags = tags::from_document(&document, BUCKET_TAGS_MAX, "Bucket")?;
-    tell(service, &request, setting(tags)).await
+    let document = bucket_setting::document(service, &mut request).await?;
+    let tags = kept(tags::from_document(&document, BUCKET_TAGS_MAX, "Bucket")?);
+    bucket_setting::tell(
+        service,
+        &request,
+        (SettingKind::Tags, tags),
+        StatusCode::NO_CONTENT,
+    )
+    .await
 }
 
 pub(super) async fn delete(service: &Service, request: Request) -> Result<Reply, Error> {
-    tell(service, &request, None).await
+    bucket_setting::tell(
+        service,
+        &request,
+        (SettingKind::Tags, None),
+        StatusCode::NO_CONTENT,
+    )
+    .await
+}
+
+fn kept(tags: Vec<Pair>) -> Option<Kind> {
+    (!tags.is_empty()).then_some(Kind::Tags(BucketTags { tags }))
 }
 
 /// Tags as a bucket keeps them.
 pub(super) fn setting(tags: Vec<Pair>) -> Option<BucketSetting> {
-    let kind = Kind::Tags(BucketTags { tags: tags.clone() });
-    (!tags.is_empty()).then_some(BucketSetting { kind: Some(kind) })
-}
-
-async fn tell(service: &Service, request: &Request, value: Option<BucketSetting>) -> Result<Reply, Error> {
-    let (caller, bucket) = (&request.caller, request.bucket());
-    service
-        .objects
-        .put_bucket_setting(caller, bucket, SettingKind::Tags, value)
-        .await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
+    kept(tags).map(|kind| BucketSetting { kind: Some(kind) })
 }

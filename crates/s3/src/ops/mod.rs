@@ -3,6 +3,7 @@
 mod abort_upload;
 mod acl;
 mod bucket_cors;
+mod bucket_setting;
 mod bucket_tagging;
 mod complete_upload;
 mod copy_object;

@@ -3,6 +3,7 @@
 //! Only a bucket's own account can write to it, so whichever is chosen, it owns what is written. What the choice changes is
 //! how an access control list is refused (`acl`).
 
+use super::bucket_setting;
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
 use crate::request::{Request, parse_document};
@@ -21,24 +22,22 @@ const NAMES: &[(u32, &str)] = &[
     (3, "ObjectWriter"),
 ];
 
-/// The setting of that name; `None` for a name that is none.
-pub(super) fn setting(name: &str) -> Option<BucketSetting> {
-    let (number, _) = NAMES.iter().find(|(_, n)| *n == name)?;
-    Some(numbered(*number))
+fn number(name: &str) -> Option<u32> {
+    NAMES.iter().find(|(_, n)| *n == name).map(|(number, _)| *number)
 }
 
-fn numbered(object_ownership: u32) -> BucketSetting {
-    BucketSetting {
-        kind: Some(Kind::Ownership(OwnershipControls { object_ownership })),
-    }
+/// The setting of that name; `None` for a name that is none.
+pub(super) fn setting(name: &str) -> Option<BucketSetting> {
+    let kind = Some(controls(number(name)?));
+    Some(BucketSetting { kind })
+}
+
+fn controls(object_ownership: u32) -> Kind {
+    Kind::Ownership(OwnershipControls { object_ownership })
 }
 
 pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Error> {
-    let setting = service
-        .objects
-        .bucket_setting(&request.caller, request.bucket(), SettingKind::Ownership)
-        .await?;
-    let number = match setting.and_then(|s| s.kind) {
+    let number = match bucket_setting::told(service, &request, SettingKind::Ownership).await? {
         Some(Kind::Ownership(controls)) => controls.object_ownership,
         _ => BUCKET_OWNER_ENFORCED,
     };
@@ -56,29 +55,16 @@ pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Er
 }
 
 pub(super) async fn put(service: &Service, mut request: Request) -> Result<Reply, Error> {
-    service
-        .objects
-        .head_bucket(&request.caller, request.bucket())
-        .await?;
-    let (document, _) = request.document(service.world.clock.clone()).await?;
+    let document = bucket_setting::document(service, &mut request).await?;
     let root = parse_document(&document, "OwnershipControls")?;
     let rule = root.one("Rule")?.ok_or(Code::MalformedXML)?;
-    let value = setting(rule.required("ObjectOwnership")?).ok_or(Code::MalformedXML)?;
-    tell(service, &request, value).await?;
-    Ok(reply::empty(StatusCode::OK))
+    let number = number(rule.required("ObjectOwnership")?).ok_or(Code::MalformedXML)?;
+    let told = (SettingKind::Ownership, Some(controls(number)));
+    bucket_setting::tell(service, &request, told, StatusCode::OK).await
 }
 
 /// Taken away is not the same as never given: the row says so.
 pub(super) async fn delete(service: &Service, request: Request) -> Result<Reply, Error> {
-    tell(service, &request, numbered(0)).await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
-}
-
-async fn tell(service: &Service, request: &Request, value: BucketSetting) -> Result<(), Error> {
-    let (caller, bucket) = (&request.caller, request.bucket());
-    service
-        .objects
-        .put_bucket_setting(caller, bucket, SettingKind::Ownership, Some(value))
-        .await?;
-    Ok(())
+    let taken_away = (SettingKind::Ownership, Some(controls(0)));
+    bucket_setting::tell(service, &request, taken_away, StatusCode::NO_CONTENT).await
 }

@@ -1,6 +1,7 @@
 //! PutPublicAccessBlock, GetPublicAccessBlock, DeletePublicAccessBlock. Nothing here is public, whatever is unblocked; what
 //! is blocked is refused as S3 refuses it (`acl`).
 
+use super::bucket_setting;
 use crate::error::{Code, Error};
 use crate::reply::{self, Reply};
 use crate::request::{Request, parse_document};
@@ -8,8 +9,8 @@ use crate::service::Service;
 use crate::xml::{Element, XmlWriter};
 use http::StatusCode;
 use wire::index::SettingKind;
+use wire::records::PublicAccessBlock;
 use wire::records::bucket_setting::Kind;
-use wire::records::{BucketSetting, PublicAccessBlock};
 
 const ROOT: &str = "PublicAccessBlockConfiguration";
 
@@ -23,11 +24,7 @@ const ALL: PublicAccessBlock = PublicAccessBlock {
 };
 
 pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Error> {
-    let setting = service
-        .objects
-        .bucket_setting(&request.caller, request.bucket(), SettingKind::PublicAccess)
-        .await?;
-    let block = match setting.and_then(|s| s.kind) {
+    let block = match bucket_setting::told(service, &request, SettingKind::PublicAccess).await? {
         Some(Kind::PublicAccess(block)) => block,
         _ => ALL,
     };
@@ -45,36 +42,20 @@ pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Er
 }
 
 pub(super) async fn put(service: &Service, mut request: Request) -> Result<Reply, Error> {
-    service
-        .objects
-        .head_bucket(&request.caller, request.bucket())
-        .await?;
-    let (document, _) = request.document(service.world.clock.clone()).await?;
-    let block = from_document(&document)?;
-    tell(service, &request, block).await?;
-    Ok(reply::empty(StatusCode::OK))
+    let document = bucket_setting::document(service, &mut request).await?;
+    let block = Kind::PublicAccess(from_document(&document)?);
+    let told = (SettingKind::PublicAccess, Some(block));
+    bucket_setting::tell(service, &request, told, StatusCode::OK).await
 }
 
 /// Taken away is not the same as never given: the row says so.
 pub(super) async fn delete(service: &Service, request: Request) -> Result<Reply, Error> {
-    let removed = PublicAccessBlock {
+    let removed = Kind::PublicAccess(PublicAccessBlock {
         removed: true,
         ..PublicAccessBlock::default()
-    };
-    tell(service, &request, removed).await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
-}
-
-async fn tell(service: &Service, request: &Request, block: PublicAccessBlock) -> Result<(), Error> {
-    let (caller, bucket) = (&request.caller, request.bucket());
-    let value = BucketSetting {
-        kind: Some(Kind::PublicAccess(block)),
-    };
-    service
-        .objects
-        .put_bucket_setting(caller, bucket, SettingKind::PublicAccess, Some(value))
-        .await?;
-    Ok(())
+    });
+    let taken_away = (SettingKind::PublicAccess, Some(removed));
+    bucket_setting::tell(service, &request, taken_away, StatusCode::NO_CONTENT).await
 }
 
 /// What is not named is not blocked.
