@@ -126,3 +126,30 @@ def test_delete_many_each_only_as_it_was_seen(s3, bucket):
     assert sorted(d["Key"] for d in answer["Deleted"]) == ["a", "absent", "c", "e"]
     assert sorted((e["Key"], e["Code"]) for e in answer["Errors"]) == [(k, "PreconditionFailed") for k in "bdf"]
     assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["b", "d", "f"]
+
+
+def test_a_refused_write_names_its_condition(raw, bucket):
+    path = f"/{bucket}/k"
+    assert raw.request("PUT", path, body=b"x").status == 200
+    for headers, named in [
+        ({"if-none-match": "*"}, "If-None-Match"),
+        ({"if-match": '"other"'}, "If-Match"),
+        ({"if-match": "*", "if-none-match": "*"}, None),
+    ]:
+        answer = raw.request("PUT", path, body=b"y", headers=headers)
+        assert (answer.status, answer.code) == (412, "PreconditionFailed"), answer
+        assert (f"<Condition>{named}</Condition>".encode() in answer.body) == (named is not None), answer.body
+    answer = raw.request("DELETE", path, headers={"x-amz-if-match-size": "7"})
+    assert answer.code == "PreconditionFailed" and b"<Condition>x-amz-if-match-size</Condition>" in answer.body, answer
+
+
+def test_not_modified_says_what_caches_keep_it_by(raw, bucket):
+    path = f"/{bucket}/k"
+    kept = {"cache-control": "max-age=60", "expires": "Wed, 21 Oct 2037 07:28:00 GMT"}
+    tag = raw.request("PUT", path, body=b"x", headers={**kept, "content-type": "a/b", "x-amz-meta-m": "1"}).headers["etag"]
+    for method in ("GET", "HEAD"):
+        answer = raw.request(method, path, headers={"if-none-match": tag})
+        assert (answer.status, answer.body) == (304, b"")
+        said = {n: v for n, v in answer.headers.items() if not n.startswith("x-amz-") or n == "x-amz-meta-m"}
+        assert said.keys() == {"etag", "last-modified", "cache-control", "expires", "date", "server"}, said
+        assert said.items() >= kept.items()

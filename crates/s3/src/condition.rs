@@ -106,6 +106,21 @@ pub(crate) fn write(headers: &HeaderMap) -> Result<Precondition, Error> {
     })
 }
 
+/// Conditions on a write, as S3 spells them where they did not hold.
+const ON_WRITES: [&str; 4] = [
+    "If-Match",
+    "If-None-Match",
+    "x-amz-if-match-last-modified-time",
+    "x-amz-if-match-size",
+];
+
+/// What did not hold, when a write was refused for its condition: the index says only that one did not. Of several, none is
+/// named.
+pub(crate) fn of_write(headers: &HeaderMap) -> Option<&'static str> {
+    let mut given = ON_WRITES.iter().filter(|name| headers.contains_key(**name));
+    given.next().copied().filter(|_| given.next().is_none())
+}
+
 /// Reads the conditions of a delete: those of a write, and what the object was when it was seen.
 ///
 /// # Errors

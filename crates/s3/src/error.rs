@@ -151,6 +151,16 @@ impl Error {
         self
     }
 
+    /// The same, unless it has that field.
+    #[must_use]
+    pub fn field_once(self, name: &'static str, value: impl Into<String>) -> Self {
+        if self.fields.iter().any(|(n, _)| *n == name) {
+            self
+        } else {
+            self.field(name, value)
+        }
+    }
+
     /// With a header on the answer.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -192,7 +202,7 @@ impl Error {
 
     /// Adds what the code's document names of the request: the key or bucket that was not there.
     #[must_use]
-    pub fn about(mut self, bucket: Option<&str>, key: Option<&str>) -> Self {
+    pub fn about(self, bucket: Option<&str>, key: Option<&str>) -> Self {
         use Code::*;
         let (name, value) = match self.code {
             NoSuchKey | NoSuchVersion => ("Key", key),
@@ -213,12 +223,10 @@ impl Error {
             | ServerSideEncryptionConfigurationNotFoundError => ("BucketName", bucket),
             _ => return self,
         };
-        if let Some(value) = value
-            && self.fields.iter().all(|(n, _)| *n != name)
-        {
-            self.fields.push((name, value.to_owned()));
+        match value {
+            Some(value) => self.field_once(name, value),
+            None => self,
         }
-        self
     }
 
     /// The document: `<Error>` in no namespace, as S3 sends it.

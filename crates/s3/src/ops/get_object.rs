@@ -132,14 +132,7 @@ impl Head {
             Verdict::Failed(name) => {
                 return Err(Error::new(Code::PreconditionFailed).field("Condition", name));
             }
-            Verdict::NotModified => {
-                return Ok(Self {
-                    status: StatusCode::NOT_MODIFIED,
-                    headers,
-                    range: None,
-                    length: 0,
-                });
-            }
+            Verdict::NotModified => return Self::not_modified(headers, record, request),
         }
         let asked = request.header("range");
         let range = match &part {
@@ -178,6 +171,24 @@ impl Head {
             headers,
             range,
             length,
+        })
+    }
+
+    /// What a cache keeps the object by (RFC 9110, section 15.4.5), and nothing else of it.
+    fn not_modified(mut headers: HeaderMap, record: &ObjectRecord, request: &Request) -> Result<Self, Error> {
+        let mut all = HeaderMap::new();
+        let kept = record.headers.clone().unwrap_or_default();
+        metadata::to_headers(&mut all, &kept, &[], &request.query)?;
+        for name in [header::CACHE_CONTROL, header::EXPIRES] {
+            if let Some(value) = all.remove(&name) {
+                headers.insert(name, value);
+            }
+        }
+        Ok(Self {
+            status: StatusCode::NOT_MODIFIED,
+            headers,
+            range: None,
+            length: 0,
         })
     }
 

@@ -30,7 +30,8 @@ mod upload_part;
 mod upload_part_copy;
 mod versioning;
 
-use crate::error::Error;
+use crate::condition;
+use crate::error::{Code, Error};
 use crate::operation::Operation as Op;
 use crate::reply::Reply;
 use crate::request::Request;
@@ -47,6 +48,15 @@ pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     ) {
         crate::acl::check_write(service, &request).await?;
     }
+    let condition = condition::of_write(&request.headers);
+    let outcome = run_any(service, request).await;
+    outcome.map_err(|e| match condition {
+        Some(name) if e.code() == Code::PreconditionFailed => e.field_once("Condition", name),
+        _ => e,
+    })
+}
+
+async fn run_any(service: &Service, request: Request) -> Result<Reply, Error> {
     match request.operation {
         Op::ListBuckets => list_buckets::run(service, request).await,
         Op::CreateBucket => create_bucket::run(service, request).await,
