@@ -121,3 +121,34 @@ def test_renaming_is_not_done(raw, s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     answer = raw.request("PUT", f"/{bucket}/to", [("renameObject", "")], headers={"x-amz-rename-source": "k"})
     assert (answer.status, answer.code) == (501, "NotImplemented") and b"RenameObject" in answer.body
+
+
+def test_ten_thousand_appends(s3, raw, bucket):
+    """As many parts as an object may have: read whole, by range, by part; copied; and not one more."""
+    rng, path = random.Random(2), f"/{bucket}/log"
+    pieces = [rng.randbytes(rng.choice((1, 7, 40, 300, 1000))) for _ in range(10_000)]
+    ends, size = [], 0
+    for piece in pieces:
+        answer = raw.request("PUT", path, body=piece, headers={"x-amz-write-offset-bytes": str(size)})
+        assert answer.status == 200, answer
+        size += len(piece)
+        ends.append(size)
+    whole = b"".join(pieces)
+    head = s3.head_object(Bucket=bucket, Key="log")
+    assert (head["ContentLength"], head["ETag"]) == (size, answer.headers["etag"]) and head["ETag"].endswith('-10000"')
+    with refused("TooManyParts", 400):
+        append(s3, bucket, "log", b"x", size)
+    assert body_of(s3, bucket, "log") == whole
+    for _ in range(50):
+        first = rng.randrange(size)
+        last = min(size - 1, first + rng.choice((0, 1, 500, 100_000)))
+        assert body_of(s3, bucket, "log", Range=f"bytes={first}-{last}") == whole[first : last + 1]
+    for number in (1, 2, 5000, 9999, 10_000):
+        part = s3.get_object(Bucket=bucket, Key="log", PartNumber=number)
+        assert part["Body"].read() == pieces[number - 1] and part["PartsCount"] == 10_000
+        assert part["ContentRange"] == f"bytes {ends[number - 2] if number > 1 else 0}-{ends[number - 1] - 1}/{size}"
+    copied = s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "log"})
+    assert copied["CopyObjectResult"]["ETag"] == f'"{hashlib.md5(whole).hexdigest()}"'
+    assert body_of(s3, bucket, "copy") == whole
+    s3.delete_object(Bucket=bucket, Key="log")
+    assert body_of(s3, bucket, "copy", Range="bytes=-1000") == whole[-1000:]
