@@ -115,10 +115,7 @@ impl<'a> Asked<'a> {
                 *reach = Reach::Condemned;
             }
         }
-        Ok(Reached {
-            as_of: Hlc(state.hlc),
-            each: self.each,
-        })
+        Ok(Reached::new(Hlc(state.hlc), self.doubts.to_vec(), self.each))
     }
 
     /// Says of the needles that these chunks are, if they were asked about under this key.

@@ -5,7 +5,7 @@
 
 use crate::Fault;
 use crate::node::Ordered;
-pub use crate::reclaim::{Booked, BookedRef, Doubt, IdleUpload, Reach, Reached, Reclaim};
+pub use crate::reclaim::{Booked, BookedRef, Doubt, IdleUpload, Reach, Reached, Reclaim, Unnamed};
 use crate::records::{
     Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
     Pair, PartRecord, UploadRecord, UsageRecord, bucket_setting,
@@ -311,10 +311,9 @@ pub enum Command {
     /// Removes bookings, with the manifest pages that they kept. One that is not there, or is another, is no error. At most
     /// `limits::FORGET_ROWS_MAX`.
     ForgetGarbage { rows: Vec<BookedRef> },
-    /// Promises of each needle that nothing will ever name it, unless something does. `as_of` is the moment at which
-    /// [`Reclaim::reached`] found these unnamed; zero where nothing is known, and then more may count as named than are. Answers
+    /// Promises of each needle that nothing will ever name it, unless something does since it was looked for. Answers
     /// a [`Reach`] each, never `Unnamed`. At most `limits::DOUBTS_MAX`.
-    Condemn { doubts: Vec<Doubt>, as_of: Hlc },
+    Condemn { unnamed: Unnamed },
     /// Removes some promises to needles of ended sessions, from an opaque cursor (empty: the start): nothing could name those
     /// anyway. Answers the next cursor, empty at the end.
     ForgetCondemned { after: Bytes },

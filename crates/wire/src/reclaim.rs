@@ -80,10 +80,57 @@ impl Reach {
 /// What is known of needles at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// The moment, for [`crate::index::Command::Condemn`].
-    pub as_of: Hlc,
     /// One a doubt, in their order.
     pub each: Vec<Reach>,
+    /// Those that nothing names.
+    pub unnamed: Unnamed,
+}
+
+impl Reached {
+    /// What was found of `doubts` as of a moment.
+    ///
+    /// # Panics
+    /// Unless there is one answer each.
+    pub fn new(as_of: Hlc, doubts: Vec<Doubt>, each: Vec<Reach>) -> Self {
+        assert_eq!(doubts.len(), each.len(), "one answer a doubt");
+        let unnamed = doubts.into_iter().zip(&each);
+        let doubts = unnamed.filter(|(_, r)| **r == Reach::Unnamed).map(|(d, _)| d);
+        Self {
+            unnamed: Unnamed {
+                doubts: doubts.collect(),
+                as_of,
+            },
+            each,
+        }
+    }
+}
+
+/// Needles that nothing named at a moment: what comes after it is for [`crate::index::Command::Condemn`] to see. They cannot be had
+/// without having been looked for, because the commit trusts that they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unnamed {
+    doubts: Vec<Doubt>,
+    as_of: Hlc,
+}
+
+impl Unnamed {
+    /// Of which nothing is known: the commit looks at all there is, and takes more for named than is.
+    pub fn unknown(doubts: Vec<Doubt>) -> Self {
+        Self {
+            doubts,
+            as_of: Hlc(0),
+        }
+    }
+
+    /// Which, in the order they were asked about.
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.doubts
+    }
+
+    /// The moment.
+    pub fn as_of(&self) -> Hlc {
+        self.as_of
+    }
 }
 
 /// An upload that nobody has worked on for long.

@@ -7,8 +7,8 @@
 //! ```
 //! What named the needle at `as_of` was found without a commit. What could name it since is a part (one row), or an object whose
 //! version is newer than that moment, for every commit's time is; however many versions a key has, only those are looked at. Of
-//! these it is enough that they are of the same blob: such a needle counts as named, and the next pass, with a later moment, tells
-//! exactly. So with `as_of` zero more counts as named than is, and nothing less.
+//! one with a manifest it is enough that it is of the same blob: such a needle counts as named, and the next pass, with a later
+//! moment, tells exactly. So with `as_of` zero more counts as named than is, and nothing less.
 //!
 //! A needle of a session that has ended gets no row: no command that names it is decided any more.
 
@@ -17,7 +17,7 @@ use crate::view::{Change, Now, Stop, View};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use types::{BlobId, Hlc, UploadId, VersionId};
-use wire::index::{Doubt, Reach};
+use wire::index::{Doubt, Reach, Unnamed};
 use wire::records::{
     BucketCopy, Chunk, CondemnAnswer, CondemnedRecord, GarbageRecord, ObjectRecord, PartRecord, answer,
     object_record::Data,
@@ -88,12 +88,12 @@ impl<'a> Rows<'a> {
 
 /// Decides a Condemn.
 pub(super) fn condemn(
-    doubts: &[Doubt],
-    as_of: Hlc,
+    unnamed: &Unnamed,
     view: &View,
     now: &Now,
     change: &mut Change,
 ) -> Result<answer::Kind, Stop> {
+    let (doubts, as_of) = (unnamed.doubts(), unnamed.as_of());
     view.want(doubts.iter().flat_map(|d| Rows(d).keys()))?;
     // A moment that has not come yet tells nothing.
     let as_of = if as_of < now.hlc { as_of } else { Hlc(0) };
@@ -142,6 +142,14 @@ impl Since<'_> {
         {
             return Ok(Reach::Named);
         }
+        for row in doubt.garbage() {
+            if let Some(garbage) = self.view.get::<GarbageRecord>(&row)?
+                && (doubt.is_among(&garbage.chunks)
+                    || garbage.manifest.is_some() && Hlc(garbage.booked_hlc) > self.as_of)
+            {
+                return Ok(Reach::Booked);
+            }
+        }
         if let Some(current) = self.view.get::<ObjectRecord>(&doubt.current())?
             && self.may_name(&current, doubt)
         {
@@ -158,24 +166,18 @@ impl Since<'_> {
                 }
             }
         }
-        for row in doubt.garbage() {
-            if let Some(garbage) = self.view.get::<GarbageRecord>(&row)?
-                && (Hlc(garbage.booked_hlc) > self.as_of || doubt.is_among(&garbage.chunks))
-            {
-                return Ok(Reach::Booked);
-            }
-        }
         Ok(Reach::Condemned)
     }
 
-    /// Whether a record names the needle, or is newer than the moment and could.
+    /// Whether a record names the needle; or could, in pages that are newer than the moment.
     fn may_name(&self, record: &ObjectRecord, doubt: Rows) -> bool {
-        if let Some(Data::Chunks(c)) = &record.data
-            && doubt.is_among(&c.chunks)
-        {
-            return true;
+        match &record.data {
+            Some(Data::Chunks(c)) => doubt.is_among(&c.chunks),
+            Some(Data::Manifest(_)) => {
+                let made = VersionId::from_slice(&record.version).map(VersionId::time);
+                made.is_none_or(|made| made > self.as_of) && doubt.is_blob(&record.blob)
+            }
+            _ => false,
         }
-        let made = VersionId::from_slice(&record.version).map(VersionId::time);
-        made.is_none_or(|made| made > self.as_of) && doubt.is_blob(&record.blob)
     }
 }

@@ -145,7 +145,7 @@ fn run_for_gc(
 ) -> Option<Result<answer::Kind, Stop>> {
     Some(match command {
         Command::ForgetGarbage { rows } => reclaim::forget_garbage(rows, view, change),
-        Command::Condemn { doubts, as_of } => condemn::condemn(doubts, *as_of, view, now, change),
+        Command::Condemn { unnamed } => condemn::condemn(unnamed, view, now, change),
         Command::ForgetCondemned { after } => reclaim::forget_condemned(after, view, now, change),
         _ => return None,
     })
@@ -252,7 +252,9 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
             out.push(RowRef::Bucket(*bucket).key());
         }
         Command::ForgetGarbage { rows } => out.extend(rows.iter().map(|r| reclaim::row(r).key())),
-        Command::Condemn { doubts, .. } => out.extend(doubts.iter().flat_map(|d| DoubtRows(d).keys())),
+        Command::Condemn { unnamed } => {
+            out.extend(unnamed.doubts().iter().flat_map(|d| DoubtRows(d).keys()));
+        }
         Command::ForgetCondemned { .. } => {}
         of_directory => {
             out.extend(directory_name(of_directory).map(|name| RowRef::BucketName(name.as_str()).key()));
