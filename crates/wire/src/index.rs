@@ -12,7 +12,7 @@ use crate::records::{
 };
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
-use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, Hlc, ObjectKey, UploadId, VersionId};
+use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
 
 /// Why the state refused a command or read. The numbers are stored in `done` rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
