@@ -105,9 +105,31 @@ def test_delete_only_what_was_seen(s3, bucket):
     s3.delete_object(**ask, IfMatch=put["ETag"], IfMatchLastModifiedTime=seen, IfMatchSize=5)
     with refused("404", 404):
         s3.head_object(**ask)
-    # Nothing there is no failure.
-    s3.delete_object(**ask, IfMatch="*")
+    # Who compares and deletes must hear that there was nothing to compare with.
+    for tag in ("*", put["ETag"]):
+        with refused("NoSuchKey", 404):
+            s3.delete_object(**ask, IfMatch=tag)
     s3.delete_object(**ask, IfMatchSize=4)
+
+
+def test_delete_where_a_marker_stands(s3, bucket):
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    put = s3.put_object(Bucket=bucket, Key="k", Body=b"12345")
+    ask = {"Bucket": bucket, "Key": "k"}
+    s3.delete_object(**ask)
+    for key in ("k", "never"):
+        for tag in ("*", put["ETag"]):
+            with refused("NoSuchKey", 404):
+                s3.delete_object(Bucket=bucket, Key=key, IfMatch=tag)
+    listed = s3.list_object_versions(Bucket=bucket)
+    assert len(listed["DeleteMarkers"]) == 1, "no delete that failed puts a marker"
+    # S3 has this condition for the current version alone.
+    with refused("NotImplemented", 501):
+        s3.delete_object(**ask, VersionId=put["VersionId"], IfMatch=put["ETag"])
+    one = {"Key": "k", "VersionId": put["VersionId"], "ETag": put["ETag"]}
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [one]})
+    assert [(e["Key"], e["Code"]) for e in answer["Errors"]] == [("k", "NotImplemented")]
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1
 
 
 def test_delete_many_each_only_as_it_was_seen(s3, bucket):
@@ -123,8 +145,10 @@ def test_delete_many_each_only_as_it_was_seen(s3, bucket):
         {"Key": "absent", "ETag": etags["a"]},
     ]
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
-    assert sorted(d["Key"] for d in answer["Deleted"]) == ["a", "absent", "c", "e"]
-    assert sorted((e["Key"], e["Code"]) for e in answer["Errors"]) == [(k, "PreconditionFailed") for k in "bdf"]
+    assert sorted(d["Key"] for d in answer["Deleted"]) == ["a", "c", "e"]
+    assert sorted((e["Key"], e["Code"]) for e in answer["Errors"]) == [
+        ("absent", "NoSuchKey"), *((k, "PreconditionFailed") for k in "bdf")
+    ]
     assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["b", "d", "f"]
 
 

@@ -1,4 +1,4 @@
-//! Delete. Nothing there is an answer, not an error.
+//! Delete. Nothing there is an answer, not an error, unless `If-Match` said that there is something.
 //!
 //! | what is meant | versioning | what happens |
 //! |---|---|---|

@@ -5,12 +5,14 @@ use types::ETag;
 use wire::index::{Match, Precondition, Reason};
 use wire::records::ObjectRecord;
 
-/// Holds a delete's condition against what is meant. Where there is nothing, there is nothing to spare: as S3, that is no
-/// failure.
+/// Holds a delete's condition against what is meant. Where there is nothing, `If-Match` fails as it does on a write: who compares and
+/// deletes must hear that it was not its delete. Size and time spare what is there, and fail nothing else (S3's directory buckets, which
+/// alone have them).
 pub(super) fn check_delete(condition: &Precondition, meant: Option<&ObjectRecord>) -> Result<(), Stop> {
-    match meant {
-        Some(object) => check(condition, Some(object)),
-        None => Ok(()),
+    match (meant, &condition.if_match) {
+        (Some(object), _) => check(condition, Some(object)),
+        (None, Some(_)) => refuse(Reason::NoSuchKeyForMatch, "If-Match"),
+        (None, None) => Ok(()),
     }
 }
 
@@ -119,10 +121,15 @@ mod tests {
         assert!(!holds(None, Some(4), Some(&object)));
         assert!(!holds(Some(7), Some(0), Some(&object)));
         assert!(holds(Some(8), Some(4), None), "nothing there is no failure");
-        let any = Precondition {
-            if_match: Some(Match::Any),
-            ..Precondition::default()
-        };
-        assert!(check_delete(&any, None).is_ok());
+        for if_match in [Match::Any, Match::Tags(Vec::new())] {
+            let condition = Precondition {
+                if_match: Some(if_match),
+                ..Precondition::default()
+            };
+            let Err(Stop::Refused(refused)) = check_delete(&condition, None) else {
+                panic!("told done what was not")
+            };
+            assert_eq!(refused.reason, Reason::NoSuchKeyForMatch as u32);
+        }
     }
 }

@@ -319,7 +319,7 @@ impl Model {
     ) -> Outcome {
         let place = self.place(&name, version);
         let meant = place.map(|at| self.versions[&name][at].clone());
-        if meant.is_some() {
+        if meant.is_some() || precondition.if_match.is_some() {
             check(meant.as_ref(), precondition)?;
         }
         let versioning = self.versioning(name.0);

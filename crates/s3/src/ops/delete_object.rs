@@ -1,5 +1,5 @@
 //! DeleteObject: of a key, which where the bucket keeps versions puts a delete marker over it, or of a version. What is not
-//! there is deleted: 204 all the same.
+//! there is deleted: 204 all the same, but for a delete with `If-Match`, which is told NoSuchKey.
 
 use crate::condition;
 use crate::error::Error;
@@ -12,6 +12,9 @@ use objects::DeleteObject;
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let precondition = condition::delete(&request.headers)?;
+    if precondition.if_match.is_some() && request.query.get("versionId").is_some() {
+        return Err(Error::header_not_implemented("If-Match"));
+    }
     let delete = DeleteObject {
         key: request.key().clone(),
         version: request.version()?,

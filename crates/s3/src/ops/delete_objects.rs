@@ -66,7 +66,14 @@ fn read_one(object: &Element) -> Result<Named, Error> {
         .map(|v| v.text().to_owned())
         .filter(|v| !v.is_empty());
     let precondition = condition(object)?;
-    let checked = precondition.and_then(|p| delete_of(&key, version.as_deref(), p));
+    let checked = precondition.and_then(|p| match (&version, &p.if_match) {
+        // As of one version by itself: S3 has conditions of this kind for the current one alone.
+        (Some(_), Some(_)) => Err(Error::with(
+            Code::NotImplemented,
+            "ETag and VersionId of one object together are not implemented",
+        )),
+        _ => delete_of(&key, version.as_deref(), p),
+    });
     Ok(Named {
         key,
         version,
@@ -143,7 +150,8 @@ mod tests {
         let given = format!(
             "<Delete><Object><Key>a&amp;b</Key></Object><Object><Key>v</Key><VersionId>null</VersionId></Object>\
              <Object><Key>w</Key><VersionId>1</VersionId></Object><Object><Key>{long}</Key></Object>\
-             <Object><Key>e</Key><Size>x</Size></Object></Delete>"
+             <Object><Key>e</Key><Size>x</Size></Object>\
+             <Object><Key>m</Key><VersionId>null</VersionId><ETag>*</ETag></Object></Delete>"
         );
         let (named, quiet) = read(given.as_bytes()).unwrap();
         assert!(!quiet);
@@ -154,6 +162,7 @@ mod tests {
              <Error><Key>w</Key><VersionId>1</VersionId><Code>InvalidArgument</Code>"
         ));
         assert!(body.contains("<Code>KeyTooLongError</Code>"));
+        assert!(body.contains("<Key>m</Key><VersionId>null</VersionId><Code>NotImplemented</Code>"));
         let quiet = write(&named, true);
         assert!(!quiet.contains("<Deleted>") && quiet.contains("<Error>"));
     }
