@@ -1,7 +1,9 @@
 """Conditional reads and writes."""
 
+import base64
 import concurrent.futures
 import datetime
+import hashlib
 
 import pytest
 from expecting import refused
@@ -177,3 +179,15 @@ def test_not_modified_says_what_caches_keep_it_by(raw, bucket):
         said = {n: v for n, v in answer.headers.items() if not n.startswith("x-amz-") or n == "x-amz-meta-m"}
         assert said.keys() == {"etag", "last-modified", "cache-control", "expires", "date", "server"}, said
         assert said.items() >= kept.items()
+
+
+def test_a_batch_takes_no_condition_for_all(s3, bucket, raw):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    document = b"<Delete><Object><Key>k</Key></Object></Delete>"
+    md5 = base64.b64encode(hashlib.md5(document).digest()).decode()
+    for name in ("if-match", "if-none-match"):
+        answer = raw.request(
+            "POST", f"/{bucket}", query=[("delete", "")], body=document, headers={name: f'"{"0" * 32}"', "content-md5": md5}
+        )
+        assert (answer.status, answer.code) == (501, "NotImplemented")
+    s3.head_object(Bucket=bucket, Key="k")

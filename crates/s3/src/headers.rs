@@ -94,13 +94,12 @@ const ON: &[(&str, &[Operation])] = &[
 ];
 
 /// Conditions on a write, and where they are decided. On another write they would be passed over, and what was not to be
-/// done would be done.
+/// done would be done. A batch of deletes has them in its document, for each key its own.
 const CONDITIONS: &[&str] = &["if-match", "if-none-match"];
 const CONDITIONAL: &[Operation] = &[
     CompleteMultipartUpload,
     CopyObject,
     Operation::DeleteObject,
-    Operation::DeleteObjects,
     PutObject,
 ];
 
@@ -259,6 +258,8 @@ mod tests {
         (Operation::UploadPart, "if-match", "*", NOT),
         (CreateMultipartUpload, "if-none-match", "*", NOT),
         (Operation::DeleteBucket, "if-match", "*", NOT),
+        (Operation::DeleteObjects, "if-match", "*", NOT),
+        (Operation::DeleteObjects, "if-none-match", "*", NOT),
         (CREATE, "if-none-match", "*", NOT),
         (PUT, "x-amz-server-side-encryption", "AES256", NOT),
         (GET, "x-amz-server-side-encryption-customer-key", "x", NOT),
