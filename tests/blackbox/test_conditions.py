@@ -18,6 +18,13 @@ def test_write_only_what_is_not_there(s3, bucket):
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"first"
     s3.delete_object(Bucket=bucket, Key="k")
     s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfNoneMatch="*")
+    # In quotes as some clients send it, it is no tag that nothing has.
+    with refused("PreconditionFailed", 412):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"fourth", IfNoneMatch='"*"')
+    with refused("InvalidArgument", 400):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"fourth", IfNoneMatch='"other", *')
+    s3.put_object(Bucket=bucket, Key="k", Body=b"fifth", IfMatch='"*"')
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"fifth"
 
 
 def test_write_only_over_what_was_read(s3, bucket):

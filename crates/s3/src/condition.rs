@@ -79,7 +79,7 @@ pub(crate) fn range_applies(headers: &HeaderMap, etag: &str, modified_ms: u64) -
 /// Reads the conditions of a write.
 ///
 /// # Errors
-/// NotImplemented for those that S3 does not take on writes either.
+/// NotImplemented for those that S3 does not take on writes either; InvalidArgument.
 pub(crate) fn write(headers: &HeaderMap) -> Result<Precondition, Error> {
     for name in [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE] {
         if headers.contains_key(&name) {
@@ -98,10 +98,10 @@ pub(crate) fn write(headers: &HeaderMap) -> Result<Precondition, Error> {
             )),
         }
     };
-    let matches = |name| -> Result<Option<Match>, Error> { Ok(once(name)?.map(match_of)) };
+    let matches = |name: HeaderName, shown| once(name)?.map(|list| match_of(shown, list)).transpose();
     Ok(Precondition {
-        if_match: matches(header::IF_MATCH)?,
-        if_none_match: matches(header::IF_NONE_MATCH)?,
+        if_match: matches(header::IF_MATCH, "If-Match")?,
+        if_none_match: matches(header::IF_NONE_MATCH, "If-None-Match")?,
         ..Precondition::default()
     })
 }
@@ -176,12 +176,21 @@ pub(crate) fn size_of(name: &str, text: &str) -> Result<u64, Error> {
     size.ok_or_else(|| Error::argument(name, text, "Invalid size"))
 }
 
-/// What a match header on a write names. A tag that no object of ours can have matches nothing.
-pub(crate) fn match_of(list: &str) -> Match {
-    match list.trim() {
-        "*" => Match::Any,
-        list => Match::Tags(list.split(',').filter_map(|t| ETag::parse(t.trim())).collect()),
+/// What a match header on a write names. A tag that no object of ours can have matches nothing. A star is a star in quotes too, as some
+/// clients send it: a tag it cannot be, and as none it would let what must not be overwritten be overwritten.
+///
+/// # Errors
+/// InvalidArgument where a star stands among others.
+pub(crate) fn match_of(name: &str, list: &str) -> Result<Match, Error> {
+    let is_star = |tag: &str| matches!(tag.trim(), "*" | "\"*\"");
+    if is_star(list) {
+        return Ok(Match::Any);
     }
+    if list.split(',').any(is_star) {
+        return Err(Error::argument(name, list, "A star stands alone or not at all"));
+    }
+    let tags = list.split(',').filter_map(|t| ETag::parse(t.trim()));
+    Ok(Match::Tags(tags.collect()))
 }
 
 #[cfg(test)]
@@ -296,6 +305,19 @@ mod tests {
             write(&map(&[("if-none-match", "*")])).unwrap().if_none_match,
             Some(Match::Any)
         );
+        for star in ["*", "\"*\"", " \"*\" "] {
+            let both = write(&map(&[("if-none-match", star), ("if-match", star)])).unwrap();
+            assert_eq!(
+                (both.if_none_match, both.if_match),
+                (Some(Match::Any), Some(Match::Any))
+            );
+        }
+        for list in ["*, \"x\"", "\"x\",\"*\"", "*,*"] {
+            for name in ["if-match", "if-none-match"] {
+                let refused = write(&map(&[(name, list)])).unwrap_err();
+                assert_eq!(refused.code(), Code::InvalidArgument, "{name}: {list}");
+            }
+        }
         assert_eq!(write(&map(&[("if-match", TAG)])).unwrap().if_match, tags(TAG));
         assert_eq!(
             write(&map(&[("if-match", "\"x\"")])).unwrap().if_match,

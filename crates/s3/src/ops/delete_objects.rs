@@ -92,7 +92,7 @@ fn condition(object: &Element) -> Result<Result<Precondition, Error>, Error> {
     let size = size.map(|t| condition::size_of("Size", t)).transpose();
     Ok(modified.and_then(|if_modified_s| {
         Ok(Precondition {
-            if_match: etag.map(condition::match_of),
+            if_match: etag.map(|t| condition::match_of("ETag", t)).transpose()?,
             if_modified_s,
             if_size: size?,
             ..Precondition::default()
