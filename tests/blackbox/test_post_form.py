@@ -58,6 +58,18 @@ def test_sizes(s3, signer, bucket, size, after):
     assert got["Body"].read() == body
 
 
+def test_a_form_may_say_when_and_whose(s3, signer, bucket):
+    fields = {"if-none-match": "*", "x-amz-expected-bucket-owner": "000000000001"}
+    form = signer.generate_presigned_post(bucket, "k", Fields=dict(fields), Conditions=[{k: v} for k, v in fields.items()])
+    assert post(form, b"first").status == 204
+    assert code(post(form, b"second")) == (412, "PreconditionFailed")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"first"
+    fields = {"x-amz-expected-bucket-owner": "000000000002"}
+    form = signer.generate_presigned_post(bucket, "k", Fields=dict(fields), Conditions=[{k: v} for k, v in fields.items()])
+    assert code(post(form, b"third")) == (403, "AccessDenied")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"first"
+
+
 def test_what_a_form_says_of_its_object(s3, signer, bucket):
     fields = {
         "acl": "private",

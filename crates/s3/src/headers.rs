@@ -100,6 +100,8 @@ const CONDITIONAL: &[Operation] = &[
     CompleteMultipartUpload,
     CopyObject,
     Operation::DeleteObject,
+    // In fields of the form; in its request's headers they are refused there.
+    Operation::PostObject,
     PutObject,
 ];
 
@@ -155,6 +157,15 @@ pub(crate) fn check(operation: Operation, headers: &HeaderMap) -> Result<(), Err
         .iter()
         .try_for_each(|name| expected_owner(headers, name))?;
     storage_class(headers)
+}
+
+/// Refuses conditions that stand in the headers of a request whose own conditions stand elsewhere.
+///
+/// # Errors
+/// NotImplemented.
+pub(crate) fn no_conditions(headers: &HeaderMap) -> Result<(), Error> {
+    let condition = CONDITIONS.iter().find(|name| headers.contains_key(**name));
+    condition.map_or(Ok(()), |name| Err(Error::header_not_implemented(name)))
 }
 
 /// Whether the request is for the buckets of another account than the caller's. Buckets that a caller can reach are its

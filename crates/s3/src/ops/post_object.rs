@@ -61,6 +61,7 @@ pub(crate) async fn run(
 ) -> Result<Reply, Error> {
     let bucket = target.bucket_name()?.ok_or(Code::MethodNotAllowed)?;
     headers::check(Operation::PostObject, &parts.headers)?;
+    headers::no_conditions(&parts.headers)?;
     let boundary = boundary(&parts.headers)?;
     let length = content_length(&parts.headers)?;
     if !service.objects.bucket_exists(&bucket).await? {
@@ -72,14 +73,16 @@ pub(crate) async fn run(
     let key = verify_form(&form.fields, service.keys.as_ref(), &service.config.region)?;
     let policy = Policy::parse(form.fields.get("policy").map_or("", String::as_str))?;
     policy.check(&form.fields, bucket.as_str(), service.world.clock.wall_ms())?;
-    if headers::expects_another_owner(&parts.headers, key.account) {
+    let fields = fields_as_headers(&form.fields)?;
+    let mut asked = [&parts.headers, &fields].into_iter();
+    if asked.any(|headers| headers::expects_another_owner(headers, key.account)) {
         return Err(Code::AccessDenied.into());
     }
     let caller = Caller { account: key.account };
     let (least, most) = policy.length();
     let (file, slot) = file.within((least, most.min(PUT_BYTES_MAX)));
-    let put = put_of(&form, bucket, Box::new(file))?;
-    let asked = acl::from_headers(&fields_as_headers(&form.fields)?, caller.account)?;
+    let put = put_of(&form, &fields, bucket, Box::new(file))?;
+    let asked = acl::from_headers(&fields, caller.account)?;
     acl::check(service, &caller, &put.bucket, asked).await?;
     let (bucket, key) = (put.bucket.clone(), put.key.clone());
     let answer = service
@@ -163,9 +166,13 @@ fn fields_as_headers(fields: &Fields) -> Result<HeaderMap, Error> {
     Ok(out)
 }
 
-fn put_of(form: &Form, bucket: BucketName, body: Box<dyn objects::Body>) -> Result<PutObject, Error> {
+fn put_of(
+    form: &Form,
+    headers: &HeaderMap,
+    bucket: BucketName,
+    body: Box<dyn objects::Body>,
+) -> Result<PutObject, Error> {
     let fields = &form.fields;
-    let headers = fields_as_headers(fields)?;
     let unsigned = body::BodyPlan {
         mode: PayloadMode::Unsigned,
         content_length: None,
@@ -184,12 +191,12 @@ fn put_of(form: &Form, bucket: BucketName, body: Box<dyn objects::Body>) -> Resu
         key: key(fields)?,
         length: form.length_max.min(PUT_BYTES_MAX),
         body,
-        expect: checksum::expect(&headers, &unsigned)?,
-        headers: metadata::content_headers(&headers),
-        metadata: metadata::user_metadata(&headers)?,
+        expect: checksum::expect(headers, &unsigned)?,
+        headers: metadata::content_headers(headers),
+        metadata: metadata::user_metadata(headers)?,
         tags: tagging(fields)?,
         checksum: None,
-        precondition: condition::write(&headers)?,
+        precondition: condition::write(headers)?,
     })
 }
 
