@@ -3,8 +3,8 @@
 //! It is not signed as other requests are: who may do this is in the form (`auth::verify_form`), what they may do is the
 //! policy's (`auth::Policy`), and the form's fields stand for the headers of a put. Steps:
 //!
-//! 1. The fields come in, bounded; `${filename}` in them becomes the file's name.
-//! 2. The policy is signed by one of our keys and allows every field.
+//! 1. The fields come in, bounded. The policy is signed by one of our keys.
+//! 2. `${filename}` in the fields becomes the file's name, in bounds again; the policy allows every field.
 //! 3. The file is put, within the lengths that the policy allows, and only then named.
 
 use crate::body::form::{self, Form};
@@ -21,7 +21,7 @@ use auth::{Fields, PayloadMode, Policy, verify_form};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use objects::{Caller, PutObject};
-use types::limits::{FORM_TAIL_BYTES_MAX, OBJECT_TAGS_MAX, PUT_BYTES_MAX};
+use types::limits::{FORM_FIELDS_BYTES_MAX, FORM_TAIL_BYTES_MAX, OBJECT_TAGS_MAX, PUT_BYTES_MAX};
 use types::{BucketName, ObjectKey};
 use wire::records::{Pair, PutAnswer};
 
@@ -69,8 +69,9 @@ pub(crate) async fn run(
     }
     let clock = service.world.clock.clone();
     let (mut form, file) = form::read(&boundary, length, arriving.take(), clock).await?;
-    name_file(&mut form);
+    // First who asks, which no name of a file changes: what is replaced is paid for by somebody known.
     let key = verify_form(&form.fields, service.keys.as_ref(), &service.config.region)?;
+    name_file(&mut form)?;
     let policy = Policy::parse(form.fields.get("policy").map_or("", String::as_str))?;
     policy.check(&form.fields, bucket.as_str(), service.world.clock.wall_ms())?;
     let fields = fields_as_headers(&form.fields)?;
@@ -132,16 +133,26 @@ fn slack(form: &Form) -> u64 {
         .saturating_sub(form.length_max.saturating_sub(PUT_BYTES_MAX))
 }
 
-/// `${filename}` in any field is what the file is called; a file without a name leaves it as it is.
-fn name_file(form: &mut Form) {
+/// `${filename}` in any field is what the file is called; a file without a name leaves it as it is. All fields together stay within what
+/// they may be when they come.
+fn name_file(form: &mut Form) -> Result<(), Error> {
+    const NAME: &str = "${filename}";
     let Some(filename) = form.filename.as_deref() else {
-        return;
+        return Ok(());
     };
-    for (name, value) in &mut form.fields {
-        if !VERBATIM.contains(&name.as_str()) && value.contains("${filename}") {
-            *value = value.replace("${filename}", filename);
+    let named = |(name, _): &(&String, &mut String)| !VERBATIM.contains(&name.as_str());
+    let mut bytes = 0;
+    for (_, value) in form.fields.iter_mut().filter(named) {
+        let times = value.matches(NAME).count();
+        bytes += value.len() + times * filename.len();
+        if times > 0 && bytes > FORM_FIELDS_BYTES_MAX {
+            return Err(Code::MaxPostPreDataLengthExceededError.into());
+        }
+        if times > 0 {
+            *value = value.replace(NAME, filename);
         }
     }
+    Ok(())
 }
 
 /// The fields that mean what a header of a put means, as headers.
@@ -317,16 +328,30 @@ mod tests {
             length_max: 0,
             slack: 0,
         };
-        name_file(&mut form);
+        name_file(&mut form).unwrap();
         assert_eq!(form.fields, given);
         form.filename = Some("a b".into());
-        name_file(&mut form);
+        name_file(&mut form).unwrap();
         let named = [
             ("key", "u/a b"),
             ("x-amz-meta-n", "a b"),
             ("policy", "${filename}"),
         ];
         assert_eq!(form.fields, fields(&named));
+    }
+
+    // I9
+    #[test]
+    fn a_files_name_does_not_make_much_of_little() {
+        let mut form = Form {
+            fields: fields(&[("key", "k"), ("note", &"${filename}".repeat(900))]),
+            filename: Some("n".repeat(9_000)),
+            length_max: 0,
+            slack: 0,
+        };
+        let refused = name_file(&mut form).map_err(|e| e.code());
+        assert_eq!(refused, Err(Code::MaxPostPreDataLengthExceededError));
+        assert_eq!(form.fields["note"].len(), 900 * "${filename}".len());
     }
 
     #[test]
