@@ -4,9 +4,8 @@
 //! commit looks again: an object that changed meanwhile takes nothing, and its client asks anew.
 
 use crate::commands::unexpected;
-use crate::digests::Digested;
 use crate::intake::Intake;
-use crate::put::{from_blob, named, recorded};
+use crate::put::{from_blob, named};
 use crate::service::Objects;
 use crate::{Caller, ObjectsError, PutObject};
 use blob::Source;
@@ -78,18 +77,11 @@ impl Objects {
             .store_behind(seen.as_ref(), &owner, put.length, &mut intake)
             .await?;
         let unnamed = self.unnamed(&owner, &data);
-        let Digested { md5, mut checksums } = intake.finish()?;
-        checksums.retain(|c| wanted.is_none_or(|kept| kept == c.algorithm));
         let piece = ObjectRecord {
-            size: put.length,
-            etag_md5: md5.to_vec(),
-            owner: caller.account.0,
-            checksum_kind: ChecksumKind::FullObject as u32,
-            checksums: recorded(checksums),
             headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
             metadata: put.metadata,
             tags: put.tags,
-            ..ObjectRecord::default()
+            ..intake.finish()?.record(put.length, wanted, caller.account)
         };
         let data = AppendData {
             offset,

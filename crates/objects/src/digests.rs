@@ -3,7 +3,8 @@
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use md5::{Digest as _, Md5};
-use types::{Checksum, ChecksumAlgorithm};
+use types::{AccountId, Checksum, ChecksumAlgorithm, ChecksumKind};
+use wire::records::{self, ObjectRecord};
 
 /// Digests under way. The seam where hashing leaves the request's own task one day.
 pub(crate) struct Digests {
@@ -23,6 +24,37 @@ pub(crate) struct Digested {
     pub(crate) md5: [u8; 16],
     /// The checksums asked for, in that order.
     pub(crate) checksums: Vec<Checksum>,
+}
+
+impl Digested {
+    /// The record of an object that is these bytes and `owner`'s, with all their checksums or only the `kept` one. What else
+    /// was said of it is the caller's to add.
+    pub(crate) fn record(
+        mut self,
+        size: u64,
+        kept: Option<ChecksumAlgorithm>,
+        owner: AccountId,
+    ) -> ObjectRecord {
+        self.checksums
+            .retain(|c| kept.is_none_or(|kept| kept == c.algorithm));
+        ObjectRecord {
+            size,
+            etag_md5: self.md5.to_vec(),
+            owner: owner.0,
+            checksum_kind: ChecksumKind::FullObject as u32,
+            checksums: recorded(self.checksums),
+            ..ObjectRecord::default()
+        }
+    }
+}
+
+/// Checksums as records keep them.
+pub(crate) fn recorded(checksums: Vec<Checksum>) -> Vec<records::Checksum> {
+    let record = |c: Checksum| records::Checksum {
+        algorithm: c.algorithm as u32,
+        value: c.value,
+    };
+    checksums.into_iter().map(record).collect()
 }
 
 impl Digests {

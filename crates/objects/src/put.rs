@@ -1,14 +1,13 @@
 //! The put of an object: bytes down, then the name.
 
 use crate::commands::unexpected;
-use crate::digests::Digested;
 use crate::intake::Intake;
 use crate::service::Objects;
 use crate::{BodyError, Caller, ObjectsError, PutObject};
 use blob::{PutError, Source, Unnamed};
 use bytes::Bytes;
 use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
-use types::{BucketId, Checksum, ChecksumKind, ObjectKey};
+use types::{BucketId, ObjectKey};
 use wire::index::{Command, Match, Precondition, Reason, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
@@ -62,18 +61,11 @@ impl Objects {
         };
         let (data, size) = self.bytes_down(&owner, put.length, slack, &mut intake).await?;
         let unnamed = self.unnamed(&owner, &data);
-        let Digested { md5, mut checksums } = intake.finish()?;
-        checksums.retain(|c| put.checksum.is_none_or(|kept| kept == c.algorithm));
         let record = ObjectRecord {
-            size,
-            etag_md5: md5.to_vec(),
-            owner: caller.account.0,
-            checksum_kind: ChecksumKind::FullObject as u32,
-            checksums: recorded(checksums),
             headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
             metadata: put.metadata,
             tags: put.tags,
-            ..ObjectRecord::default()
+            ..intake.finish()?.record(size, put.checksum, caller.account)
         };
         let name = || Command::Put {
             bucket,
@@ -190,15 +182,6 @@ fn answer_of(record: &ObjectRecord) -> PutAnswer {
         checksum_kind: record.checksum_kind,
         ..PutAnswer::default()
     }
-}
-
-/// Checksums as records keep them.
-pub(crate) fn recorded(checksums: Vec<Checksum>) -> Vec<records::Checksum> {
-    let record = |c: Checksum| records::Checksum {
-        algorithm: c.algorithm as u32,
-        value: c.value,
-    };
-    checksums.into_iter().map(record).collect()
 }
 
 /// The byte path's failure as the operation's.

@@ -1,9 +1,9 @@
 //! Multipart uploads.
 
 use crate::commands::unexpected;
-use crate::digests::Digested;
+use crate::digests::{Digested, recorded};
 use crate::intake::Intake;
-use crate::put::{from_blob, recorded};
+use crate::put::from_blob;
 use crate::service::Objects;
 use crate::{Caller, CompleteUpload, ListParts, ListUploads, ObjectsError, PutPart, StartUpload};
 use types::limits::{LIST_KEYS_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
