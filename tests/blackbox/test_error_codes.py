@@ -105,9 +105,63 @@ def p(server, s3, raw, bucket):
     return Provocateur(server, s3, raw, bucket)
 
 
-@provokes("AccessDenied")
-def _(p):
-    return p.stranger("GET", p.path)
+BY_ONE_REQUEST = {
+    "AccessControlListNotSupported": lambda p: p.ask("acl", "PUT", x_amz_acl="public-read"),
+    "AccessDenied": lambda p: p.stranger("GET", p.path),
+    "BadRequest": lambda p: p.framed([b"x" * 100], alter=lambda body: b"zz" + body[2:]),
+    "BucketAlreadyExists": lambda p: p.stranger("PUT", p.path),
+    "EntityTooLarge": lambda p: p.head_only("PUT", p.path + "/k", {"content-length": str((5 << 30) + 1), "expect": "100-continue"}),
+    "IllegalVersioningConfigurationException": lambda p: p.ask("versioning", "PUT", body=b"<VersioningConfiguration/>"),
+    "IncompleteBody": lambda p: p.framed([b"x" * 100, b"y" * 100][:1], headers={"x-amz-decoded-content-length": "200"}, alter=lambda body: body + b" " * 200),
+    "IncorrectNumberOfFilesInPostRequest": lambda p: p.form(b"--X--\r\n"),
+    "InvalidAccessKeyId": lambda p: p.as_key("nobody", "whatever", "GET", p.path),
+    "InvalidArgument": lambda p: p.raw.request("GET", p.path, query=[("max-keys", "many")]),
+    "InvalidBucketAclWithObjectOwnership": lambda p: p.raw.request("PUT", p.path + "-new", headers={"x-amz-acl": "public-read"}),
+    "InvalidBucketName": lambda p: p.raw.request("PUT", "/No"),
+    "InvalidBucketOwnerAWSAccountID": lambda p: p.raw.request("GET", p.path, headers={"x-amz-expected-bucket-owner": "me"}),
+    "InvalidChunkSizeError": lambda p: p.framed([b"x" * 8191, b"y" * 8192]),
+    "InvalidDigest": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", headers={"content-md5": "no digest"}),
+    "InvalidRange": lambda p: p.raw.request("GET", p.key(), headers={"range": "bytes=5-6"}),
+    "InvalidRequest": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-sdk-checksum-algorithm": "CRC32"}),
+    "InvalidStorageClass": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-storage-class": "BRONZE"}),
+    "InvalidTag": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-tagging": "&".join(f"t{n}=1" for n in range(11))}),
+    "InvalidToken": lambda p: p.raw.request("GET", p.path, headers={"x-amz-security-token": "a token of nobody"}),
+    "InvalidURI": lambda p: p.raw.request("GET", p.path + "/%FF"),
+    "InvalidWriteOffset": lambda p: p.raw.request("PUT", p.key(), body=b"y", headers={"x-amz-write-offset-bytes": "5"}),
+    "KeyTooLongError": lambda p: p.raw.request("PUT", f"{p.path}/{'k' * 1025}", body=b"x"),
+    "MalformedACLError": lambda p: p.ask("acl", "PUT", body=b"<AccessControlPolicy/>"),
+    "MalformedPOSTRequest": lambda p: p.form(b"no form"),
+    "MalformedXML": lambda p: p.ask("delete", "POST", body=b"<Delete>"),
+    "MaxMessageLengthExceeded": lambda p: p.ask("delete", "POST", body=b"<Delete>" + b" " * (2 << 20) + b"</Delete>"),
+    "MetadataTooLarge": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-meta-a": "x" * 2048}),
+    "MethodNotAllowed": lambda p: p.raw.request("PATCH", p.path + "/k"),
+    "MissingContentLength": lambda p: p.head_only("PUT", p.path + "/k", {"transfer-encoding": "chunked"}, body=b"1\r\nx\r\n0\r\n\r\n"),
+    "MissingRequestBodyError": lambda p: p.ask("delete", "POST", content_md5=base64.b64encode(hashlib.md5(b"").digest()).decode()),
+    "MissingSecurityHeader": lambda p: p.ask("acl", "PUT"),
+    "NoSuchBucket": lambda p: p.raw.request("GET", p.path + "-none"),
+    "NoSuchBucketPolicy": lambda p: p.ask("policy"),
+    "NoSuchCORSConfiguration": lambda p: p.ask("cors"),
+    "NoSuchConfiguration": lambda p: p.raw.request("GET", p.path, query=[("inventory", ""), ("id", "x")]),
+    "NoSuchKey": lambda p: p.raw.request("GET", p.path + "/none"),
+    "NoSuchLifecycleConfiguration": lambda p: p.ask("lifecycle"),
+    "NoSuchTagSet": lambda p: p.ask("tagging"),
+    "NoSuchUpload": lambda p: p.raw.request("DELETE", p.path + "/k", query=[("uploadId", "0" * 32)]),
+    "NoSuchVersion": lambda p: p.raw.request("GET", p.key(), query=[("versionId", "0" * 32)]),
+    "NoSuchWebsiteConfiguration": lambda p: p.ask("website"),
+    "NotImplemented": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-server-side-encryption": "aws:kms"}),
+    "ObjectLockConfigurationNotFoundError": lambda p: p.ask("object-lock"),
+    "PreconditionFailed": lambda p: p.raw.request("PUT", p.key(), body=b"y", headers={"if-none-match": "*"}),
+    "ReplicationConfigurationNotFoundError": lambda p: p.ask("replication"),
+    "RequestHeaderSectionTooLarge": lambda p: p.head_only("GET", p.path, {f"x-filler-{n}": "x" * 4000 for n in range(20)}),
+    "RequestTimeTooSkewed": lambda p: p.raw.request("GET", p.path, date=signed_http.amz_date(-16 * 60)),
+    "ServerSideEncryptionConfigurationNotFoundError": lambda p: p.ask("encryption"),
+    "SignatureDoesNotMatch": lambda p: p.as_key(cairn_server.ACCESS_KEY, "a guess", "GET", p.path),
+    "UnexpectedContent": lambda p: p.ask("acl", "PUT", body=b"<AccessControlPolicy/>", x_amz_acl="private"),
+    "UnresolvableGrantByEmailAddress": lambda p: p.ask("acl", "PUT", x_amz_grant_read='emailAddress="a@b.test"'),
+    "XAmzContentSHA256Mismatch": lambda p: p.raw.request("PUT", p.path + "/k", body=b"x", payload=hashlib.sha256(b"y").hexdigest()),
+}
+for _code, _provoke in BY_ONE_REQUEST.items():
+    provokes(_code)(_provoke)
 
 
 @provokes("AuthorizationHeaderMalformed")
@@ -131,16 +185,6 @@ def _(p):
 def _(p):
     wrong = base64.b64encode(hashlib.md5(b"other").digest()).decode()
     return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"content-md5": wrong})
-
-
-@provokes("BadRequest")
-def _(p):
-    return p.framed([b"x" * 100], alter=lambda body: b"zz" + body[2:])
-
-
-@provokes("BucketAlreadyExists")
-def _(p):
-    return p.stranger("PUT", p.path)
 
 
 @provokes("BucketAlreadyOwnedByYou")
@@ -181,56 +225,11 @@ def _(p):
         return bare.answer()
 
 
-@provokes("EntityTooLarge")
-def _(p):
-    return p.head_only("PUT", p.path + "/k", {"content-length": str((5 << 30) + 1), "expect": "100-continue"})
-
-
 @provokes("EntityTooSmall")
 def _(p):
     path, upload = p.upload()
     put = [p.raw.request("PUT", path, query=[("partNumber", str(n)), ("uploadId", upload)], body=b"small") for n in (1, 2)]
     return p.complete(path, upload, [(n, a.headers["etag"]) for n, a in enumerate(put, 1)])
-
-
-@provokes("IllegalVersioningConfigurationException")
-def _(p):
-    return p.ask("versioning", "PUT", body=b"<VersioningConfiguration/>")
-
-
-@provokes("IncompleteBody")
-def _(p):
-    return p.framed([b"x" * 100, b"y" * 100][:1], headers={"x-amz-decoded-content-length": "200"}, alter=lambda body: body + b" " * 200)
-
-
-@provokes("InvalidWriteOffset")
-def _(p):
-    return p.raw.request("PUT", p.key(), body=b"y", headers={"x-amz-write-offset-bytes": "5"})
-
-
-@provokes("InvalidAccessKeyId")
-def _(p):
-    return p.as_key("nobody", "whatever", "GET", p.path)
-
-
-@provokes("InvalidArgument")
-def _(p):
-    return p.raw.request("GET", p.path, query=[("max-keys", "many")])
-
-
-@provokes("InvalidBucketName")
-def _(p):
-    return p.raw.request("PUT", "/No")
-
-
-@provokes("InvalidChunkSizeError")
-def _(p):
-    return p.framed([b"x" * 8191, b"y" * 8192])
-
-
-@provokes("InvalidDigest")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"content-md5": "no digest"})
 
 
 @provokes("InvalidLocationConstraint")
@@ -255,46 +254,6 @@ def _(p):
     return p.complete(path, upload, [(2, tags[2]), (1, tags[1])])
 
 
-@provokes("InvalidRange")
-def _(p):
-    return p.raw.request("GET", p.key(), headers={"range": "bytes=5-6"})
-
-
-@provokes("InvalidRequest")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-sdk-checksum-algorithm": "CRC32"})
-
-
-@provokes("InvalidStorageClass")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-storage-class": "BRONZE"})
-
-
-@provokes("InvalidTag")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-tagging": "&".join(f"t{n}=1" for n in range(11))})
-
-
-@provokes("InvalidToken")
-def _(p):
-    return p.raw.request("GET", p.path, headers={"x-amz-security-token": "a token of nobody"})
-
-
-@provokes("InvalidURI")
-def _(p):
-    return p.raw.request("GET", p.path + "/%FF")
-
-
-@provokes("KeyTooLongError")
-def _(p):
-    return p.raw.request("PUT", f"{p.path}/{'k' * 1025}", body=b"x")
-
-
-@provokes("MalformedXML")
-def _(p):
-    return p.ask("delete", "POST", body=b"<Delete>")
-
-
 @provokes("MalformedTrailerError")
 def _(p):
     return p.framed(
@@ -303,90 +262,10 @@ def _(p):
     )
 
 
-@provokes("MaxMessageLengthExceeded")
-def _(p):
-    return p.ask("delete", "POST", body=b"<Delete>" + b" " * (2 << 20) + b"</Delete>")
-
-
-@provokes("MetadataTooLarge")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-meta-a": "x" * 2048})
-
-
-@provokes("MethodNotAllowed")
-def _(p):
-    return p.raw.request("PATCH", p.path + "/k")
-
-
-@provokes("MissingContentLength")
-def _(p):
-    return p.head_only("PUT", p.path + "/k", {"transfer-encoding": "chunked"}, body=b"1\r\nx\r\n0\r\n\r\n")
-
-
-@provokes("MissingRequestBodyError")
-def _(p):
-    return p.ask("delete", "POST", content_md5=base64.b64encode(hashlib.md5(b"").digest()).decode())
-
-
-@provokes("NoSuchBucket")
-def _(p):
-    return p.raw.request("GET", p.path + "-none")
-
-
-@provokes("NoSuchBucketPolicy")
-def _(p):
-    return p.ask("policy")
-
-
-@provokes("NoSuchCORSConfiguration")
-def _(p):
-    return p.ask("cors")
-
-
-@provokes("NoSuchKey")
-def _(p):
-    return p.raw.request("GET", p.path + "/none")
-
-
-@provokes("NoSuchLifecycleConfiguration")
-def _(p):
-    return p.ask("lifecycle")
-
-
 @provokes("NoSuchPublicAccessBlockConfiguration")
 def _(p):
     p.ask("publicAccessBlock", "DELETE")
     return p.ask("publicAccessBlock")
-
-
-@provokes("NoSuchTagSet")
-def _(p):
-    return p.ask("tagging")
-
-
-@provokes("NoSuchUpload")
-def _(p):
-    return p.raw.request("DELETE", p.path + "/k", query=[("uploadId", "0" * 32)])
-
-
-@provokes("NoSuchVersion")
-def _(p):
-    return p.raw.request("GET", p.key(), query=[("versionId", "0" * 32)])
-
-
-@provokes("NoSuchWebsiteConfiguration")
-def _(p):
-    return p.ask("website")
-
-
-@provokes("NotImplemented")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", headers={"x-amz-server-side-encryption": "aws:kms"})
-
-
-@provokes("ObjectLockConfigurationNotFoundError")
-def _(p):
-    return p.ask("object-lock")
 
 
 @provokes("OwnershipControlsNotFoundError")
@@ -395,40 +274,10 @@ def _(p):
     return p.ask("ownershipControls")
 
 
-@provokes("PreconditionFailed")
-def _(p):
-    return p.raw.request("PUT", p.key(), body=b"y", headers={"if-none-match": "*"})
-
-
-@provokes("ReplicationConfigurationNotFoundError")
-def _(p):
-    return p.ask("replication")
-
-
-@provokes("RequestHeaderSectionTooLarge")
-def _(p):
-    return p.head_only("GET", p.path, {f"x-filler-{n}": "x" * 4000 for n in range(20)})
-
-
-@provokes("RequestTimeTooSkewed")
-def _(p):
-    return p.raw.request("GET", p.path, date=signed_http.amz_date(-16 * 60))
-
-
 @provokes("RequestTimeout")
 def _(p):
     """As long as the server's patience: half a minute."""
     return p.head_only("PUT", p.path + "/k", {"content-length": "10"}, body=b"x")
-
-
-@provokes("SignatureDoesNotMatch")
-def _(p):
-    return p.as_key(cairn_server.ACCESS_KEY, "a guess", "GET", p.path)
-
-
-@provokes("AccessControlListNotSupported")
-def _(p):
-    return p.ask("acl", "PUT", x_amz_acl="public-read")
 
 
 @provokes("AccessForbidden")
@@ -437,25 +286,10 @@ def _(p):
     return p.raw.send("OPTIONS", p.path, (), b"", headers)
 
 
-@provokes("IncorrectNumberOfFilesInPostRequest")
-def _(p):
-    return p.form(b"--X--\r\n")
-
-
 @provokes("InvalidBucketAclWithBlockPublicAccessError")
 def _(p):
     headers = {"x-amz-acl": "public-read", "x-amz-object-ownership": "ObjectWriter"}
     return p.raw.request("PUT", p.path + "-new", headers=headers)
-
-
-@provokes("InvalidBucketAclWithObjectOwnership")
-def _(p):
-    return p.raw.request("PUT", p.path + "-new", headers={"x-amz-acl": "public-read"})
-
-
-@provokes("InvalidBucketOwnerAWSAccountID")
-def _(p):
-    return p.raw.request("GET", p.path, headers={"x-amz-expected-bucket-owner": "me"})
 
 
 @provokes("InvalidPolicyDocument")
@@ -468,50 +302,10 @@ def _(p):
     return p.form("".join(part.format(*f) for f in fields.items()).encode() + b"--X--\r\n")
 
 
-@provokes("MalformedACLError")
-def _(p):
-    return p.ask("acl", "PUT", body=b"<AccessControlPolicy/>")
-
-
-@provokes("MalformedPOSTRequest")
-def _(p):
-    return p.form(b"no form")
-
-
 @provokes("MaxPostPreDataLengthExceededError")
 def _(p):
     head = b'--X\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
     return p.form(head + b"k" * 30_000 + b"\r\n--X--\r\n")
-
-
-@provokes("MissingSecurityHeader")
-def _(p):
-    return p.ask("acl", "PUT")
-
-
-@provokes("NoSuchConfiguration")
-def _(p):
-    return p.raw.request("GET", p.path, query=[("inventory", ""), ("id", "x")])
-
-
-@provokes("ServerSideEncryptionConfigurationNotFoundError")
-def _(p):
-    return p.ask("encryption")
-
-
-@provokes("UnexpectedContent")
-def _(p):
-    return p.ask("acl", "PUT", body=b"<AccessControlPolicy/>", x_amz_acl="private")
-
-
-@provokes("UnresolvableGrantByEmailAddress")
-def _(p):
-    return p.ask("acl", "PUT", x_amz_grant_read='emailAddress="a@b.test"')
-
-
-@provokes("XAmzContentSHA256Mismatch")
-def _(p):
-    return p.raw.request("PUT", p.path + "/k", body=b"x", payload=hashlib.sha256(b"y").hexdigest())
 
 
 def by_client():
