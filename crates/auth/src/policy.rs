@@ -81,6 +81,10 @@ impl Condition {
         };
         given.is_some_and(|given| match self.operator {
             Operator::Eq => given == self.value,
+            // Several types in one field are a list, and each of them must begin so.
+            Operator::StartsWith if name == CONTENT_TYPE => given
+                .split(',')
+                .all(|one| one.trim_start().starts_with(&self.value)),
             Operator::StartsWith => given.starts_with(&self.value),
             Operator::ContentLengthRange => false,
         })
@@ -100,6 +104,7 @@ impl Condition {
 
 /// Where the object goes is not a field of the form, but a policy must say it: it would hold for every bucket otherwise.
 const BUCKET: &str = "bucket";
+const CONTENT_TYPE: &str = "content-type";
 /// What a policy cannot speak of: it stands in the form because of the policy.
 const FREE: &[&str] = &["awsaccesskeyid", "file", "policy", "signature", "x-amz-signature"];
 /// What nobody reads, and what can only refuse a file and never allow more.

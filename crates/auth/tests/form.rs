@@ -170,6 +170,17 @@ fn conditions_hold_or_are_named() {
             Ok(()),
         ),
         (
+            "[\"starts-with\", \"$Content-Type\", \"image/\"]",
+            &[("content-type", "image/png, image/gif")],
+            Ok(()),
+        ),
+        (
+            "[\"starts-with\", \"$Content-Type\", \"image/\"]",
+            &[("content-type", "image/png,text/html")],
+            failed("[\"starts-with\", \"$Content-Type\", \"image/\"]"),
+        ),
+        ("[\"starts-with\", \"$key\", \"a\"]", &[("key", "a,b")], Ok(())),
+        (
             "{\"acl\": \"private\"}",
             &[("acl", "Private")],
             failed("[\"eq\", \"$acl\", \"private\"]"),

@@ -122,6 +122,9 @@ const ROUTES: &[Row] = &[
     ("GET", Object, "torrent", Op::GetObjectTorrent),
 ];
 
+/// MinIO's clients ask listings for the objects' metadata too, and read on without where they get none, as from S3.
+const METADATA_TOO: &str = "metadata";
+
 /// Parameters that the operations we do take, besides their sub-resource.
 fn parameters(operation: Operation) -> &'static [&'static str] {
     const READ: &[&str] = &[
@@ -145,6 +148,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
             "continuation-token",
             "fetch-owner",
             "start-after",
+            METADATA_TOO,
         ],
         Op::ListObjectVersions => &[
             "delimiter",
@@ -153,6 +157,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
             "max-keys",
             "prefix",
             "version-id-marker",
+            METADATA_TOO,
         ],
         Op::ListMultipartUploads => &[
             "delimiter",
@@ -326,6 +331,8 @@ mod tests {
                 "list-type=2&prefix=a&encoding-type=url",
                 "ListObjectsV2",
             ),
+            ("GET", Bucket, "list-type=2&metadata=true", "ListObjectsV2"),
+            ("GET", Bucket, "versions&metadata=true", "ListObjectVersions"),
             ("GET", Bucket, "location", "GetBucketLocation"),
             ("GET", Bucket, "location=", "GetBucketLocation"),
             ("GET", Bucket, "uploads&key-marker=k", "ListMultipartUploads"),
