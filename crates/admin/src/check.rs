@@ -8,6 +8,8 @@
 //! The comparison is pure ([`Ledger`]); [`run`] only carries pages to it. Memory is bounded: of a store with more needles than
 //! `limits::CHECK_NEEDLES_MAX` the extents are taken in groups, and the index is walked once for each.
 //!
+//! Rows of the index that nothing owns are told too (the walk finds them): nothing would ever take them away.
+//!
 //! Not here: rows that name no bytes (buckets, settings, answers of commands). The roles read those of the control plane when
 //! they open, others when they are asked for.
 
@@ -170,6 +172,8 @@ impl Ledger {
                 let chunks: Vec<&Chunk> = part.chunks.iter().collect();
                 self.chunks(&what, owner(*bucket, key), &chunks, true);
             }
+            Named::Stray { .. } if self.counted => {}
+            Named::Stray { what } => self.damaged(format!("index: {what}")),
             Named::Garbage { bucket, key, garbage } => {
                 self.report.garbage += first;
                 let what = format!("garbage of {bucket}/{key:?}");
@@ -423,7 +427,14 @@ mod tests {
             }
             named
         };
-        let named = [object(1), object(2), elsewhere(8), elsewhere(9)];
+        let what = "a row that nothing owns".into();
+        let named = [
+            object(1),
+            object(2),
+            elsewhere(8),
+            elsewhere(9),
+            Named::Stray { what },
+        ];
         let found = |groups: &[&[ExtentId]]| {
             let mut ledger = Ledger::new(extents);
             for group in groups {
@@ -441,7 +452,7 @@ mod tests {
         };
         let one = found(&[&extents]);
         assert_eq!((one.objects, one.needles, one.orphans), (4, 4, 3));
-        assert_eq!(one.damage.len(), 7, "{:?}", one.damage);
+        assert_eq!(one.damage.len(), 8, "{:?}", one.damage);
         assert_eq!(found(&[&extents[..1], &extents[1..]]), one);
     }
 

@@ -9,6 +9,7 @@
 //! | `cache` | point rows in memory |
 //! | `handle`, `read`, `listing`, `versions`, `walk` | reads beside the loop |
 //! | `garbage`, `reach` | what gc reads: bookings, idle uploads, whether needles are named |
+//! | `strays` | rows that nothing owns: what a walk says of them |
 //! | `role` | [`IndexRole`]: which partition it is |
 //!
 //! Invariants: preconditions are decided in `commands` and nowhere else (I2); no command takes effect twice (I11); bytes are booked
@@ -26,6 +27,7 @@ mod reach;
 mod read;
 mod role;
 mod rows;
+mod strays;
 mod versions;
 mod view;
 mod walk;

@@ -36,7 +36,7 @@ enum Newest {
 }
 
 impl Source<'_> {
-    async fn rows(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+    pub(crate) async fn rows(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
         match self {
             Self::Newest(shared) => shared.rows(keys).await,
             Self::Snapshot(snapshot) => snapshot.get(keys).await,

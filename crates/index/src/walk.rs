@@ -1,10 +1,12 @@
-//! Everything in a partition that names bytes, page by page: what `check` holds against the extents.
+//! Everything in a partition that names bytes, page by page: what `check` holds against the extents. And what stands where
+//! nothing owns it.
 
 use crate::commands::is_taken;
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
 use crate::read::Source;
-use crate::rows::{Range, Row, RowRef, after, decode};
+use crate::rows::{Range, Row, RowRef, after, decode, names_bytes};
+use crate::strays::Owners;
 use bytes::Bytes;
 use std::sync::Arc;
 use store::{Snapshot, StoreError};
@@ -26,7 +28,7 @@ impl Handle {
 
 async fn walk_page(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<(Vec<Named>, Bytes), StoreError> {
     let source = Source::Snapshot(snapshot.clone());
-    for mut range in Range::naming() {
+    for mut range in Range::walked() {
         if cursor >= range.end {
             continue;
         }
@@ -35,9 +37,12 @@ async fn walk_page(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<(Vec<Na
         let Some((last, _)) = rows.last() else { continue };
         let next = after(last);
         let mut named = Vec::with_capacity(rows.len());
-        let mut ended = Ended::default();
+        let (mut ended, mut owners) = (Ended::default(), Owners::default());
         for (key, value) in rows {
-            if !ended.has_taken(&source, &key).await? {
+            if let Some(what) = owners.stray((&source, &*snapshot), &key, &value).await? {
+                named.push(Named::Stray { what });
+            }
+            if names_bytes(&key) && !ended.has_taken(&source, &key).await? {
                 named.push(name(&source, &key, &value).await?);
             }
         }

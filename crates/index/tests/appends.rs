@@ -100,6 +100,7 @@ impl Log {
                 },
                 Named::Garbage { garbage, .. } => garbage.chunks,
                 Named::Part { part, .. } => part.chunks,
+                Named::Stray { what } => panic!("{what}"),
             };
             for chunk in chunks {
                 assert!(

@@ -116,6 +116,7 @@ impl Large {
                 Named::Object { .. } => count.0 += 1,
                 Named::Part { .. } => count.1 += 1,
                 Named::Garbage { .. } => count.2 += 1,
+                Named::Stray { what } => panic!("{what}"),
             }
         }
         count

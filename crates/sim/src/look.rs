@@ -208,6 +208,13 @@ pub async fn walk(machine: &Machine, damage: &Damage) -> Result<u64, String> {
             Err(fault) if damage.elsewhere => return Ok(fault_count(&fault, seen)),
             Err(fault) => return Err(format!("the index cannot be walked: {fault}")),
         };
+        let stray = named.iter().find_map(|named| match named {
+            Named::Stray { what } => Some(what),
+            _ => None,
+        });
+        if let Some(what) = stray.filter(|_| !damage.elsewhere) {
+            return Err(format!("a row that nothing owns: {what}"));
+        }
         for chunk in named.iter().flat_map(chunks_of) {
             seen += 1;
             let extent = ExtentId(chunk.place);
@@ -259,7 +266,7 @@ fn chunks_of(named: &Named) -> Vec<Chunk> {
             _ => Vec::new(),
         },
         Named::Part { part, .. } => part.chunks.clone(),
-        Named::Garbage { .. } => Vec::new(),
+        Named::Garbage { .. } | Named::Stray { .. } => Vec::new(),
     }
 }
 

@@ -475,7 +475,7 @@ pub struct PartsPage {
     pub truncated: bool,
 }
 
-/// What a walk over a whole partition finds that names bytes.
+/// What a walk over a whole partition finds that names bytes, or is there for nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Named {
     /// A visible object (or older version) with its manifest pages.
@@ -491,6 +491,8 @@ pub enum Named {
         upload: UploadId,
         part: PartRecord,
     },
+    /// A row that nothing owns, or that disagrees with what it stands for: a sentence with its place.
+    Stray { what: String },
     /// Bytes that wait for gc.
     Garbage {
         bucket: BucketId,

@@ -42,6 +42,12 @@ pub(crate) fn is_cached(key: &[u8]) -> bool {
     key.first().is_some_and(|t| CACHED.contains(t))
 }
 
+/// Whether a row names bytes by itself.
+pub(crate) fn names_bytes(key: &[u8]) -> bool {
+    const NAMING: [u8; 4] = [table::CURRENT, table::VERSIONS, table::PARTS, table::GARBAGE];
+    key.first().is_some_and(|t| NAMING.contains(t))
+}
+
 /// Whether a row is one of `condemned`.
 pub(crate) fn is_condemned(key: &[u8]) -> bool {
     key.first() == Some(&table::CONDEMNED)

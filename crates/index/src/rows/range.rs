@@ -134,9 +134,18 @@ impl Range {
         Self::under(vec![table::SESSIONS])
     }
 
-    /// The tables that name bytes, in the order a walk takes them.
-    pub(crate) fn naming() -> [Self; 4] {
-        [table::CURRENT, table::VERSIONS, table::PARTS, table::GARBAGE].map(|t| Self::under(vec![t]))
+    /// The tables that a walk takes, in its order: those that name bytes, and those that others own.
+    pub(crate) fn walked() -> [Self; 7] {
+        [
+            table::CURRENT,
+            table::VERSIONS,
+            table::PARTS,
+            table::MANIFESTS,
+            table::INLINE,
+            table::NULLS,
+            table::GARBAGE,
+        ]
+        .map(|t| Self::under(vec![t]))
     }
 
     /// All bookings.

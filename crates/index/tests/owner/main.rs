@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use types::limits::{BATCH_COMMANDS_MAX, OWNER_QUEUE_MAX, RETRIES_MAX};
 use types::{BucketId, ErrorKind};
-use wire::index::{Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData, VersionRef};
+use wire::index::{
+    Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData, VersionRef, VersionsQuery,
+};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -186,6 +188,61 @@ async fn a_page_costs_what_it_holds() {
     let (names, _) = g.list(bucket, ("", "", "p10/", 100)).await;
     assert_eq!(names.len(), 100);
     assert_eq!(slow.scanned.load(Ordering::Relaxed), 101);
+}
+
+/// Rows read by a page of versions of a bucket with 20 prefixes of 30 keys of 10 versions each.
+async fn rows_of_versions(slow: &Slow, g: &Gateway, query: VersionsQuery) -> (usize, u64) {
+    slow.scanned.store(0, Ordering::Relaxed);
+    let page = g.index.list_versions(query).await.unwrap().unwrap();
+    (page.entries.len(), slow.scanned.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_page_of_versions_costs_what_it_holds() {
+    let slow = Slow::new(1);
+    let g = Gateway::over(slow.clone(), 1).await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let copy = wire::records::BucketCopy {
+        turn: 1,
+        configuration: 2,
+        versioning: 1,
+        ..Default::default()
+    };
+    g.call(Command::OpenBucket { bucket, copy }).await.unwrap();
+    for p in 0..20 {
+        for k in 0..30 {
+            let name = format!("p{p:02}/{k:02}");
+            for _ in 0..9 {
+                g.put(bucket, &name, StoredData::Empty).await.unwrap();
+            }
+            // Half of the keys are hidden by markers.
+            match k % 2 {
+                0 => drop(g.put(bucket, &name, StoredData::Empty).await.unwrap()),
+                _ => drop(g.delete(bucket, &name).await),
+            }
+        }
+    }
+    let query = |delimiter: &str, after: &str, max| VersionsQuery {
+        bucket,
+        prefix: String::new(),
+        delimiter: delimiter.into(),
+        after: (after.into(), None),
+        max,
+    };
+    // Two tables are walked side by side: each reads a page at most, and what is skipped hardly at all.
+    let (lines, rows) = rows_of_versions(&slow, &g, query("/", "", 1000)).await;
+    assert_eq!(lines, 20);
+    assert!(rows < 400, "{rows} rows of 6000 for 20 prefixes");
+    for (after, max) in [("p10/07", 100), ("p10/07", 1), ("", 250)] {
+        let (lines, rows) = rows_of_versions(&slow, &g, query("", after, max)).await;
+        assert_eq!(lines, max as usize);
+        let most = 2 * (u64::from(max) + 1);
+        assert!(rows <= most, "{rows} rows for {max} versions after {after:?}");
+    }
+    // The last keys of a prefix, then the next ones: what is before them costs nothing.
+    let (lines, rows) = rows_of_versions(&slow, &g, query("/", "p17/", 1000)).await;
+    assert_eq!(lines, 2);
+    assert!(rows < 200, "{rows} rows for 2 prefixes");
 }
 
 #[tokio::test(start_paused = true)]
