@@ -143,6 +143,7 @@ impl Store {
                 },
                 Named::Part { part, .. } => (&mut named, part.chunks),
                 Named::Garbage { garbage, .. } => (&mut booked, garbage.chunks),
+                Named::Stray { what } => panic!("{what}"),
             };
             for chunk in chunks {
                 assert!(set.insert(chunk.needle), "I3: needle {:x} twice", chunk.needle);
