@@ -133,6 +133,32 @@ pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
     stage::run(c)
 }
 
+/// Flipped bytes: all of a small store in one process, then with the real binary as long as it is told to.
+pub(crate) fn flips(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    let mut all = repo.cargo(&[
+        "test",
+        "--release",
+        "--package",
+        "cairn-sim",
+        "--test",
+        "flips",
+        "--",
+        "--nocapture",
+    ]);
+    all.env("CAIRN_FLIPS", "1");
+    let mut counts = stage::run(all)?;
+    counts += build(repo)?;
+    counts += flipped_binary(repo, arguments)?;
+    Ok(counts)
+}
+
+/// Some flipped bytes with the real binary.
+pub(crate) fn flipped_binary(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    let mut c = python(repo, binary(repo))?;
+    c.arg("tests/flips/run.py").args(arguments);
+    stage::run(c)
+}
+
 /// The public suite, from a checkout that somebody made: nothing is cloned from here.
 pub(crate) fn conformance(repo: &Repo, suite: &Path, arguments: &[String]) -> Result<Counts> {
     let suite = std::path::absolute(suite)?;

@@ -47,6 +47,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Every byte that a small store wrote, flipped one at a time, all roles in one process; then bytes of stores of the real binary;
+    /// arguments go to tests/flips/run.py
+    Flips {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The public suite ceph/s3-tests against the real binary, into docs/conformance.md; arguments go to pytest (then no page is written)
     Conformance {
         /// A checkout of it
@@ -84,6 +90,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Sim { arguments } => stage::alone("sim", || verify::sim(&repo, &arguments)),
         Command::Blackbox { arguments } => stage::alone("black box", || blackbox::clients(&repo, &arguments)),
         Command::Crash { arguments } => stage::alone("crash", || blackbox::crash(&repo, &arguments)),
+        Command::Flips { arguments } => stage::alone("flips", || blackbox::flips(&repo, &arguments)),
         Command::Conformance { suite, arguments } => {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))
         }

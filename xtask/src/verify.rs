@@ -9,11 +9,12 @@ use anyhow::Result;
 const SIM_SEEDS: &str = "0..2000";
 
 /// What cannot be run without the binaries.
-const AFTER_BUILD: [&str; 5] = [
+const AFTER_BUILD: [&str; 6] = [
     "simulation",
     "fixture replay",
     "black box",
     "kills and power cuts",
+    "flipped bytes",
     "a skipped sync is caught",
 ];
 
@@ -45,6 +46,7 @@ pub(crate) fn test(repo: &Repo) -> bool {
         stages.stage("fixture replay", || blackbox::replay_fixture(repo));
         stages.stage("black box", || blackbox::clients(repo, &[]));
         stages.stage("kills and power cuts", || blackbox::crash(repo, &[]));
+        stages.stage("flipped bytes", || blackbox::flipped_binary(repo, &[]));
         stages.stage("a skipped sync is caught", || blackbox::crash_planted(repo));
     } else {
         for name in AFTER_BUILD {

@@ -44,6 +44,17 @@ impl Overlay {
         }
     }
 
+    /// Which 4 KiB pages of a file were ever written through the overlay, and stand in it now.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn written(&self, path: &str) -> io::Result<Vec<u64>> {
+        let mut state = self.state.lock().expect("no panic under this lock");
+        let file = self.find(&mut state, path)?;
+        let state = file.state.lock().expect("no panic under this lock");
+        Ok(state.pages.keys().copied().collect())
+    }
+
     fn find(&self, state: &mut State, path: &str) -> io::Result<Arc<OverlayFile>> {
         if let Some(f) = state.files.get(path) {
             return Ok(f.clone());
