@@ -118,6 +118,17 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     Ok(counts)
 }
 
+/// A small disk filled to the last byte and emptied, three times: as it is, and with the power cut in each phase.
+pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for arguments in [&[][..], &["--cuts"]] {
+        let mut c = python(repo, binary(repo))?;
+        c.arg("tests/crash/full.py").args(arguments);
+        counts += stage::run(c)?;
+    }
+    Ok(counts)
+}
+
 /// The same with one sync left out of the binary: it must be found out.
 pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
     let mut c = python(repo, planted(repo))?;

@@ -53,6 +53,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A small disk filled to the last byte through S3, emptied, and filled again; with power cuts too
+    FullDisk,
     /// The public suite ceph/s3-tests against the real binary, into docs/conformance.md; arguments go to pytest (then no page is written)
     Conformance {
         /// A checkout of it
@@ -91,6 +93,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Blackbox { arguments } => stage::alone("black box", || blackbox::clients(&repo, &arguments)),
         Command::Crash { arguments } => stage::alone("crash", || blackbox::crash(&repo, &arguments)),
         Command::Flips { arguments } => stage::alone("flips", || blackbox::flips(&repo, &arguments)),
+        Command::FullDisk => stage::alone("a full disk", || blackbox::full_disk(&repo)),
         Command::Conformance { suite, arguments } => {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))
         }

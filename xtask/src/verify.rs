@@ -47,6 +47,7 @@ pub(crate) fn test(repo: &Repo) -> bool {
         stages.stage("black box", || blackbox::clients(repo, &[]));
         stages.stage("kills and power cuts", || blackbox::crash(repo, &[]));
         stages.stage("flipped bytes", || blackbox::flipped_binary(repo, &[]));
+        stages.stage("a full disk", || blackbox::full_disk(repo));
         stages.stage("a skipped sync is caught", || blackbox::crash_planted(repo));
     } else {
         for name in AFTER_BUILD {

@@ -3,7 +3,7 @@
 use crate::page::Page;
 use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, OPEN, Pages, Rows, SEALED, SEALING};
 use layout::{Candidate, LayoutError, Policy};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{DiskId, Epoch, ErrorKind, ExtentId, NodeId, SessionId, StampId};
 use wire::Fault;
 use wire::node::DiskStatus;
@@ -104,21 +104,26 @@ pub(crate) fn sealing(extent: &ExtentRecord) -> Vec<Change> {
     })]
 }
 
-/// Decides `generation` of an extent: it drops what is on `pages`, and nothing else.
-pub(crate) fn generation(extent: &ExtentRecord, generation: u64, pages: &[(u64, Page)]) -> Vec<Change> {
+/// Decides `generation` of an extent: it drops what is on `pages`, and nothing else. `moved` is what of that comes to it now.
+pub(crate) fn generation(
+    extent: &ExtentRecord,
+    generation: u64,
+    moved: &[(u64, Page)],
+    pages: &BTreeMap<u64, Page>,
+) -> Vec<Change> {
     let id = ExtentId(extent.extent);
-    let bytes: u64 = pages.iter().map(|(_, page)| page.bytes).sum();
-    let needles: u64 = pages.iter().map(|(_, page)| page.count()).sum();
+    let bytes: u64 = moved.iter().map(|(_, page)| page.bytes).sum();
+    let needles: u64 = moved.iter().map(|(_, page)| page.count()).sum();
     let decided = ExtentRecord {
         deciding: generation,
-        deciding_bytes: bytes,
-        deciding_needles: needles,
+        deciding_bytes: extent.deciding_bytes.saturating_add(bytes),
+        deciding_needles: extent.deciding_needles.saturating_add(needles),
         dropped_bytes: extent.dropped_bytes.saturating_sub(bytes),
         dropped_needles: extent.dropped_needles.saturating_sub(needles),
         ..extent.clone()
     };
-    let moved = pages.iter().flat_map(|(number, page)| {
-        let dropping = Change::Page(Pages::Dropping, id, *number, page.record());
+    let moved = moved.iter().flat_map(|(number, _)| {
+        let dropping = Change::Page(Pages::Dropping, id, *number, pages[number].record());
         [dropping, Change::PageGone(Pages::Dropped, id, *number)]
     });
     moved.chain([Change::Extent(decided)]).collect()

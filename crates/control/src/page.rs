@@ -86,6 +86,14 @@ impl Page {
         new
     }
 
+    /// Puts all needles of another page on it, of which it has none.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.words.iter_mut().zip(other.words) {
+            *mine |= theirs;
+        }
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+
     /// How many needles are on it.
     pub(crate) fn count(&self) -> u64 {
         self.words.iter().map(|w| u64::from(w.count_ones())).sum()

@@ -4,9 +4,12 @@
 //!   dropped pages ──decide──▶ dropping pages, extent row: deciding(g) ──done──▶ extent row: generation g, pages gone
 //!   extent row: sealed ──gone──▶ gone (told to nobody; its file may be there) ──forget──▶ no row, no copies, no pages
 //! ```
-//! A decision is one commit: its pages and the extent's row. Until it is done it is read again from those pages, never made anew, so
-//! however often it is asked for and by whom, a generation is one exact list (I4). Only a sealed extent gets one, and a sealed extent is
-//! granted to nobody again, so no needle comes to it behind a decision's back.
+//! A decision is one commit: its pages and the extent's row. Until it is done it is read again from those pages, so however often it is
+//! asked for and by whom, a generation is one exact list (I4). One that no node has made yet may be followed by another under a higher
+//! number, which drops all that it does and more: a copy that has made the first comes to the same as one that skipped it. Else a full
+//! disk could keep an extent for ever whose decision leaves more than there is room for, though nothing in it is alive by now.
+//!
+//! Only a sealed extent gets one, and a sealed extent is granted to nobody again, so no needle comes to it behind a decision's back.
 
 use crate::decide;
 use crate::load::from_store;
@@ -124,19 +127,17 @@ impl ControlPlane {
         Ok(all)
     }
 
-    /// The decision that an extent's row names, or a new one.
+    /// The decision that an extent's row names, as long as it has grown by nothing; else a new one, which drops all that the old one does.
     async fn decided(
         &self,
         owner: &Owner,
         record: &ExtentRecord,
     ) -> Result<(Option<Decision>, Vec<Change>), Fault> {
         let extent = ExtentId(record.extent);
-        if record.deciding != 0 {
-            let pages = self.pages_of(Pages::Dropping, extent, usize::MAX).await?;
-            return Ok((Some(decision(extent, record.deciding, &pages)), Vec::new()));
-        }
+        let dropping = self.pages_of(Pages::Dropping, extent, usize::MAX).await?;
+        let as_it_is = (record.deciding != 0).then(|| decision(extent, record.deciding, &dropping));
         if record.dropped_needles == 0 {
-            return Ok((None, Vec::new()));
+            return Ok((as_it_is, Vec::new()));
         }
         // An index that was restored may have forgotten generations that its nodes have: their numbers are not given again.
         let (node, _) = self.head(&owner.rows, record)?;
@@ -144,18 +145,28 @@ impl ControlPlane {
         if !status.sealed {
             return Err(conflict(format!("extent {extent} is not sealed on its node")));
         }
-        let mut pages = self.pages_of(Pages::Dropped, extent, DROPPED_PAGES_MAX).await?;
-        let mut needles = 0;
-        pages.retain(|(_, page)| {
-            let fits = needles < GENERATION_NEEDLES_MAX;
+        if record.deciding != 0 && status.generation.0 >= record.deciding {
+            return Ok((as_it_is, Vec::new()));
+        }
+        let mut pages: BTreeMap<u64, Page> = dropping.into_iter().collect();
+        let mut needles: u64 = pages.values().map(Page::count).sum();
+        let mut moved = Vec::new();
+        for (number, page) in self.pages_of(Pages::Dropped, extent, DROPPED_PAGES_MAX).await? {
+            let fits = pages.len() < DROPPED_PAGES_MAX || pages.contains_key(&number);
+            if !fits || needles >= GENERATION_NEEDLES_MAX {
+                break;
+            }
             needles += page.count();
-            fits
-        });
-        let generation = record.generation.max(status.generation.0) + 1;
-        Ok((
-            Some(decision(extent, generation, &pages)),
-            decide::generation(record, generation, &pages),
-        ))
+            pages.entry(number).or_insert(Page::EMPTY).add(&page);
+            moved.push((number, page));
+        }
+        if moved.is_empty() {
+            return Ok((as_it_is, Vec::new()));
+        }
+        let generation = record.generation.max(record.deciding).max(status.generation.0) + 1;
+        let changes = decide::generation(record, generation, &moved, &pages);
+        let pages: Vec<(u64, Page)> = pages.into_iter().collect();
+        Ok((Some(decision(extent, generation, &pages)), changes))
     }
 
     /// Removes an extent's pages, all but the last `DROPPED_PAGES_MAX`: those are for the caller's commit. A decision has no more.

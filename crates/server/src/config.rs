@@ -7,6 +7,8 @@ use clap::Args;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
 use types::AccountId;
 
 /// Settings of `cairn server`, as flags.
@@ -32,6 +34,15 @@ pub(crate) struct Flags {
     /// The certificate's private key in PEM.
     #[arg(long, env = "CAIRN_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// How long bytes stay after they were deleted or overwritten, while the disk has room: a number with ms, s, m, h or d [default: 24h].
+    #[arg(long, env = "CAIRN_GC_GRACE")]
+    pub(crate) gc_grace: Option<Span>,
+    /// How old bytes become whose put never ended, before they are taken for given up [default: 24h].
+    #[arg(long, env = "CAIRN_GC_HORIZON")]
+    pub(crate) gc_horizon: Option<Span>,
+    /// Multipart uploads that nobody worked on for so many days are aborted; 0: never [default: 7].
+    #[arg(long, env = "CAIRN_UPLOADS_ABANDONED_DAYS")]
+    pub(crate) uploads_abandoned_days: Option<u32>,
     /// What to log, e.g. `info` or `warn,s3=debug` [default: info].
     #[arg(long, env = "CAIRN_LOG")]
     pub(crate) log: Option<String>,
@@ -46,6 +57,9 @@ struct File {
     region: Option<String>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    gc_grace: Option<Span>,
+    gc_horizon: Option<Span>,
+    uploads_abandoned_days: Option<u32>,
     log: Option<String>,
     #[serde(default)]
     access_keys: Vec<FileKey>,
@@ -71,6 +85,40 @@ pub(crate) struct ConfiguredKey {
     pub(crate) account: AccountId,
 }
 
+/// A time as an operator writes it: `90s`, `24h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let unit_ms = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(format!("{text:?} is not a number with ms, s, m, h or d")),
+        };
+        let number = number.parse::<u64>().ok();
+        let ms = number.and_then(|n| n.checked_mul(unit_ms));
+        let ms = ms.ok_or_else(|| format!("{text:?} is not a time"))?;
+        Ok(Self(Duration::from_millis(ms)))
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// Settings, settled.
 pub(crate) struct Config {
     /// The store's directory.
@@ -83,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) region: String,
     /// Certificate and key files.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// What is reclaimed when.
+    pub(crate) gc: worker::gc::Settings,
     /// Log filter.
     pub(crate) log: String,
     /// Access keys beside the root key.
@@ -117,7 +167,22 @@ impl Config {
                 account,
             });
         }
+        let default = worker::gc::Settings::default();
+        let gc = worker::gc::Settings {
+            grace: flags.gc_grace.or(file.gc_grace).map_or(default.grace, |s| s.0),
+            horizon: flags
+                .gc_horizon
+                .or(file.gc_horizon)
+                .map_or(default.horizon, |s| s.0),
+            uploads_abandoned: match flags.uploads_abandoned_days.or(file.uploads_abandoned_days) {
+                None => default.uploads_abandoned,
+                Some(0) => None,
+                Some(days) => Some(Duration::from_secs(u64::from(days) * 24 * 3600)),
+            },
+            ..default
+        };
         Ok(Self {
+            gc,
             dir: flags.dir,
             listen: flags
                 .listen
@@ -170,6 +235,55 @@ mod tests {
         assert!(toml::from_str::<File>("lisen = \"127.0.0.1:1\"").is_err());
         let keys = "[[access_keys]]\naccess_key = \"abc\"\nsecret_key = \"12345678\"\n";
         assert_eq!(toml::from_str::<File>(keys).unwrap().access_keys.len(), 1);
+    }
+
+    #[test]
+    fn times_are_numbers_with_a_unit() {
+        for (text, ms) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("90s", 90_000),
+            ("3m", 180_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(text.parse::<Span>().unwrap().0, Duration::from_millis(ms));
+        }
+        for text in [
+            "",
+            "24",
+            "h",
+            "1.5h",
+            "-1s",
+            "1 h",
+            "99999999999999999999s",
+            "9999999999999999d",
+        ] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_reclaimed_when() {
+        let settle = |days| {
+            let flags = Flags {
+                dir: "d".into(),
+                gc_grace: Some(Span(Duration::from_secs(2))),
+                uploads_abandoned_days: days,
+                ..Flags::default()
+            };
+            Config::settle(flags).unwrap().gc
+        };
+        let day = Duration::from_secs(24 * 3600);
+        let gc = settle(None);
+        assert_eq!(
+            (gc.grace, gc.horizon, gc.uploads_abandoned),
+            (Duration::from_secs(2), day, Some(7 * day))
+        );
+        assert_eq!(settle(Some(0)).uploads_abandoned, None);
+        assert_eq!(settle(Some(2)).uploads_abandoned, Some(2 * day));
+        assert!(toml::from_str::<File>("gc_grace = \"1h\"").is_ok());
+        assert!(toml::from_str::<File>("gc_grace = \"1 fortnight\"").is_err());
     }
 
     #[test]

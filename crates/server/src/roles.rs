@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   data directory ─▶ node ─┬─▶ control ─▶ blob ─▶ objects ─▶ (faces)
-//!        └─ journal ─▶ store ┴─▶ index ──────────────┘
+//!        └─ journal ─▶ store ┴─▶ index ──────────────┴─▶ gc
 //! ```
 
 use anyhow::Context;
@@ -15,10 +15,13 @@ use objects::Objects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{Embedded, Prepared, Store, StoreError};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use types::{NodeId, StampId};
 use wire::control::Control;
 use wire::index::Index;
 use wire::node::Node;
+use worker::gc::{self, Gc};
 use world::{Disk, World};
 
 /// The only node of a store that is one process.
@@ -104,6 +107,32 @@ impl Roles {
         ))
     }
 
+    /// Begins to reclaim, under a session of its own; until it is stopped.
+    pub(crate) async fn worker(
+        &self,
+        world: &World,
+        settings: gc::Settings,
+        gateway: Arc<Objects>,
+    ) -> anyhow::Result<Worker> {
+        let session = self
+            .control
+            .begin_session("local/gc")
+            .await
+            .context("a session")?;
+        let roles = gc::Roles {
+            index: self.index.clone(),
+            control: self.control.clone(),
+            nodes: BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]),
+            gateways: vec![gateway],
+        };
+        let (stop, stopping) = watch::channel(false);
+        let gc = Gc::new(world.clone(), settings, roles, session, stopping);
+        Ok(Worker {
+            stop,
+            task: tokio::spawn(gc.run()),
+        })
+    }
+
     /// Tells the log what recovery found.
     pub(crate) fn report(&self) {
         let r = &self.report;
@@ -125,5 +154,26 @@ impl Roles {
             tracing::error!(%error, "the index was not checkpointed; its log in the journal has everything");
         }
         self.node.shutdown().await;
+    }
+}
+
+/// gc at work.
+pub(crate) struct Worker {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Tells it to stop; it does soon.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has stopped: nothing below it may be closed before.
+    pub(crate) async fn stopped(self) {
+        self.stop();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "gc ended badly");
+        }
     }
 }

@@ -56,6 +56,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let objects = opened.gateway(&world, &config.region).await?;
+    let worker = opened.worker(&world, config.gc.clone(), objects.clone()).await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let face = Service::new(
@@ -82,8 +83,15 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     ));
     let (drain, draining) = watch::channel(false);
     let signals = stop_signals(readiness, drain)?;
+    let mut draining_gc = draining.clone();
     let work = async {
-        face.serve(listener, tls, draining, DRAIN).await;
+        // gc need not wait for requests that are slow to end.
+        let stop_gc = async {
+            drop(draining_gc.wait_for(|draining| *draining).await);
+            worker.stop();
+        };
+        tokio::join!(face.serve(listener, tls, draining, DRAIN), stop_gc);
+        worker.stopped().await;
         objects.shutdown().await;
         opened.shutdown().await;
     };

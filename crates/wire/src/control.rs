@@ -94,7 +94,7 @@ pub struct ExtentUse {
     pub replicas: Vec<(NodeId, DiskId)>,
 }
 
-/// A generation as the control plane has decided it: the same until it is done.
+/// A generation as the control plane has decided it. Its number stands for exactly these needles; one that follows drops them too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Of which extent.
@@ -131,8 +131,9 @@ pub trait Reclaim: Control {
     async fn drop_needles(&self, needles: &[Dropped]) -> Result<(), Fault>;
     /// Every needle of an extent that is booked, decided or not, ascending.
     async fn dropped(&self, extent: ExtentId) -> Result<Vec<NeedleId>, Fault>;
-    /// The generation that is to be made of a sealed extent: the one that is decided already, else a new one that drops what is booked
-    /// (up to `limits::GENERATION_NEEDLES_MAX`, the rest goes with the next); `None` where nothing is. `Conflict`: it is not sealed.
+    /// The generation that is to be made of a sealed extent: the one that is decided already, or a new one that drops that and what was
+    /// booked since (up to `limits::GENERATION_NEEDLES_MAX`, the rest goes with the next); `None` where nothing is. `Conflict`: it is
+    /// not sealed.
     async fn decide(&self, extent: ExtentId) -> Result<Option<Decision>, Fault>;
     /// Every copy of the extent is of `generation` and is `status` now. A generation that was done before is fine.
     async fn generation_done(

@@ -122,6 +122,13 @@ impl Unnamed {
         }
     }
 
+    /// Only those of them that `keep` keeps.
+    #[must_use]
+    pub fn only(mut self, keep: impl FnMut(&Doubt) -> bool) -> Self {
+        self.doubts.retain(keep);
+        self
+    }
+
     /// Which, in the order they were asked about.
     pub fn doubts(&self) -> &[Doubt] {
         &self.doubts

@@ -1,0 +1,191 @@
+//! Bookings become dropped needles: which of a page go now, and which rows may be forgotten after.
+//!
+//! ```text
+//!   page read ▶ mark taken ▶ readers below it: none anywhere, those on a blob known ▶ needles handed over, durable ▶ rows forgotten
+//! ```
+//! The mark is taken after the page was read: whoever registers later finds no record of what is on it. A reader that has said
+//! which blob it reads keeps that one booking back, not the others.
+//!
+//! A booking with a manifest comes in pages. It is handed over from its first page to its last in one pass, or not forgotten: then
+//! the next pass begins it again, and what was handed over is handed over twice, which changes nothing.
+
+use crate::gc::plan::{Level, is_ripe};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use types::{BlobId, ExtentId, NeedleId};
+use wire::control::Dropped;
+use wire::index::{Booked, BookedRef};
+
+/// What is to be done with a page of bookings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Handing {
+    /// Needles that may go.
+    pub(crate) needles: Vec<Dropped>,
+    /// Rows to forget once the needles are booked.
+    pub(crate) rows: Vec<BookedRef>,
+}
+
+/// A pass over all bookings.
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    /// The booking that is being handed over, and its next page.
+    under_way: Option<(BookedRef, u32)>,
+    /// When the oldest booking that stays was made, milliseconds since 1970.
+    pub(crate) oldest_ms: Option<u64>,
+}
+
+/// What decides whether a booking goes.
+pub(crate) struct Ripeness<'a> {
+    pub(crate) now_ms: u64,
+    pub(crate) grace: Duration,
+    pub(crate) levels: &'a BTreeMap<ExtentId, Level>,
+    /// Blobs that a reader from before the page was read is still on.
+    pub(crate) read: &'a BTreeSet<BlobId>,
+}
+
+impl Pass {
+    /// Which of a page's needles and rows go now.
+    pub(crate) fn hand_over(&mut self, page: Vec<Booked>, ripeness: &Ripeness<'_>) -> Handing {
+        let mut handing = Handing::default();
+        for booked in page {
+            let goes = match self.under_way.take() {
+                Some((row, next)) if row == booked.row && next == booked.page => true,
+                _ => booked.page == 0 && ripeness.lets_go(&booked),
+            };
+            if !goes {
+                self.stays(&booked);
+                continue;
+            }
+            handing.needles.extend(booked.chunks.iter().map(|c| Dropped {
+                extent: ExtentId(c.place),
+                needle: NeedleId(c.needle),
+                stored_length: c.stored_length,
+            }));
+            if booked.is_last {
+                handing.rows.push(booked.row);
+            } else {
+                self.under_way = Some((booked.row, booked.page + 1));
+            }
+        }
+        handing
+    }
+
+    /// Nothing of a page goes now; a booking that it cuts in two is left to the next pass.
+    pub(crate) fn leave(&mut self, page: &[Booked]) {
+        self.under_way = None;
+        page.iter().for_each(|booked| self.stays(booked));
+    }
+
+    fn stays(&mut self, booked: &Booked) {
+        let since = booked.row.booked.wall_ms();
+        self.oldest_ms = Some(self.oldest_ms.map_or(since, |oldest| oldest.min(since)));
+    }
+}
+
+impl Ripeness<'_> {
+    fn lets_go(&self, booked: &Booked) -> bool {
+        !self.read.contains(&booked.row.blob) && is_ripe(booked, self.now_ms, self.grace, self.levels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::{BucketId, Hlc, SessionId};
+    use wire::records::Chunk;
+
+    fn booked(serial: u64, at_ms: u64, page: u32, is_last: bool) -> Booked {
+        let chunk = Chunk {
+            place: serial,
+            needle: u64::from(page) + 1,
+            stored_length: 10,
+            ..Chunk::default()
+        };
+        Booked {
+            row: BookedRef {
+                bucket: BucketId(1),
+                key: "k".into(),
+                blob: BlobId::new(SessionId(1), serial),
+                booked: Hlc::at(at_ms),
+            },
+            page,
+            is_last,
+            chunks: vec![chunk],
+        }
+    }
+
+    fn going(
+        pass: &mut Pass,
+        page: Vec<Booked>,
+        levels: &[(u64, Level)],
+        read: &[u64],
+    ) -> (Vec<(u64, u64)>, usize) {
+        let levels = levels.iter().map(|(e, l)| (ExtentId(*e), *l)).collect();
+        let read = read
+            .iter()
+            .map(|serial| BlobId::new(SessionId(1), *serial))
+            .collect();
+        let ripeness = Ripeness {
+            now_ms: 1000,
+            grace: Duration::from_millis(100),
+            levels: &levels,
+            read: &read,
+        };
+        let handing = pass.hand_over(page, &ripeness);
+        let needles = handing.needles.iter().map(|d| (d.extent.0, d.needle.0)).collect();
+        (needles, handing.rows.len())
+    }
+
+    // I3
+    #[test]
+    fn the_young_stay_unless_room_is_short_and_the_read_stay_in_any_case() {
+        let page = || {
+            vec![
+                booked(1, 900, 0, true),
+                booked(2, 901, 0, true),
+                booked(3, 0, 0, true),
+            ]
+        };
+        let mut pass = Pass::default();
+        assert_eq!(going(&mut pass, page(), &[], &[]), (vec![(1, 1), (3, 1)], 2));
+        assert_eq!(pass.oldest_ms, Some(901));
+        let short = [(2, Level::Short)];
+        assert_eq!(going(&mut Pass::default(), page(), &short, &[]).1, 3);
+        assert_eq!(
+            going(&mut Pass::default(), page(), &short, &[2, 3]),
+            (vec![(1, 1)], 1)
+        );
+    }
+
+    #[test]
+    fn a_booking_is_forgotten_with_its_last_page_and_only_when_all_were_handed_over() {
+        let mut pass = Pass::default();
+        assert_eq!(
+            going(&mut pass, vec![booked(1, 0, 0, false)], &[], &[]),
+            (vec![(1, 1)], 0)
+        );
+        assert_eq!(
+            going(&mut pass, vec![booked(1, 0, 1, false)], &[], &[1]),
+            (vec![(1, 2)], 0)
+        );
+        pass.leave(&[]);
+        assert_eq!(
+            going(&mut pass, vec![booked(1, 0, 2, true)], &[], &[]),
+            (vec![], 0),
+            "page 1 may be lost"
+        );
+        let whole = vec![
+            booked(1, 0, 0, false),
+            booked(1, 0, 1, true),
+            booked(2, 999, 0, false),
+            booked(2, 999, 1, true),
+        ];
+        assert_eq!(going(&mut pass, whole, &[], &[]), (vec![(1, 1), (1, 2)], 1));
+        let other = vec![booked(1, 0, 0, false), booked(3, 0, 1, true)];
+        assert_eq!(
+            going(&mut pass, other, &[], &[]).1,
+            0,
+            "a page of another booking ends nothing"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! Runs what `orphans.rs` plans: walks extents for needles whose name never came; and aborts uploads that nobody works on.
+
+use crate::gc::orphans::{self, Suspect};
+use crate::gc::plan;
+use crate::gc::run::{End, Gc};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use types::limits::DOUBTS_MAX;
+use types::{ErrorKind, ExtentId, NeedleId};
+use wire::Fault;
+use wire::control::{Dropped, ExtentUse};
+use wire::index::{Command, Reach, Unnamed};
+use wire::node::{WalkCursor, WalkDepth};
+use wire::records::answer::Kind;
+
+/// When an extent in which something could not be told is walked again.
+const AGAIN_MS: u64 = 3_600_000;
+
+/// What was seen of some needles.
+struct Swept {
+    /// Each could be told what it is.
+    known: bool,
+    /// When the youngest was written that is left alone for now.
+    young_ms: Option<u64>,
+}
+
+impl Gc {
+    /// Walks the extents in which an orphan may be.
+    pub(crate) async fn sweep(&mut self) -> Result<(), End> {
+        let control = self.roles.control.clone();
+        let uses = self.call("uses", control.uses()).await?;
+        let levels = plan::extent_levels(&uses, &self.levels);
+        let now_ms = self.world.clock.wall_ms();
+        for (extent, is_sealed) in orphans::to_sweep(&uses, &levels, &self.again_ms, now_ms) {
+            let Some(usage) = uses.iter().find(|u| u.extent == extent) else {
+                continue;
+            };
+            match self.sweep_extent(usage).await {
+                Err(End::Stopped) => return Err(End::Stopped),
+                Err(End::Failed(fault)) if fault.kind == ErrorKind::NotFound => {
+                    // Its node never had it, or it is gone: nothing to look at.
+                    self.again_ms
+                        .insert(extent, self.world.clock.wall_ms() + AGAIN_MS);
+                }
+                Err(End::Failed(fault)) => {
+                    self.failed(
+                        "sweep",
+                        &Fault::new(fault.kind, format!("{extent}: {}", fault.what)),
+                    );
+                    self.again_ms
+                        .insert(extent, self.world.clock.wall_ms() + AGAIN_MS);
+                }
+                Ok(swept) if is_sealed && swept.known && swept.young_ms.is_none() => {
+                    self.call("swept", control.swept(extent)).await?;
+                    self.again_ms.remove(&extent);
+                }
+                Ok(swept) if is_sealed => {
+                    let horizon = u64::try_from(self.settings.horizon.as_millis()).unwrap_or(u64::MAX);
+                    let ripe = swept.young_ms.map(|young| young.saturating_add(horizon));
+                    let again = ripe.unwrap_or_else(|| self.world.clock.wall_ms() + AGAIN_MS);
+                    self.again_ms.insert(extent, again);
+                }
+                // What dead sessions left in it was seen; once it is sealed it is walked in any case.
+                Ok(_) => {
+                    self.again_ms.insert(extent, 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_extent(&mut self, usage: &ExtentUse) -> Result<Swept, End> {
+        let extent = usage.extent;
+        let control = self.roles.control.clone();
+        let dropped: BTreeSet<NeedleId> = self
+            .call("dropped", control.dropped(extent))
+            .await?
+            .into_iter()
+            .collect();
+        let node = usage
+            .replicas
+            .first()
+            .and_then(|(id, _)| self.roles.nodes.get(id))
+            .cloned();
+        let node =
+            node.ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("no way to extent {extent}")))?;
+        let mut swept = Swept {
+            known: true,
+            young_ms: None,
+        };
+        let mut cursor = WalkCursor::default();
+        loop {
+            let begun = self.world.clock.mono();
+            let page = self
+                .call("walk", node.walk(extent, cursor, WalkDepth::Heads, DOUBTS_MAX))
+                .await?;
+            let (suspects, known) = orphans::suspects(extent, &page.found, &dropped);
+            let asked = self.ask(suspects).await?;
+            swept.known &= known && asked.known;
+            swept.young_ms = swept.young_ms.max(asked.young_ms);
+            match page.next {
+                None => return Ok(swept),
+                Some(next) => cursor = next,
+            }
+            self.rest(begun).await?;
+        }
+    }
+
+    /// Asks the index about needles, has the old orphans among them condemned, and drops what may go.
+    async fn ask(&mut self, suspects: Vec<Suspect>) -> Result<Swept, End> {
+        let mut swept = Swept {
+            known: true,
+            young_ms: None,
+        };
+        if suspects.is_empty() {
+            return Ok(swept);
+        }
+        let doubts = suspects.iter().map(|s| s.doubt.clone()).collect();
+        let index = self.roles.index.clone();
+        let reached = self.call("reached", index.reached(doubts)).await?;
+        let now_ms = self.world.clock.wall_ms();
+        let verdict = orphans::judge(suspects, &reached.each, now_ms, self.settings.horizon);
+        let mut going: Vec<Dropped> = verdict.drop.iter().map(Suspect::dropped).collect();
+        let condemned = self.condemn(&verdict.condemn, reached.unnamed).await?;
+        // The commit may have taken one for named that is not: it looks at what came since, and not at all of it.
+        swept.known = condemned.len() == verdict.condemn.len();
+        swept.young_ms = verdict.young_ms;
+        going.extend(condemned);
+        self.tally.orphans += going.len() as u64;
+        self.drop_needles(&going).await?;
+        Ok(swept)
+    }
+
+    /// Those of the needles of which it is promised now that nothing will ever name them.
+    async fn condemn(&mut self, suspects: &[Suspect], unnamed: Unnamed) -> Result<Vec<Dropped>, End> {
+        if suspects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let old: BTreeSet<(ExtentId, NeedleId)> = suspects.iter().map(Suspect::place).collect();
+        let unnamed = unnamed.only(|d| old.contains(&(d.extent, d.needle)));
+        let Kind::Condemn(answer) = self.commands.send(Command::Condemn { unnamed }).await? else {
+            return Err(Fault::new(ErrorKind::Fault, "another answer than to Condemn").into());
+        };
+        assert_eq!(
+            answer.reach.len(),
+            suspects.len(),
+            "an answer a needle, in their order"
+        );
+        let condemned = |(_, reach): &(&Suspect, &u8)| Reach::from_number(**reach) == Some(Reach::Condemned);
+        let going = suspects.iter().zip(&answer.reach).filter(condemned);
+        Ok(going.map(|(suspect, _)| suspect.dropped()).collect())
+    }
+
+    /// Needles that gateways gave up: nobody will name them, so they need not grow old.
+    pub(crate) async fn take_abandoned(&mut self) -> Result<(), End> {
+        for gateway in self.roles.gateways.clone() {
+            let abandoned = gateway.abandoned(DOUBTS_MAX);
+            let suspects: Vec<Suspect> = abandoned
+                .into_iter()
+                .map(|a| Suspect {
+                    doubt: a.doubt,
+                    stored_length: a.stored_length,
+                    written_ms: 0,
+                })
+                .collect();
+            self.ask(suspects).await?;
+        }
+        Ok(())
+    }
+
+    /// Aborts uploads that nobody has worked on for long.
+    pub(crate) async fn abort_uploads(&mut self) -> Result<(), End> {
+        let Some(abandoned) = self.settings.uploads_abandoned else {
+            return Ok(());
+        };
+        let age_ms = u64::try_from(abandoned.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = self.world.clock.wall_ms().saturating_sub(age_ms);
+        let mut cursor = Bytes::new();
+        loop {
+            let begun = self.world.clock.mono();
+            let index = self.roles.index.clone();
+            let (page, next) = self
+                .call("uploads_idle", index.uploads_idle(cursor, before_ms))
+                .await?;
+            for idle in page {
+                tracing::info!(bucket = %idle.bucket, key = idle.key.as_str(), upload = %idle.upload, "upload abandoned: aborted");
+                let abort = Command::AbortUpload {
+                    bucket: idle.bucket,
+                    key: idle.key,
+                    upload: idle.upload,
+                };
+                match self.commands.send(abort).await {
+                    Ok(_) => self.tally.aborted += 1,
+                    // Ended by its client meanwhile.
+                    Err(fault) if fault.kind == ErrorKind::Conflict => {}
+                    Err(fault) => return Err(fault.into()),
+                }
+            }
+            if next.is_empty() {
+                return Ok(());
+            }
+            cursor = next;
+            self.rest(begun).await?;
+        }
+    }
+
+    /// Lets promises about needles of ended sessions go: nothing could name those anyway.
+    pub(crate) async fn forget_condemned(&mut self) -> Result<(), End> {
+        let mut after = Bytes::new();
+        loop {
+            let begun = self.world.clock.mono();
+            let Kind::ForgetCondemned(answer) =
+                self.commands.send(Command::ForgetCondemned { after }).await?
+            else {
+                return Err(Fault::new(ErrorKind::Fault, "another answer than to ForgetCondemned").into());
+            };
+            if answer.next.is_empty() {
+                return Ok(());
+            }
+            after = answer.next.into();
+            self.rest(begun).await?;
+        }
+    }
+}
