@@ -204,3 +204,12 @@ def test_policies_that_are_none(s3, server, bucket):
     assert with_policy(json.dumps(allows).encode()).status == 204
     nowhere = {"expiration": later, "conditions": [{"key": "k"}]}
     assert code(with_policy(json.dumps(nowhere).encode())) == (403, "AccessDenied")
+
+
+def test_a_form_under_a_condition(signer, bucket):
+    once = {"if-none-match": "*"}
+    form = signer.generate_presigned_post(bucket, "once", Fields=dict(once), Conditions=[once])
+    assert post(form, b"first").status == 204
+    answer = post(form, b"second")
+    assert code(answer) == (412, "PreconditionFailed")
+    assert b"<Condition>If-None-Match</Condition>" in answer.data

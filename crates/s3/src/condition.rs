@@ -121,6 +121,14 @@ pub(crate) fn of_write(headers: &HeaderMap) -> Option<&'static str> {
     given.next().copied().filter(|_| given.next().is_none())
 }
 
+/// A write's refusal with the condition that refused it, where that is known.
+pub(crate) fn named(refused: Error, given: Option<&'static str>) -> Error {
+    match given {
+        Some(name) if refused.code() == Code::PreconditionFailed => refused.field_once("Condition", name),
+        _ => refused,
+    }
+}
+
 /// Reads the conditions of a delete: those of a write, and what the object was when it was seen.
 ///
 /// # Errors

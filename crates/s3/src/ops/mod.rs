@@ -31,7 +31,7 @@ mod upload_part_copy;
 mod versioning;
 
 use crate::condition;
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::operation::Operation as Op;
 use crate::reply::Reply;
 use crate::request::Request;
@@ -50,10 +50,7 @@ pub(crate) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     }
     let condition = condition::of_write(&request.headers);
     let outcome = run_any(service, request).await;
-    outcome.map_err(|e| match condition {
-        Some(name) if e.code() == Code::PreconditionFailed => e.field_once("Condition", name),
-        _ => e,
-    })
+    outcome.map_err(|e| condition::named(e, condition))
 }
 
 async fn run_any(service: &Service, request: Request) -> Result<Reply, Error> {

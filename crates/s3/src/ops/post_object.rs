@@ -90,7 +90,7 @@ pub(crate) async fn run(
         .objects
         .put_within(&caller, put, slack(&form))
         .await
-        .map_err(|e| refusal(e, &slot))?;
+        .map_err(|e| condition::named(refusal(e, &slot), condition::of_write(&fields)))?;
     answer_of(
         &form.fields,
         (&bucket, &key),
