@@ -86,6 +86,21 @@ def test_delimiter_skips_what_is_below(s3, many):
     assert prefixes_of(listed) == [f"dir{n}/" for n in range(5)]
 
 
+def test_a_prefix_that_the_start_lies_in_is_past(s3, bucket):
+    for key in ("a/1", "a/2", "b"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"")
+        s3.create_multipart_upload(Bucket=bucket, Key=key)
+    ask = {"Bucket": bucket, "Delimiter": "/"}
+    for list_, start, entries in [
+        (s3.list_objects_v2, {"StartAfter": "a/1"}, "Contents"),
+        (s3.list_objects, {"Marker": "a/1"}, "Contents"),
+        (s3.list_object_versions, {"KeyMarker": "a/1"}, "Versions"),
+        (s3.list_multipart_uploads, {"KeyMarker": "a/1"}, "Uploads"),
+    ]:
+        page = list_(**ask, **start)
+        assert [e["Key"] for e in page[entries]] == ["b"] and "CommonPrefixes" not in page, page
+
+
 def test_start_after(s3, many):
     bucket, keys = many
     after = keys[1234]

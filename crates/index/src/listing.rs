@@ -1,8 +1,8 @@
 //! Pages of objects, uploads and parts, from one snapshot each.
 //!
 //! A page costs what it holds: behind a common prefix the scan seeks to the first key past it instead of walking it. After a
-//! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. An `after` that
-//! lies inside a common prefix, as S3's `start-after` may, still lists that prefix if a later key has it.
+//! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. So it does where `after` lies
+//! inside a common prefix, as S3's `start-after` may: the prefix is not greater than what the listing starts after.
 
 use crate::fetch::{corrupt, first_rows};
 use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
@@ -53,10 +53,10 @@ impl Listing<'_> {
         if key.is_empty() {
             return first;
         }
-        let past = match upload {
-            _ if self.common_prefix(key) == Some(key) => self.place.with_prefix(self.bucket, key).end,
-            Some(upload) => after(&RowRef::Upload(self.bucket, key, upload).key()),
-            None => self.place.after_key(self.bucket, key),
+        let past = match (self.common_prefix(key), upload) {
+            (Some(common), _) => self.place.with_prefix(self.bucket, common).end,
+            (None, Some(upload)) => after(&RowRef::Upload(self.bucket, key, upload).key()),
+            (None, None) => self.place.after_key(self.bucket, key),
         };
         first.max(past)
     }

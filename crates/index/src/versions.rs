@@ -116,8 +116,8 @@ impl<'a> Listing<'a> {
             return Ok(());
         }
         let bucket = self.query.bucket;
-        if self.common_prefix(key) == Some(key) {
-            self.skip_prefix(key);
+        if let Some(common) = self.common_prefix(key) {
+            self.skip_prefix(common);
             return Ok(());
         }
         let position = match version {

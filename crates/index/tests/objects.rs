@@ -189,8 +189,9 @@ async fn listing_is_s3s() {
         (("", "/", "", 3), "a a\0 [a/]", true),
         // After a common prefix: behind all of it.
         (("", "/", "a/", 1000), "b [foo/] foo0 [🪨/]", false),
-        // After a key inside one: it is listed for what is left of it.
-        (("", "/", "foo/2", 1000), "[foo/] foo0 [🪨/]", false),
+        // After a key inside one: that is not greater.
+        (("", "/", "foo/2", 1000), "foo0 [🪨/]", false),
+        (("", "/", "foo", 1000), "[foo/] foo0 [🪨/]", false),
         (("", "/", "foo/3", 1000), "foo0 [🪨/]", false),
         (("foo/", "/", "", 1000), "foo/1 foo/2 foo/3", false),
         (("foo/", "/", "foo/1", 1), "foo/2", true),

@@ -221,6 +221,11 @@ async fn uploads_are_listed_by_key_and_age() {
     assert_eq!(list("", ("", None), 10).await, is("a/11 a/23 b0 b2 b5 c4", false));
     assert_eq!(list("/", ("", None), 2).await, is("[a/] b0", true));
     assert_eq!(list("/", ("a/", None), 10).await, is("b0 b2 b5 c4", false));
+    assert_eq!(list("/", ("a/1", None), 10).await, is("b0 b2 b5 c4", false));
+    assert_eq!(
+        list("/", ("a/1", Some(uploads[1].1)), 10).await,
+        is("b0 b2 b5 c4", false)
+    );
     assert_eq!(list("/", ("b", Some(uploads[0].1)), 2).await, is("b2 b5", true));
     assert_eq!(list("", ("b", Some(uploads[5].1)), 2).await, is("c4", false));
     assert_eq!(list("", ("b", None), 2).await, is("c4", false));

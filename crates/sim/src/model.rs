@@ -347,8 +347,8 @@ fn page(objects: &[OpId; KEYS.len()], query: &Query) -> (Vec<Line>, bool) {
             .then(|| rest.find(query.delimiter))
             .flatten()
             .map(|at| &name[..query.prefix.len() + at + query.delimiter.len()]);
-        // After a common prefix means after all its keys; after a key, a common prefix with later keys is still told.
-        if name.as_bytes() <= query.after.as_bytes() || group == Some(query.after.as_str()) {
+        // After a common prefix, or a key of it, means after all its keys: the prefix is not greater.
+        if name.as_bytes() <= query.after.as_bytes() || group.is_some_and(|g| query.after.starts_with(g)) {
             continue;
         }
         match group {

@@ -644,7 +644,7 @@ impl Model {
         let visible = self.versions.keys().filter(|n| self.visible(n).is_some());
         for (_, key) in visible.filter(|n| n.0 == bucket && n.1.starts_with(prefix)) {
             let line = common(key).map_or(key.clone(), |c| format!("[{c}]"));
-            let skipped = common(after).is_some_and(|c| c == after && key.starts_with(after));
+            let skipped = common(after).is_some_and(|c| key.starts_with(&c));
             if key.as_str() > after && !skipped && lines.last() != Some(&line) {
                 lines.push(line);
             }

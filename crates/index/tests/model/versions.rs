@@ -80,10 +80,10 @@ fn list(model: &Model, query: &VersionsQuery) -> Vec<Line> {
         Some(key[..prefix.len() + at + delimiter.len()].to_owned())
     };
     let (after, place) = (query.after.0.as_str(), query.after.1);
-    let skips = common(after).is_some_and(|c| c == after);
+    let skipped = common(after);
     let mut lines: Vec<Line> = Vec::new();
     for ((bucket, key), all) in &model.versions {
-        if *bucket != query.bucket.0 || !key.starts_with(prefix) || (skips && key.starts_with(after)) {
+        if *bucket != query.bucket.0 || !key.starts_with(prefix) || skipped.as_ref().is_some_and(|c| key.starts_with(c)) {
             continue;
         }
         for (at, object) in all.iter().enumerate() {
