@@ -14,7 +14,8 @@ use types::{BlobId, BucketId, BucketName, VersionId};
 use wire::Fault;
 use wire::index::{BucketsQuery, Found, ReadAnswer, Reason, SettingKind, VersionRef};
 use wire::records::{
-    BucketCopy, BucketRecord, BucketSetting, ManifestPage, ObjectRecord, UsageRecord, object_record::Data,
+    BucketCopy, BucketRecord, BucketSetting, Manifest, ManifestPage, ObjectRecord, UsageRecord,
+    object_record::Data,
 };
 
 /// Where rows of one read come from.
@@ -87,7 +88,7 @@ impl Source<'_> {
         self.get(RowRef::Version(bucket, key, id)).await
     }
 
-    /// The bytes or pages that a record says are in other rows; `None` when one is not there.
+    /// The bytes or pages that a record says are in other rows; `None` when one is not there, or where the two are of different moments.
     pub(crate) async fn complete(
         &self,
         (bucket, key): (BucketId, &str),
@@ -116,7 +117,12 @@ impl Source<'_> {
             Some(Data::Manifest(manifest)) if with_manifest => {
                 let blob = BlobId::from_slice(&found.record.blob)
                     .ok_or_else(|| StoreError::Corrupt(format!("no blob id in the record of {key:?}")))?;
-                let Some(pages) = self.manifest((bucket, key), blob, manifest.pages).await? else {
+                let pages = self.manifest((bucket, key), blob, manifest.pages).await?;
+                // An append writes on in the last page: read after the record, that one may hold more than the record knows of.
+                let is_newer = |pages: &Vec<ManifestPage>| {
+                    matches!(self, Self::Newest(_)) && !holds_as_many(manifest, pages)
+                };
+                let Some(pages) = pages.filter(|pages| !is_newer(pages)) else {
                     return Ok(None);
                 };
                 found.manifest = pages;
@@ -144,6 +150,12 @@ impl Source<'_> {
         let pages: Result<Option<Vec<ManifestPage>>, _> = pages.collect();
         pages.map_err(|e| corrupt(&e))
     }
+}
+
+fn holds_as_many(manifest: &Manifest, pages: &[ManifestPage]) -> bool {
+    let chunks: usize = pages.iter().map(|p| p.chunks.len()).sum();
+    let parts: usize = pages.iter().map(|p| p.parts.len()).sum();
+    (chunks as u64, parts as u64) == (manifest.chunks, manifest.parts)
 }
 
 pub(crate) fn version_of(record: &ObjectRecord) -> Result<VersionId, StoreError> {

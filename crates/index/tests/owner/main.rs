@@ -11,10 +11,12 @@ use slow::Slow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use types::limits::{BATCH_COMMANDS_MAX, OWNER_QUEUE_MAX, RETRIES_MAX};
-use types::{BucketId, ErrorKind};
+use types::{BucketId, ErrorKind, VersionId};
 use wire::index::{
-    Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData, VersionRef, VersionsQuery,
+    AppendData, Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData, VersionRef,
+    VersionsQuery,
 };
+use wire::records::object_record::Data;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -47,6 +49,48 @@ async fn many_puts_share_few_commits() {
     }
     let commits = slow.commits.load(Ordering::Relaxed) - before;
     assert!(commits <= 3, "{commits} commits for 500 puts");
+}
+
+/// I2: a read beside appends sees the record and its pages of one moment, or else reads again; it is not told of damage.
+#[tokio::test]
+async fn reads_beside_appends_see_one_moment() {
+    let slow = Slow::new(1);
+    let g = Arc::new(Gateway::over(slow.clone(), 1).await);
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let data = StoredData::Chunks(gateway::stored(g.blob(), 600));
+    g.put(bucket, "log", data).await.unwrap();
+    let name = key("log");
+    let found = async |g: &Gateway| g.index.get(bucket, &name, VersionRef::Current, true).await;
+    for session in 2..100 {
+        // Another process has nothing in memory: what it reads comes from snapshots, each its own.
+        let g = Gateway::over(slow.clone(), session).await;
+        let seen = found(&g).await.unwrap().unwrap().record;
+        let g = Gateway::over(slow.clone(), session + 1000).await;
+        let append = Command::Append {
+            bucket,
+            key: name.clone(),
+            piece: record(4096),
+            data: Box::new(AppendData {
+                offset: seen.size,
+                seen: VersionId::from_slice(&seen.version),
+                data: StoredData::Chunks(gateway::stored(g.blob(), 1)),
+                whole: false,
+            }),
+            precondition: Precondition::default(),
+        };
+        let read = async {
+            slow.pause().await;
+            found(&g).await
+        };
+        let (appended, read) = tokio::join!(g.call(append), read);
+        appended.unwrap();
+        let read = read.unwrap().unwrap();
+        let chunks: usize = read.manifest.iter().map(|p| p.chunks.len()).sum();
+        let Some(Data::Manifest(manifest)) = &read.record.data else {
+            panic!("{:?}", read.record.data)
+        };
+        assert_eq!(chunks as u64, manifest.chunks, "session {session}");
+    }
 }
 
 /// An engine that opened its file anew lets readers take a new snapshot: they do, and nobody hears of it, but for ever.
