@@ -3,13 +3,15 @@
 //! A page costs what it holds: behind a common prefix the scan seeks to the first key past it instead of walking it. After a
 //! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. So it does where `after` lies
 //! inside a common prefix, as S3's `start-after` may: the prefix is not greater than what the listing starts after.
+//!
+//! I9: what a page may hold is bounded in bytes too, `LIST_PAGE_BYTES_MAX`; it ends early rather than grow past them.
 
 use crate::fetch::{corrupt, first_rows};
 use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use prost::Message;
 use store::{Snapshot, StoreError};
-use types::limits::{LIST_KEYS_MAX, PART_NUMBER_MAX, SCAN_ROWS_MAX};
+use types::limits::{LIST_KEYS_MAX, LIST_PAGE_BYTES_MAX, LIST_ROWS_AT_ONCE, PART_NUMBER_MAX};
 use types::{BucketId, UploadId};
 use wire::Fault;
 use wire::index::{
@@ -68,8 +70,8 @@ impl Listing<'_> {
         mut start: Bytes,
     ) -> Result<(Vec<Line<M>>, bool), StoreError> {
         let end = self.place.with_prefix(self.bucket, self.prefix).end;
-        let mut lines = Vec::new();
-        let most = (self.max + 1).min(SCAN_ROWS_MAX);
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        let most = (self.max + 1).min(LIST_ROWS_AT_ONCE);
         let mut window = if self.delimiter.is_empty() {
             most
         } else {
@@ -88,7 +90,8 @@ impl Listing<'_> {
                     skipped += 1;
                     continue;
                 }
-                if lines.len() == self.max {
+                bytes += row.len() + value.len();
+                if lines.len() == self.max || is_too_much(bytes, lines.len()) {
                     return Ok((lines, true));
                 }
                 let key = key_of(&row).map_err(|e| corrupt(&e))?;
@@ -112,6 +115,44 @@ impl Listing<'_> {
         }
         Ok((lines, false))
     }
+}
+
+/// Whether a page of so many lines takes no further one, with which its rows would be of so many bytes.
+pub(crate) fn is_too_much(bytes: usize, lines: usize) -> bool {
+    bytes > LIST_PAGE_BYTES_MAX && lines > 0
+}
+
+/// Rows of the first scan of parts: one that came slowly names its bytes in thousands of places.
+const PARTS_AT_FIRST: usize = 16;
+
+/// Rows of at most `max` parts, and whether there are more.
+async fn parts_rows(
+    snapshot: &dyn Snapshot,
+    mut range: Range,
+    max: usize,
+) -> Result<(Vec<(Bytes, Bytes)>, bool), StoreError> {
+    let (mut rows, mut bytes, mut window) = (Vec::new(), 0, PARTS_AT_FIRST);
+    while rows.len() < max {
+        let window_now = window.min(max - rows.len() + 1);
+        let some = first_rows(snapshot, &range, window_now).await?;
+        let is_last = some.len() < window_now;
+        for (row, value) in some {
+            bytes += row.len() + value.len();
+            if rows.len() == max || is_too_much(bytes, rows.len()) {
+                return Ok((rows, true));
+            }
+            range.start = after(&row);
+            rows.push((row, value));
+        }
+        if is_last {
+            return Ok((rows, false));
+        }
+        // As many as would fill the page, if they go on as they began.
+        let fill = rows.len() * LIST_PAGE_BYTES_MAX / bytes.max(1);
+        window = (window * 4).min(fill).clamp(1, LIST_ROWS_AT_ONCE);
+    }
+    let more = max > 0 && !first_rows(snapshot, &range, 1).await?.is_empty();
+    Ok((rows, more))
 }
 
 fn key_of(row: &[u8]) -> Result<String, BadRow> {
@@ -190,9 +231,7 @@ impl Handle {
             };
             let mut range = Range::parts(bucket, key, upload);
             range.start = RowRef::Part(bucket, key, upload, above.min(PART_NUMBER_MAX) + 1).key();
-            let mut rows = first_rows(&*snapshot, &range, max + 1).await?;
-            let truncated = max > 0 && rows.len() > max;
-            rows.truncate(max);
+            let (rows, truncated) = parts_rows(&*snapshot, range, max).await?;
             let parts: Result<Vec<PartRecord>, _> = rows.iter().map(|(k, v)| decode(k, v)).collect();
             Ok(Ok(PartsPage {
                 upload: decode(&row, &value).map_err(|e| corrupt(&e))?,

@@ -5,13 +5,14 @@
 
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
+use crate::listing::is_too_much;
 use crate::read::{Source, version_of};
 use crate::rows::{Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use store::{Snapshot, StoreError};
-use types::limits::{LIST_KEYS_MAX, SCAN_ROWS_MAX};
+use types::limits::{LIST_KEYS_MAX, LIST_ROWS_AT_ONCE};
 use types::{BucketId, VersionId};
 use wire::Fault;
 use wire::index::{VersionRef, VersionsEntry, VersionsPage, VersionsQuery};
@@ -74,6 +75,8 @@ struct Listing<'a> {
     older: Walk,
     /// The key whose newest version has been passed.
     begun: Option<String>,
+    /// Of the versions told so far.
+    bytes: usize,
 }
 
 impl<'a> Listing<'a> {
@@ -96,6 +99,7 @@ impl<'a> Listing<'a> {
             older: walk(Place::Versions),
             snapshot,
             begun: None,
+            bytes: 0,
         }
     }
 
@@ -208,6 +212,7 @@ impl<'a> Listing<'a> {
         let Some((row, value)) = walk.fetched.pop_front() else {
             return Ok(None);
         };
+        self.bytes += row.len() + value.len();
         let record: ObjectRecord = decode(&row, &value).map_err(|e| corrupt(&e))?;
         let is_latest = self.begun.as_ref() != Some(&key);
         if is_latest {
@@ -227,7 +232,7 @@ impl<'a> Listing<'a> {
         }
         self.start().await?;
         while let Some(entry) = self.next().await? {
-            if page.entries.len() == max {
+            if page.entries.len() == max || is_too_much(self.bytes, page.entries.len()) {
                 page.truncated = true;
                 break;
             }
@@ -241,7 +246,7 @@ impl Handle {
     /// A page of versions.
     pub(crate) async fn list_versions(&self, query: &VersionsQuery) -> Result<VersionsPage, Fault> {
         let max = query.max.min(LIST_KEYS_MAX) as usize;
-        let most = (max + 1).min(SCAN_ROWS_MAX);
+        let most = (max + 1).min(LIST_ROWS_AT_ONCE);
         self.at_one_moment(|snapshot| Listing::new(query, snapshot, most).page(max))
             .await
     }

@@ -3,11 +3,15 @@
 mod gateway;
 
 use bytes::Bytes;
-use gateway::{Gateway, bucket_name, key, stored, walked};
+use gateway::{Gateway, bucket_name, key, record, stored, walked};
 use prost::Message;
+use types::limits::LIST_PAGE_BYTES_MAX;
 use types::{AccountId, BucketId, VersionId};
-use wire::index::{BucketsQuery, Index, Match, Named, Precondition, Reason, StoredData, VersionRef};
-use wire::records::{answer::Kind, object_record::Data};
+use wire::index::{
+    BucketsQuery, Command, Index, ListEntry, ListQuery, Match, Named, Precondition, Reason, StoredData,
+    VersionRef, VersionsEntry, VersionsQuery,
+};
+use wire::records::{Pair, answer::Kind, object_record::Data};
 
 #[tokio::test]
 async fn a_put_is_read_back_in_every_size_class() {
@@ -226,6 +230,85 @@ async fn listing_is_s3s() {
         }
         assert_eq!(all.join(" "), "a a\0 [a/] b [foo/] foo0 [🪨/]", "pages of {max}");
     }
+}
+
+/// A page's bytes of metadata, the names it ends with, and whether there is more, for each of the listings of objects.
+async fn large_pages(g: &Gateway, bucket: BucketId, after: &str) -> [(usize, String, bool); 2] {
+    let query = ListQuery {
+        bucket,
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: after.into(),
+        max: 1000,
+    };
+    let of = VersionsQuery {
+        bucket,
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: (after.into(), None),
+        max: 1000,
+    };
+    let page = g.index.list(query).await.unwrap().unwrap();
+    let lines = page.entries.into_iter().map(|e| match e {
+        ListEntry::Object { key, record } => (key, record.metadata[0].value.len()),
+        ListEntry::Prefix(p) => panic!("{p}"),
+    });
+    let (lines, more): (Vec<_>, _) = (lines.collect(), page.truncated);
+    let versions = g.index.list_versions(of).await.unwrap().unwrap();
+    let lines_of_versions = versions.entries.into_iter().map(|e| match e {
+        VersionsEntry::Version { key, record, .. } => (key, record.metadata[0].value.len()),
+        VersionsEntry::Prefix(p) => panic!("{p}"),
+    });
+    let told = |lines: Vec<(String, usize)>, more| {
+        let last = lines.last().map(|l| l.0.clone()).unwrap_or_default();
+        (lines.iter().map(|l| l.1).sum(), last, more)
+    };
+    [
+        told(lines, more),
+        told(lines_of_versions.collect(), versions.truncated),
+    ]
+}
+
+// I9: a thousand records are not a thousand small ones.
+#[tokio::test]
+async fn a_page_of_large_records_ends_early() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let of = |size: usize| {
+        let mut record = record(0);
+        record.metadata = vec![Pair {
+            name: "n".into(),
+            value: "v".repeat(size),
+        }];
+        record
+    };
+    let size = 40_000;
+    for n in 0..300 {
+        let command = Command::Put {
+            bucket,
+            key: key(&format!("{n:03}")),
+            record: of(size),
+            data: StoredData::Empty,
+            precondition: Precondition::default(),
+        };
+        g.call(command).await.unwrap();
+    }
+    let (mut seen, mut after) = (0, String::new());
+    loop {
+        let [objects, versions] = large_pages(&g, bucket, &after).await;
+        assert_eq!(objects, versions);
+        let (bytes, last, more) = objects;
+        assert!((size..=LIST_PAGE_BYTES_MAX).contains(&bytes), "{bytes} of {seen}");
+        (seen, after) = (seen + bytes, last);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(
+        (seen, after.as_str()),
+        (300 * size, "299"),
+        "each once, to the last"
+    );
 }
 
 #[tokio::test]

@@ -232,6 +232,39 @@ async fn uploads_are_listed_by_key_and_age() {
     assert_eq!(list("", ("", None), 0).await, is("", false));
 }
 
+// I9: a part that came slowly names its bytes in thousands of places.
+#[tokio::test]
+async fn a_page_of_large_parts_ends_early() {
+    let g = Gateway::new().await;
+    let bucket = BucketId(g.bucket("bucket").await.bucket);
+    let at = (bucket, "k", g.upload(bucket, "k").await);
+    for number in 1..=100 {
+        let (record, _) = part(number, PART_BYTES_MIN, 1);
+        let chunks = if number > 20 { 3_000 } else { 1 };
+        g.part(at, record, stored(g.blob(), chunks)).await.unwrap();
+    }
+    let page = async |above, max| {
+        let page = g.index.parts(bucket, &key("k"), at.2, above, max).await;
+        let page = page.unwrap().unwrap();
+        let numbers: Vec<u32> = page.parts.iter().map(|p| p.number).collect();
+        (numbers, page.truncated)
+    };
+    let (mut all, mut pages) = (Vec::new(), 0);
+    loop {
+        let (numbers, more) = page(all.last().copied().unwrap_or(0), 1000).await;
+        all.extend(numbers);
+        pages += 1;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(all, (1..=100).collect::<Vec<_>>());
+    assert!(pages > 1, "one page of all");
+    assert_eq!(page(0, 20).await, ((1..=20).collect(), true));
+    assert_eq!(page(0, 0).await, (Vec::new(), false));
+    assert_eq!(page(97, 3).await, (vec![98, 99, 100], false));
+}
+
 /// What a partition answers a CloseBucket: empty, or of uploads alone.
 async fn close(g: &Gateway, bucket: BucketId, turn: u64) -> Result<(bool, bool), Reason> {
     match g.call(Command::CloseBucket { bucket, turn }).await? {

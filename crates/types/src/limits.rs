@@ -12,6 +12,10 @@ pub const PART_NUMBER_MAX: u32 = 10_000;
 pub const USER_METADATA_BYTES_MAX: usize = 2 << 10;
 /// Keys of one page of a listing (S3).
 pub const LIST_KEYS_MAX: u32 = 1000;
+/// Bytes of rows that one page of a listing is made of: one that would have more ends early, as truncated.
+pub const LIST_PAGE_BYTES_MAX: usize = 4 << 20;
+/// Rows that a listing reads at once. A row of an object is at most its headers, its tags and what is in it of its bytes' places: some 32 KiB.
+pub const LIST_ROWS_AT_ONCE: usize = 256;
 /// Tags of one object (S3).
 pub const OBJECT_TAGS_MAX: usize = 10;
 /// Longest tag key, in characters (S3).
@@ -234,7 +238,7 @@ const _: () = assert!(
     "inline is the smallest class"
 );
 const _: () = assert!(
-    LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX,
+    LIST_ROWS_AT_ONCE <= SCAN_ROWS_MAX && LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX,
     "a page of a listing is one scan"
 );
 const _: () = assert!(
