@@ -1,7 +1,7 @@
 """Flipped bytes against the real binary: one byte of a stopped store, or of one that was killed after a second of rest, is another; then the binary is started on it.
 
 It must not start and say where, or serve; then every GET, HEAD, LIST and listing of versions is right or a 5xx error whose place is in the log: never other bytes, never a missing key,
-never a panic. Half of the flips are in a small store, half in a large one. Bytes that were preallocated and never written are taken too, one in ten.
+never a panic. Where it is not right `cairn check` names a place, too. Half of the flips are in a small store, half in a large one. Bytes that were preallocated and never written are taken too, one in ten.
 
 The same for every byte of a small store, in one process: crates/sim/tests/flips.
 """
@@ -184,7 +184,13 @@ def flip(store, at, base):
     log = os.path.join(base, "copy.log")
     if os.path.exists(log):
         os.remove(log)
-    return verdict(store, copy, log)
+    code, told = cairn_server.check(copy)
+    outcome, wrong = verdict(store, copy, log)
+    if "panicked" in told:
+        wrong.append("cairn check panics:\n" + told[-2000:])
+    if outcome != "right" and (code == 0 or not any(place in told for place in PLACES)):
+        wrong.append(f"cairn check answers {code} and names no place:\n" + told[-1000:])
+    return outcome, wrong
 
 
 def choose(dice, written, never):

@@ -85,7 +85,7 @@ impl Reader {
         if let Err(fault) = &answer
             && fault.kind == ErrorKind::Corrupt
         {
-            tracing::error!(%fault, "stored bytes are damaged");
+            world::rot::found(world::rot::Rot::Needle, &fault.what);
         }
         answer
     }

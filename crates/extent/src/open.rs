@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX};
 use types::{DiskId, JournalSeq, NodeId, StampId};
+use world::rot::{self, Rot};
 use world::{Disk, DiskFile, DiskLock, World};
 
 pub(crate) const JOURNAL: &str = "journal";
@@ -304,7 +305,12 @@ fn start(
         report,
     } = ready;
     for damage in &report.damage {
-        tracing::error!(disk = %superblock.disk, damage, "found at recovery");
+        let what = match damage {
+            damage if damage.starts_with("journal") => Rot::Journal,
+            damage if damage.contains("extent table") => Rot::ExtentTable,
+            _ => Rot::Extent,
+        };
+        rot::found(what, damage);
     }
     rewrite_tail(&*file, &verdict)?;
     // What may be a lost batch is held too: until the engine has seen it, every opening reports it.

@@ -2,7 +2,7 @@
 
 use crate::ExtentError;
 use crate::dir::DataDir;
-use crate::extent::Extent;
+use crate::extent::{BODY_OFFSET, Extent, decode_head};
 use crate::fields::Fields;
 use crate::footer::Map;
 use crate::needle::{HEADER_BYTES_MAX, Header, block_count};
@@ -125,8 +125,11 @@ impl DataDir {
         let extent = self.extent(id)?;
         let (row, file) = extent.view(self.disk())?;
         let offset = go_on(&file, &row, from);
-        let mut walker = Walker::new(file, id, extent.salt, offset, row.end);
         let (mut found, mut read, mut last) = (Vec::new(), 0, from.needle);
+        if verify && from == Cursor::default() {
+            found.extend(self.frame_damage(&*file, &row));
+        }
+        let mut walker = Walker::new(file, id, extent.salt, offset, row.end);
         for _ in 0..count_max {
             let Some(step) = walker.step() else { break };
             if let Step::Needle(_, header) = &step {
@@ -146,6 +149,25 @@ impl DataDir {
             needle: last,
         });
         Ok((found, next))
+    }
+
+    /// What stands around an extent's needles and is not what was written: its header block, its needle map.
+    fn frame_damage(&self, file: &dyn DiskFile, row: &Row) -> Vec<Walked> {
+        let mut head = vec![0; BODY_OFFSET as usize];
+        let whole = file.read_exact_at(&mut head, 0).is_ok()
+            && decode_head(&head, self.disk_id()).is_some_and(|found| found.extent == row.extent);
+        let mapped = !row.footer || Map::of(file, row).is_some_and(|map| map.load().is_some());
+        let damaged = |offset, what: &str| Walked {
+            needle: NeedleId(0),
+            offset,
+            stored_length: 0,
+            head: None,
+            crc32c: None,
+            damage: Some(what.to_owned()),
+        };
+        let bad_head = (!whole).then(|| damaged(0, "the header block is not what was written"));
+        let bad_map = (!mapped).then(|| damaged(row.end, "the needle map is not what was written"));
+        bad_head.into_iter().chain(bad_map).collect()
     }
 }
 

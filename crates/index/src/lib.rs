@@ -10,6 +10,7 @@
 //! | `handle`, `read`, `listing`, `versions`, `walk` | reads beside the loop |
 //! | `garbage`, `reach` | what gc reads: bookings, idle uploads, whether needles are named |
 //! | `strays` | rows that nothing owns: what a walk says of them |
+//! | `verify` | every row, past what is damaged |
 //! | `role` | [`IndexRole`]: which partition it is |
 //!
 //! Invariants: preconditions are decided in `commands` and nowhere else (I2); no command takes effect twice (I11); bytes are booked
@@ -28,6 +29,7 @@ mod read;
 mod role;
 mod rows;
 mod strays;
+mod verify;
 mod versions;
 mod view;
 mod walk;

@@ -9,7 +9,7 @@ use types::{BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, Up
 use wire::Fault;
 use wire::index::{
     Answered, Booked, BucketsQuery, Call, Doubt, Found, IdleUpload, Index, ListPage, ListQuery, Named,
-    PartsPage, Reached, ReadAnswer, Reclaim, SettingKind, UploadsPage, UploadsQuery, VersionRef,
+    PartsPage, Reached, ReadAnswer, Reclaim, SettingKind, UploadsPage, UploadsQuery, Verified, VersionRef,
     VersionsPage, VersionsQuery,
 };
 use wire::records::{BucketRecord, BucketSetting, UsageRecord};
@@ -124,6 +124,29 @@ impl Index for IndexRole {
 
     async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
         self.data.walk(cursor).await
+    }
+
+    async fn walk_on(&self, cursor: Bytes) -> Result<(Vec<Named>, Vec<String>, Bytes), Fault> {
+        self.data.walk_on(cursor).await
+    }
+
+    /// A cursor is the partition's place among those here, then a row key.
+    async fn verify(&self, cursor: Bytes) -> Result<Verified, Fault> {
+        let parts = [&self.directory, &self.data];
+        let (at, row) = match cursor.split_first() {
+            Some((at, row)) => (usize::from(*at), Bytes::copy_from_slice(row)),
+            None => (0, Bytes::new()),
+        };
+        let Some(handle) = parts.get(at) else {
+            return Ok(Verified::default());
+        };
+        let mut found = handle.verify(row).await?;
+        let next = if found.next.is_empty() { at + 1 } else { at };
+        found.next = match parts.get(next) {
+            Some(_) => [&[next as u8], &found.next[..]].concat().into(),
+            None => Bytes::new(),
+        };
+        Ok(found)
     }
 }
 

@@ -21,19 +21,24 @@ const PAGE_ROWS: usize = 256;
 impl Handle {
     /// A page from `cursor` (a row key; empty: the start), and the next cursor (empty at the end).
     pub(crate) async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
-        self.at_one_moment(|snapshot| walk_page(snapshot, cursor.clone()))
+        self.at_one_moment(|snapshot| walk_page(snapshot, cursor.clone(), PAGE_ROWS))
             .await
     }
 }
 
-async fn walk_page(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<(Vec<Named>, Bytes), StoreError> {
+/// A page of at most `rows_max` rows from `cursor`.
+pub(crate) async fn walk_page(
+    snapshot: Arc<dyn Snapshot>,
+    cursor: Bytes,
+    rows_max: usize,
+) -> Result<(Vec<Named>, Bytes), StoreError> {
     let source = Source::Snapshot(snapshot.clone());
     for mut range in Range::walked() {
         if cursor >= range.end {
             continue;
         }
         range.start = range.start.max(cursor.clone());
-        let rows = first_rows(&*snapshot, &range, PAGE_ROWS).await?;
+        let rows = first_rows(&*snapshot, &range, rows_max).await?;
         let Some((last, _)) = rows.last() else { continue };
         let next = after(last);
         let mut named = Vec::with_capacity(rows.len());

@@ -189,7 +189,7 @@ impl Node for LocalNode {
                 if matches!(e, ExtentError::Corrupt(_)) {
                     let id = disk.dir.disk_id().to_string();
                     metrics::counter!("cairn_needle_corrupt_total", "disk" => id).increment(1);
-                    tracing::error!(disk = %disk.dir.disk_id(), error = %e, "a needle cannot be read");
+                    world::rot::found(world::rot::Rot::Needle, &e.to_string());
                 }
                 Err(fault(&e))
             }

@@ -1,7 +1,7 @@
 //! `cairn check DIR`.
 
-use crate::roles;
-use admin::check::{Report, run};
+use crate::roles::{self, Looked};
+use admin::check::{Report, run, run_extents};
 use anyhow::bail;
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,9 +24,14 @@ pub(crate) fn main(dir: &Path) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let report = runtime.block_on(async {
-        let roles = roles::open(&world, disk).await?;
-        let mut report = run(&*roles.node, &*roles.control, &*roles.index).await?;
-        report.damage.extend(roles.report.damage.iter().cloned());
+        let (mut report, damage) = match roles::look(&world, disk).await? {
+            Looked::Whole(roles) => {
+                let report = run(&*roles.node, &*roles.control, &*roles.index).await?;
+                (report, roles.report.damage)
+            }
+            Looked::Extents(node, damage) => (run_extents(&*node).await?, damage),
+        };
+        report.damage.extend(damage);
         anyhow::Ok(report)
     })?;
     print(&report);
@@ -43,14 +48,15 @@ fn print(report: &Report) {
         println!("DAMAGE {damage}");
     }
     println!(
-        "{} extents, {} needles ({} bytes), {} objects, {} parts, {} blobs of garbage, {} orphans",
+        "{} extents, {} needles ({} bytes), {} objects, {} parts, {} blobs of garbage, {} orphans, {} rows",
         report.extents,
         report.needles,
         report.needle_bytes,
         report.objects,
         report.parts,
         report.garbage,
-        report.orphans
+        report.orphans,
+        report.rows
     );
     if report.absent > 0 {
         println!(

@@ -8,7 +8,7 @@
 use anyhow::Context;
 use blob::Blob;
 use control::ControlPlane;
-use extent::{DataDir, DataDirConfig, ExtentError, Found, RecoveryReport};
+use extent::{DataDir, DataDirConfig, ExtentError, Found, Opened, RecoveryReport};
 use index::IndexRole;
 use node::LocalNode;
 use objects::Objects;
@@ -47,8 +47,7 @@ pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<R
     // All partitions are needed, so none is taken where one is not to be had: nothing was added to the journal yet.
     let mut judge = |found: &Found<'_>| {
         prepared = None;
-        let batches = found.batches.iter().cloned();
-        let index = Prepared::new(disk.clone(), found.disk, batches, found.lost).map_err(as_extent_error)?;
+        let index = prepare(&disk, found)?;
         let broken: Vec<String> = index.broken().into_iter().map(|(_, e)| e.to_string()).collect();
         if !broken.is_empty() {
             return Err(ExtentError::Corrupt(broken.join("; ")));
@@ -58,6 +57,43 @@ pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<R
     };
     let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut judge)?;
     let prepared = prepared.context("the index was judged")?;
+    serving(world, opened, prepared).await
+}
+
+/// A directory as a check finds it.
+pub(crate) enum Looked {
+    /// All of it can be asked.
+    Whole(Box<Roles>),
+    /// The index cannot be had: its extents, and what is damaged.
+    Extents(Arc<LocalNode>, Vec<String>),
+}
+
+/// Opens what there is of a directory.
+pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Looked> {
+    let mut prepared = None;
+    let mut look = |found: &Found<'_>| {
+        prepared = Some(prepare(&disk, found));
+        Ok(())
+    };
+    let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
+    let mut damage = opened.report.damage.clone();
+    match prepared.context("the index was looked at")? {
+        Ok(index) if index.broken().is_empty() => {
+            return Ok(Looked::Whole(Box::new(serving(world, opened, index).await?)));
+        }
+        Ok(index) => damage.extend(index.broken().into_iter().map(|(_, e)| e.to_string())),
+        Err(e) => damage.push(e.to_string()),
+    }
+    let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
+    Ok(Looked::Extents(node, damage))
+}
+
+fn prepare(disk: &Arc<dyn Disk>, found: &Found<'_>) -> Result<Prepared, ExtentError> {
+    let batches = found.batches.iter().cloned();
+    Prepared::new(disk.clone(), found.disk, batches, found.lost).map_err(as_extent_error)
+}
+
+async fn serving(world: &World, opened: Opened, prepared: Prepared) -> anyhow::Result<Roles> {
     let store = Arc::new(Embedded::resume(world, prepared, opened.dir.journal()));
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
     let engine: Arc<dyn Store> = store.clone();

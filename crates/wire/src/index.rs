@@ -427,6 +427,17 @@ pub enum ListEntry {
     Prefix(String),
 }
 
+/// What a page of [`Index::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Rows read.
+    pub rows: u64,
+    /// What is wrong, a sentence with its place each.
+    pub damage: Vec<String>,
+    /// Where it goes on; empty at the end.
+    pub next: Bytes,
+}
+
 /// One page of uploads is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadsQuery {
@@ -557,4 +568,13 @@ pub trait Index: Send + Sync {
     async fn usage(&self, bucket: BucketId) -> Result<Vec<(u32, UsageRecord)>, Fault>;
     /// A page of everything that names bytes, from an opaque cursor (empty: the start); the next cursor, empty at the end.
     async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault>;
+    /// The same past rows that cannot be had: a sentence for each stretch of them.
+    async fn walk_on(&self, cursor: Bytes) -> Result<(Vec<Named>, Vec<String>, Bytes), Fault> {
+        let (named, next) = self.walk(cursor).await?;
+        Ok((named, Vec::new(), next))
+    }
+    /// Reads a page of every row there is, whatever it is for, past rows that cannot be had; cursors as for [`Index::walk`].
+    async fn verify(&self, _cursor: Bytes) -> Result<Verified, Fault> {
+        Ok(Verified::default())
+    }
 }

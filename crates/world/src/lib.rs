@@ -9,6 +9,7 @@ mod exec;
 mod net;
 mod overlay;
 pub mod plant;
+pub mod rot;
 pub mod real;
 mod rng;
 pub mod suite;

@@ -22,6 +22,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use types::{DiskId, PartitionId};
 use world::Disk;
+use world::rot::{self, Rot};
 
 /// The file's name.
 pub(super) const NAME: &str = "index-catalogue";
@@ -221,11 +222,20 @@ fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
     file.read_exact_at(&mut bytes, 0).map_err(failed)?;
     let mut newer = None;
     let (first, second) = bytes.split_at(bytes.len() / 2);
-    for copy in [first, second] {
+    let mut bad = None;
+    for (at, copy) in [(0, first), (first.len(), second)] {
         match decode(copy, owner) {
-            Found::Whole(listed) => return Ok(Some(listed)),
+            Found::Whole(listed) => {
+                if let Some(at) = bad {
+                    rot::found(
+                        Rot::Catalogue,
+                        &format!("{NAME}: the copy at byte {at} is not what was written"),
+                    );
+                }
+                return Ok(Some(listed));
+            }
             Found::Newer(format) => newer = Some(format),
-            Found::Bad => {}
+            Found::Bad => bad = Some(at),
         }
     }
     Err(match newer {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 use types::limits::INDEX_FILES_MAX;
 use types::{JournalSeq, LogSeq, PartitionId};
+use world::rot::{self, Rot};
 use world::{Disk, Loop};
 
 /// Directory of index files in a data directory.
@@ -259,6 +260,9 @@ impl WriteBehind {
         }
         self.0.catalogue.add(partition.id, opened.count() + 1)?;
         opened.add(self.0.disk.as_ref(), &self.0.whose(partition.id))?;
+        if let StoreError::Corrupt(place) = &why {
+            rot::found(Rot::IndexPage, place);
+        }
         tracing::error!(
             partition = %partition.id, error = %why, files = opened.count(),
             "the index goes on in another file; rows that only the bad page had are lost until they are written again"

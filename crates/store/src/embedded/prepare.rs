@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{DiskId, JournalSeq, PartitionId};
 use world::Disk;
+use world::rot::{self, Rot};
 
 /// A disk's index before it is started.
 pub struct Prepared {
@@ -85,7 +86,7 @@ impl Prepared {
         match recover::open(self.disk.as_ref(), (&whose, files), log, lost) {
             Ok(found) => Ok(Partition::recovered(partition, found)),
             Err(e @ StoreError::Corrupt(_)) => {
-                tracing::error!(%partition, error = %e, "the partition is not served");
+                rot::found(Rot::IndexFile, &e.to_string());
                 Ok(Partition::broken(partition, e, first))
             }
             Err(e) => Err(e),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::LogSeq;
 use types::limits::SCAN_ROWS_MAX;
+use world::rot::{self, Rot};
 
 /// Rows taken from each generation at first; twice as many each time the page is not full yet. Most pages find few rows there.
 const COVER_ROWS: usize = 32;
@@ -100,8 +101,14 @@ impl EmbeddedSnapshot {
     }
 
     fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(e @ (StoreError::Corrupt(_) | StoreError::Failed(_))) = &result {
-            tracing::error!(partition = %self.partition.id, error = %e, "the index cannot be read");
+        match &result {
+            Err(StoreError::Corrupt(place)) => {
+                rot::found(Rot::IndexPage, place);
+            }
+            Err(e @ StoreError::Failed(_)) => {
+                tracing::error!(partition = %self.partition.id, error = %e, "the index cannot be read");
+            }
+            _ => {}
         }
         result
     }
