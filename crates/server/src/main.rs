@@ -22,6 +22,7 @@ struct Line {
     command: Command,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one in the life of a process")]
 #[derive(Subcommand)]
 enum Command {
     /// Serves a directory, made on the first start.

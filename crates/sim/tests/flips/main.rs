@@ -52,7 +52,7 @@ fn store(stopped: bool) -> Store {
             stack.stop().await;
         } else {
             // A second of rest: the last sync is marked.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            stack.rest().await;
         }
     });
     let right = life(async {

@@ -14,12 +14,13 @@ use sim::{SimClock, SimRng};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 use store::{Embedded, Prepared, Store};
 use types::{AccountId, BucketName, NodeId, ObjectKey, StampId};
 use wire::index::{Index, Precondition, VersionRef, Versioning};
 use wire::node::Node;
 use wire::records::ContentHeaders;
-use world::{Disk, Exec, World};
+use world::{Clock, Disk, Exec, World};
 
 const NODE: NodeId = NodeId(1);
 const CALLER: Caller = Caller {
@@ -30,6 +31,7 @@ const CALLER: Caller = Caller {
 pub(crate) type Answers = Vec<(String, Result<String, ObjectsError>)>;
 
 pub(crate) struct Stack {
+    clock: Arc<dyn Clock>,
     node: Arc<LocalNode>,
     store: Arc<Embedded>,
     index: Arc<IndexRole>,
@@ -50,30 +52,10 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
         ballast_bytes: Some(16 << 10),
         ..DataDirConfig::default()
     };
-    let mut prepared = None;
-    let mut judge = |found: &Found<'_>| {
-        let corrupt = |e: store::StoreError| ExtentError::Corrupt(e.to_string());
-        let index = Prepared::new(
-            disk.clone(),
-            found.disk,
-            found.batches.iter().cloned(),
-            found.lost,
-        )
-        .map_err(corrupt)?;
-        if let Some((_, e)) = index.broken().pop() {
-            return Err(corrupt(e));
-        }
-        prepared = Some(index);
-        Ok(())
-    };
-    let opened = DataDir::open_judged(&world, disk.clone(), config, &mut judge).map_err(|e| e.to_string())?;
-    let store = Arc::new(Embedded::resume(
-        &world,
-        prepared.expect("it was judged"),
-        opened.dir.journal(),
-    ));
+    let (dir, store) = open_disk(&world, disk, config)?;
+    let world_clock = world.clock.clone();
     let engine: Arc<dyn Store> = store.clone();
-    let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
+    let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![dir]));
     let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, node.clone() as Arc<dyn Node>)]);
     let listed = nodes.clone().into_iter().collect();
     let told = |fault: wire::Fault| fault.to_string();
@@ -105,11 +87,34 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
     let named: Arc<dyn Index> = index.clone();
     let objects = Arc::new(Objects::new(world, blob, named, session));
     Ok(Stack {
+        clock: world_clock,
         node,
         store,
         index,
         objects,
     })
+}
+
+/// The directory and the index's engine; neither where any partition is not to be had.
+fn open_disk(
+    world: &World,
+    disk: Arc<dyn Disk>,
+    config: DataDirConfig,
+) -> Result<(DataDir, Arc<Embedded>), String> {
+    let mut prepared = None;
+    let mut judge = |found: &Found<'_>| {
+        let corrupt = |e: store::StoreError| ExtentError::Corrupt(e.to_string());
+        let batches = found.batches.iter().cloned();
+        let index = Prepared::new(disk.clone(), found.disk, batches, found.lost).map_err(corrupt)?;
+        if let Some((_, e)) = index.broken().pop() {
+            return Err(corrupt(e));
+        }
+        prepared = Some(index);
+        Ok(())
+    };
+    let opened = DataDir::open_judged(world, disk.clone(), config, &mut judge).map_err(|e| e.to_string())?;
+    let engine = Embedded::resume(world, prepared.expect("it was judged"), opened.dir.journal());
+    Ok((opened.dir, Arc::new(engine)))
 }
 
 fn name(name: &str) -> BucketName {
@@ -281,6 +286,11 @@ impl Stack {
             bytes.extend_from_slice(&piece);
         }
         Ok(format!("{:?} {bytes:?}", opened.record))
+    }
+
+    /// A second of rest.
+    pub(crate) async fn rest(&self) {
+        self.clock.sleep(Duration::from_secs(1)).await;
     }
 
     /// Stops in order; what could not be written is in the journal.
