@@ -37,7 +37,8 @@ pub fn stored(blob: BlobId, chunks: u64) -> StoredChunks {
         blob,
         chunks: (0..chunks)
             .map(|i| Chunk {
-                place: 0x0001_0000_0000_0007,
+                // Sessions have extents of their own.
+                place: 0x0001_0000_0000_0006 + blob.session().0,
                 needle: ((blob.0 as u64) << 12) + i,
                 stored_length: 5000,
                 length: 4096,

@@ -7,6 +7,7 @@
 mod calling;
 #[path = "../gateway/mod.rs"]
 mod gateway;
+mod gc;
 mod sequence;
 mod state;
 mod versions;
@@ -118,6 +119,10 @@ const COVERED: &[&str] = &[
     "second owner",
     "vanished",
     "clock back",
+    "forgotten",
+    "condemned",
+    "not condemned: named",
+    "not condemned: booked",
 ];
 
 /// The model can fail: with a bug planted some sequence disagrees.

@@ -2,6 +2,7 @@
 
 use crate::calling::{call_all, give_up};
 use crate::gateway::{bucket_name, key, part, record, stored};
+use crate::gc::Gc;
 use crate::state::{Model, Name, Object, id};
 use crate::versions;
 use bytes::Bytes;
@@ -65,10 +66,11 @@ impl Clock for JumpyClock {
 
 /// The store that the roles see: crashes replace what is behind it.
 pub struct Run {
-    dice: Dice,
+    pub dice: Dice,
+    pub gc: Gc,
     memory: Arc<Memory>,
     clock: Arc<JumpyClock>,
-    roles: Vec<Arc<IndexRole>>,
+    pub roles: Vec<Arc<IndexRole>>,
     pub model: Model,
     session: u64,
     serial: u64,
@@ -80,6 +82,7 @@ impl Run {
     pub async fn new(seed: u64) -> Self {
         let mut run = Self {
             dice: Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d)),
+            gc: Gc::default(),
             memory: Arc::new(Memory::new()),
             clock: Arc::new(JumpyClock(AtomicU64::new(1_700_000_000_000))),
             roles: Vec::new(),
@@ -243,7 +246,12 @@ impl Run {
                 let at = self.dice.roll(old as u64) as usize;
                 calls.push(self.history[at].clone());
             } else {
-                let command = self.command();
+                let for_gc = if self.dice.percent(12) {
+                    self.gc_command().await
+                } else {
+                    None
+                };
+                let command = for_gc.unwrap_or_else(|| self.command());
                 let mut call = self.call(command);
                 if self.session > 1 && self.dice.percent(3) {
                     // A gateway that does not know that it was declared gone.
@@ -373,13 +381,27 @@ impl Run {
                 .model
                 .visible(&name)
                 .and_then(|o| o.blob.filter(|_| o.parts == 0));
-            let all: Vec<u128> = booked.chain(live).collect();
+            let mut all: Vec<u128> = booked.chain(live).collect();
+            all.retain(|blob| !self.gc.forgetting.contains(blob));
             if !all.is_empty() {
-                return BlobId(self.dice.pick(&all));
+                let blob = self.dice.pick(&all);
+                self.gc.reused.insert(blob);
+                return BlobId(blob);
             }
         }
+        let late = self.gc.late.iter().position(|(of, _)| *of == name);
+        if let Some(late) = late.filter(|_| self.dice.percent(30)) {
+            return self.gc.late.remove(late).1;
+        }
         self.serial += 1;
-        BlobId::new(SessionId(self.session), self.serial)
+        let blob = BlobId::new(SessionId(self.session), self.serial);
+        if self.dice.percent(20) {
+            // Another one's bytes are stored too, and are slow to get their name.
+            self.serial += 1;
+            let late = BlobId::new(SessionId(self.session), self.serial);
+            self.gc.late.push((name, late));
+        }
+        blob
     }
 
     fn precondition(&mut self) -> Precondition {

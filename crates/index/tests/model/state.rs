@@ -1,14 +1,17 @@
 //! What the index must answer, in memory and without cleverness.
 
+use crate::gc::places;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use types::limits::PART_BYTES_MIN;
-use types::{BlobId, CommandId, ETag, ErrorKind, SessionId};
+use types::{CommandId, ETag, ErrorKind, SessionId};
 use wire::index::{Answered, Call, Command, Match, NamedPart, Precondition, Reason, StoredData, VersionRef};
 use wire::records::{BucketRecord, BucketSetting, CloseAnswer, PartRecord, answer::Kind};
 
 /// An object key in its bucket.
 pub type Name = (u64, String);
+/// A needle: extent and number.
+pub type Place = (u64, u64);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
@@ -19,6 +22,7 @@ pub struct Object {
     pub parts: u32,
     pub blob: Option<u128>,
     pub chunks: usize,
+    pub needles: BTreeSet<Place>,
     pub inline: Option<Bytes>,
     pub is_null: bool,
     pub is_marker: bool,
@@ -28,6 +32,7 @@ pub struct Object {
 pub struct PartState {
     pub record: PartRecord,
     pub blob: u128,
+    pub needles: BTreeSet<Place>,
 }
 
 /// What a partition remembers of commands.
@@ -46,6 +51,12 @@ pub struct Model {
     pub versions: BTreeMap<Name, Vec<Object>>,
     pub uploads: BTreeMap<(Name, u128), BTreeMap<u32, PartState>>,
     pub garbage: BTreeSet<(Name, u128)>,
+    /// What each booking keeps.
+    pub booked: BTreeMap<(Name, u128), BTreeSet<Place>>,
+    /// Bookings that gc forgot.
+    pub forgotten: BTreeSet<u128>,
+    /// Needles that were promised never to be named.
+    pub condemned: BTreeSet<(Name, Place)>,
     /// What buckets were told, by bucket and kind.
     pub settings: BTreeMap<(u64, u32), BucketSetting>,
     pub ended_below: u64,
@@ -171,6 +182,10 @@ impl Model {
                 let name = (bucket.0, key.as_str().to_owned());
                 self.delete(name, *version, precondition, heard)
             }
+            Command::ForgetGarbage { .. } | Command::Condemn { .. } | Command::ForgetCondemned { .. } => {
+                self.apply_to_gc(command, heard);
+                Ok(())
+            }
             other => self.apply_to_upload(other, heard),
         }
     }
@@ -201,10 +216,11 @@ impl Model {
                 if !self.uploads.contains_key(&(name.clone(), upload.0)) {
                     return Err(Reason::NoSuchUpload);
                 }
-                self.check_blob(&name, data.blob.0)?;
+                self.check_blob(&name, data)?;
                 let part = PartState {
                     record: (**record).clone(),
                     blob: data.blob.0,
+                    needles: places(data),
                 };
                 let parts = self
                     .uploads
@@ -213,7 +229,7 @@ impl Model {
                 if let Some(old) = parts.insert(record.number, part)
                     && old.blob != data.blob.0
                 {
-                    self.garbage.insert((name, old.blob));
+                    self.book_blob(&name, old.blob, old.needles);
                 }
                 Ok(())
             }
@@ -223,8 +239,9 @@ impl Model {
                     .uploads
                     .remove(&(name.clone(), upload.0))
                     .ok_or(Reason::NoSuchUpload)?;
-                self.garbage
-                    .extend(parts.values().map(|p| (name.clone(), p.blob)));
+                for part in parts.into_values() {
+                    self.book_blob(&name, part.blob, part.needles);
+                }
                 Ok(())
             }
             Command::CompleteUpload {
@@ -253,12 +270,12 @@ impl Model {
     ) -> Outcome {
         self.check_open(name.0)?;
         check(self.visible(&name), precondition)?;
-        let (blob, chunks, inline) = match data {
-            StoredData::Empty => (None, 0, None),
-            StoredData::Inline(bytes) => (None, 0, Some(bytes.clone())),
+        let (blob, needles, inline) = match data {
+            StoredData::Empty => (None, BTreeSet::new(), None),
+            StoredData::Inline(bytes) => (None, BTreeSet::new(), Some(bytes.clone())),
             StoredData::Chunks(stored) => {
-                self.check_blob(&name, stored.blob.0)?;
-                (Some(stored.blob.0), stored.chunks.len(), None)
+                self.check_blob(&name, stored)?;
+                (Some(stored.blob.0), places(stored), None)
             }
         };
         self.check_twice(&name, blob)?;
@@ -267,7 +284,8 @@ impl Model {
             md5: md5.to_vec(),
             parts: 0,
             blob,
-            chunks,
+            chunks: needles.len(),
+            needles,
             inline,
             ..self.versioned(heard, self.versioning(name.0))?
         };
@@ -343,6 +361,7 @@ impl Model {
                 parts: 0,
                 blob: None,
                 chunks: 0,
+                needles: BTreeSet::new(),
                 inline: None,
                 is_null: answer.null_version,
                 is_marker: true,
@@ -381,6 +400,7 @@ impl Model {
             parts: answer.etag_parts,
             blob: None,
             chunks: 0,
+            needles: BTreeSet::new(),
             inline: None,
             is_null: answer.null_version,
             is_marker: false,
@@ -414,8 +434,13 @@ impl Model {
 
     fn book(&mut self, name: &Name, old: &Object, kept: Option<u128>) {
         if let Some(blob) = old.blob.filter(|b| Some(*b) != kept && old.chunks > 0) {
-            self.garbage.insert((name.clone(), blob));
+            self.book_blob(name, blob, old.needles.clone());
         }
+    }
+
+    fn book_blob(&mut self, name: &Name, blob: u128, needles: BTreeSet<Place>) {
+        self.garbage.insert((name.clone(), blob));
+        self.booked.insert((name.clone(), blob), needles);
     }
 
     fn complete(
@@ -457,13 +482,18 @@ impl Model {
         let unused = parts
             .values()
             .filter(|p| !named.iter().any(|n| n.number == p.record.number));
-        self.garbage.extend(unused.map(|p| (name.clone(), p.blob)));
+        let unused: Vec<_> = unused.map(|p| (p.blob, p.needles.clone())).collect();
+        let needles = taken.iter().flat_map(|p| p.needles.clone()).collect();
+        for (blob, needles) in unused {
+            self.book_blob(&name, blob, needles);
+        }
         self.uploads.remove(&(name.clone(), upload));
         self.add(
             name,
             Object {
                 blob: Some(upload),
                 chunks: named.len(),
+                needles,
                 ..made
             },
         );
@@ -622,15 +652,6 @@ impl Model {
         }
         assert_eq!(told(heard), Some(&*row));
         Ok(())
-    }
-
-    fn check_blob(&self, name: &Name, blob: u128) -> Outcome {
-        let is_of_ended = BlobId(blob).session().0 < self.ended_below;
-        if is_of_ended || self.garbage.contains(&(name.clone(), blob)) {
-            Err(Reason::BlobGone)
-        } else {
-            Ok(())
-        }
     }
 
     /// A listing by its definition.
