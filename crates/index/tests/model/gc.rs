@@ -13,6 +13,9 @@ use wire::index::{BookedRef, Command, Doubt, Reach, Reason, Reclaim, StoredChunk
 use wire::node::OwnerRef;
 use wire::records::answer::Kind;
 
+/// The part that bytes were sent as.
+type Part = Option<(UploadId, u32)>;
+
 /// What the sequences know of gc.
 #[derive(Default)]
 pub struct Gc {
@@ -49,7 +52,7 @@ impl Run {
     }
 
     fn doubts(&mut self) -> Vec<Doubt> {
-        let mut all: Vec<(Name, Option<(UploadId, u32)>, u128)> = Vec::new();
+        let mut all: Vec<(Name, Part, u128)> = Vec::new();
         for (name, versions) in &self.model.versions {
             let plain = versions.iter().filter(|o| o.parts == 0);
             all.extend(plain.filter_map(|o| Some((name.clone(), None, o.blob?))));

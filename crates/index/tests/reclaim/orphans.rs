@@ -40,11 +40,7 @@ async fn what_names_a_needle_is_found_wherever_it_stands() {
     let last = s.doubt(K, None, long.blob, &long.chunks[1299]);
     for doubt in [&s.of(K, &short), &s.of(K, &long), &last, &s.of(K, &newest)] {
         assert_eq!(s.reach(doubt).await, Named);
-        assert_eq!(
-            s.condemn_unknown(&[doubt.clone()]).await,
-            [Named],
-            "by the commit too"
-        );
+        assert_eq!(s.condemn_one(doubt).await, [Named], "by the commit too");
     }
     assert_eq!(
         s.reach(&s.of("other", &short)).await,
@@ -59,7 +55,7 @@ async fn what_names_a_needle_is_found_wherever_it_stands() {
     }
     for doubt in [&s.of(K, &short), &last, &s.of(K, &newest)] {
         assert_eq!(s.reach(doubt).await, Booked);
-        assert_eq!(s.condemn_unknown(&[doubt.clone()]).await, [Booked]);
+        assert_eq!(s.condemn_one(doubt).await, [Booked]);
     }
     assert_eq!(s.rows(CONDEMNED).await, 0);
     s.collect(2).await;
@@ -116,13 +112,9 @@ async fn what_is_condemned_is_never_named() {
     let upload = s.g.upload(s.bucket, K).await;
     let lost = stored(s.g.blob(), 3);
     let doubt = s.doubt(K, None, lost.blob, &lost.chunks[2]);
-    assert_eq!(s.condemn_unknown(&[doubt.clone()]).await, [Condemned]);
+    assert_eq!(s.condemn_one(&doubt).await, [Condemned]);
     assert_eq!(s.reach(&doubt).await, Condemned);
-    assert_eq!(
-        s.condemn_unknown(&[doubt.clone()]).await,
-        [Condemned],
-        "once more"
-    );
+    assert_eq!(s.condemn_one(&doubt).await, [Condemned], "once more");
     assert_eq!(s.put(K, &lost).await, Err(Reason::BlobGone));
     let (record, _) = part(1, PART_BYTES_MIN, 1);
     let put = s.g.part((s.bucket, K, upload), record, lost.clone()).await;

@@ -575,7 +575,7 @@ fn no_needle_leaks_and_none_is_booked_twice() {
     let one = std::env::var("CAIRN_RECLAIM_SEED")
         .ok()
         .and_then(|s| s.parse().ok());
-    let (from, to) = one.map_or((0, 200), |seed: u64| (seed, seed + 1));
+    let (from, to) = one.map_or((0, 120), |seed: u64| (seed, seed + 1));
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in from..to {
         let _named = Named(seed);

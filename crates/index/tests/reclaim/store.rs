@@ -195,6 +195,10 @@ impl Store {
         self.condemn(Unnamed::unknown(doubts.to_vec())).await
     }
 
+    pub async fn condemn_one(&self, doubt: &Doubt) -> Vec<Reach> {
+        self.condemn_unknown(std::slice::from_ref(doubt)).await
+    }
+
     /// As gc does: asks, then condemns what is unnamed.
     pub async fn ask_and_condemn(&self, doubts: &[Doubt]) -> Vec<Reach> {
         let reached = self.g.index.reached(doubts.to_vec()).await.unwrap();
