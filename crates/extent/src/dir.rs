@@ -312,3 +312,45 @@ impl DataDir {
         self.0.journal.stop(done);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests touch the real world")]
+mod tests {
+    use super::*;
+    use crate::open::DataDirConfig;
+    use world::World;
+    use world::real::RealDisk;
+
+    /// Between the sync of a row and the moment that it is the extent's, a checkpoint has the old one: the record must stay.
+    #[test]
+    fn a_row_that_is_to_follow_is_not_released() {
+        let tmp = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::open(tmp.path()).unwrap());
+        let config = DataDirConfig {
+            journal_bytes: Some(1 << 20),
+            ballast_bytes: Some(4096),
+            ..DataDirConfig::default()
+        };
+        let dir = DataDir::open(&World::real(), disk.clone(), config).unwrap().dir;
+        let id = ExtentId(1);
+        let barrier = || {
+            let (tx, rx) = std::sync::mpsc::channel();
+            (Box::new(move |r| tx.send(r).unwrap()), rx)
+        };
+        let (done, synced) = barrier();
+        dir.open_extent(id, Epoch(1), 1 << 20, done).unwrap();
+        synced.recv().unwrap().unwrap();
+        let (done, synced) = barrier();
+        let extent = dir.extent(id).unwrap();
+        let row = dir.record_row(&extent.lock(), done).unwrap();
+        extent.lock().changing = Some(row);
+        synced.recv().unwrap().unwrap();
+        assert!(dir.journal().synced() >= row);
+        dir.checkpoint().unwrap();
+        let released = || Table::read(&*disk, dir.disk_id()).unwrap().unwrap().released;
+        assert_eq!(released(), row.0);
+        extent.lock().changing = None;
+        dir.checkpoint().unwrap();
+        assert!(released() > row.0);
+    }
+}

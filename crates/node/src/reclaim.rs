@@ -77,11 +77,16 @@ impl Reclaimer {
             // Room is worth more than anybody's pace.
             return;
         }
-        let pause = (took * (100 - share) / share).min(PAUSE_MAX);
+        let pause = pause_after(took, share);
         if !pause.is_zero() {
             self.clock.sleep(pause).await;
         }
     }
+}
+
+/// How long to leave the disk to others, so that of its time `share` percent are taken.
+fn pause_after(took: Duration, share: u32) -> Duration {
+    (took * (100 - share) / share).min(PAUSE_MAX)
 }
 
 impl DiskService {
@@ -104,16 +109,21 @@ impl DiskService {
             Ok(None) => return self.dir.status(extent).map(status).map_err(|e| fault(&e)),
             Err(e) => Err(fault(&e)),
         };
-        if let Err(e) = &result
-            && !matches!(
-                e.kind,
-                ErrorKind::Busy | ErrorKind::Conflict | ErrorKind::Unavailable
-            )
-        {
-            self.reclaimer.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(disk = %self.dir.disk_id(), %extent, error = %e, "an extent was not compacted");
+        if let Err(e) = &result {
+            self.count_failure(extent, e);
         }
         result
+    }
+
+    fn count_failure(&self, extent: ExtentId, e: &Fault) {
+        let disk = self.dir.disk_id();
+        match e.kind {
+            // Refused, to be asked again.
+            ErrorKind::Busy | ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Unavailable => return,
+            ErrorKind::Full => tracing::warn!(%disk, %extent, error = %e, "no room to compact an extent"),
+            _ => tracing::error!(%disk, %extent, error = %e, "an extent was not compacted"),
+        }
+        self.reclaimer.failed.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn carry_out(&self, mut compaction: Compaction) -> Result<ExtentStatus, Fault> {
@@ -169,5 +179,19 @@ impl DiskService {
             Ok(Err(e)) => tracing::warn!(disk = %self.dir.disk_id(), error = %e, "files were not removed"),
             Err(e) => tracing::warn!(disk = %self.dir.disk_id(), error = %e, "files were not removed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_what_it_says() {
+        let took = Duration::from_millis(20);
+        assert_eq!(pause_after(took, 25), 3 * took);
+        assert_eq!(pause_after(took, 50), took);
+        assert_eq!(pause_after(took, 100), Duration::ZERO);
+        assert_eq!(pause_after(Duration::from_secs(9), 1), PAUSE_MAX);
     }
 }

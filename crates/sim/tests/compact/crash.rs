@@ -43,7 +43,11 @@ fn survive(seed: u64, faults: &[Fault], again: Option<u64>) -> Result<u64, Strin
     let mut outside = Outside::default();
     let before = life(async {
         let dir = open_whole(seed, &disk)?;
-        outside.set_up(&dir).await;
+        if (seed + faults.first().map_or(0, |f| f.after)).is_multiple_of(2) {
+            outside.set_up(&dir).await;
+        } else {
+            outside.fill(&dir).await;
+        }
         faults.iter().for_each(|f| disk.plan(f.clone()));
         let before = disk.trace().0;
         let acted = act(&mut outside, &dir).await;
@@ -96,7 +100,7 @@ fn sweep(seed: u64, every: usize) -> Result<(), String> {
 #[test]
 fn a_power_cut_at_every_operation() {
     // CAIRN_SIM_SEEDS=n tries the seeds 1 to n.
-    let seeds = std::env::var("CAIRN_SIM_SEEDS").map_or(1, |n| n.parse().unwrap());
+    let seeds = std::env::var("CAIRN_SIM_SEEDS").map_or(2, |n| n.parse().unwrap());
     for seed in 1..=seeds {
         sweep(seed, 1).unwrap();
     }
@@ -118,7 +122,7 @@ fn a_second_power_cut_at_every_operation_of_recovery() {
 fn a_failed_write_or_sync_loses_nothing_that_was_acked() {
     for kind in [FaultKind::WriteError, FaultKind::SyncError] {
         for after in 0..60 {
-            survive(after, &[Fault::new(kind, after)], None)
+            survive(after / 2, &[Fault::new(kind, after)], None)
                 .unwrap_or_else(|e| panic!("{kind:?} at {after}: {e}"));
         }
     }
