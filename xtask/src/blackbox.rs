@@ -118,7 +118,8 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     Ok(counts)
 }
 
-/// A small disk filled to the last byte and emptied, three times: as it is, and with the power cut in each phase.
+/// A small disk filled to the last byte and emptied, three times: as it is, and with the power cut in each phase; then reclaim beside
+/// a slow reader, and under writes over the same keys.
 pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {
     let mut counts = Counts::default();
     for arguments in [&[][..], &["--cuts"]] {
@@ -126,6 +127,9 @@ pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {
         c.arg("tests/crash/full.py").args(arguments);
         counts += stage::run(c)?;
     }
+    let mut c = python(repo, binary(repo))?;
+    c.arg("tests/crash/reclaim.py");
+    counts += stage::run(c)?;
     Ok(counts)
 }
 

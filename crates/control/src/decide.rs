@@ -12,6 +12,11 @@ use wire::records::{CopyRecord, DiskRecord, ExtentRecord, NodeRecord, SessionRec
 /// Rows of ended sessions that one beginning removes, at most: they fit one commit.
 const SESSIONS_REMOVED_MAX: usize = 1024;
 
+/// An extent takes no more of its disk than one part of so many, however small the disk: a compaction needs room for what it keeps.
+const DISK_PARTS_MIN: u64 = 16;
+/// Unless that were too little for frames to fit.
+const EXTENT_BYTES_MIN: u64 = 8 << 20;
+
 /// A session with the next number. Earlier sessions of the same host end with it, in one commit: a host runs one
 /// process, whose data directory is locked, so whoever had them is dead. The rows of those that had ended before go: a
 /// session without a row has ended, for its number is not given again.
@@ -173,7 +178,10 @@ pub(crate) fn new_extent(
     let smallest = disks
         .iter()
         .filter(|(_, d)| chosen.contains(&d.disk))
-        .map(|(_, d)| d.extent_bytes)
+        .map(|(_, d)| {
+            d.extent_bytes
+                .min((d.total / DISK_PARTS_MIN).max(EXTENT_BYTES_MIN))
+        })
         .min();
     let record = ExtentRecord {
         extent: extent.0,

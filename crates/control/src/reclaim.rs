@@ -269,6 +269,7 @@ fn extent_use(rows: &Rows, record: &ExtentRecord) -> ExtentUse {
         dropped_bytes: record.dropped_bytes,
         dropped_needles: record.dropped_needles,
         deciding: (record.deciding != 0).then_some(Generation(record.deciding)),
+        deciding_bytes: record.deciding_bytes,
         swept: record.swept,
         replicas: replicas(rows, record),
     }

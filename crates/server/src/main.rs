@@ -26,7 +26,7 @@ struct Line {
 #[derive(Subcommand)]
 enum Command {
     /// Serves a directory, made on the first start.
-    Server(config::Flags),
+    Server(Box<config::Flags>),
     /// Verifies a stopped directory: every checksum, the index against the extents, both ways. Changes nothing.
     Check {
         /// The store's directory.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "plant")]
     plant();
     let ended = match Line::parse().command {
-        Command::Server(flags) => serve::main(flags).map(|()| ExitCode::SUCCESS),
+        Command::Server(flags) => serve::main(*flags).map(|()| ExitCode::SUCCESS),
         Command::Check { dir } => check::main(&dir),
     };
     ended.unwrap_or_else(|error| {

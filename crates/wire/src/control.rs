@@ -88,6 +88,8 @@ pub struct ExtentUse {
     pub dropped_needles: u64,
     /// A generation that is decided and not done.
     pub deciding: Option<Generation>,
+    /// Bytes of needles that go with it.
+    pub deciding_bytes: u64,
     /// No orphan can be in it: sealed, and each needle was named, dropped or condemned when it was looked at.
     pub swept: bool,
     /// Where its copies are, in chain order.

@@ -8,7 +8,9 @@ use wire::control::{ExtentUse, Stage};
 use wire::index::{Booked, BookedRef};
 use wire::node::{Compacted, DiskStatus, ExtentStatus};
 use wire::records::Chunk;
-use worker::gc::plan::{Extents, Level, Step, extent_levels, extent_steps, is_ripe, levels, next_pass};
+use worker::gc::plan::{
+    Extents, Level, Step, extent_levels, extent_steps, is_ripe, levels, next_pass, rooms,
+};
 
 const DISK: DiskId = DiskId(7);
 const MIB: u64 = 1 << 20;
@@ -61,6 +63,7 @@ fn usage(extent: u64, stage: Stage, dropped_mib: u64) -> ExtentUse {
         dropped_bytes: dropped_mib * MIB,
         dropped_needles: dropped_mib,
         deciding: None,
+        deciding_bytes: 0,
         swept: false,
         replicas: vec![(NodeId(1), DISK)],
     }
@@ -84,7 +87,7 @@ fn steps(uses: Vec<ExtentUse>, level: Level) -> Vec<Step> {
         levels: extent_levels(&uses, &BTreeMap::from([(DISK, level)])),
         statuses,
         uses,
-        resting: BTreeSet::new(),
+        ..Extents::default()
     })
 }
 
@@ -148,9 +151,9 @@ fn an_empty_sealed_extent_is_buried_and_one_that_rests_is_let_be() {
     unsealed.1.sealed = false;
     let extents = Extents {
         statuses: [status(1, 0), status(2, 5), unsealed].into(),
-        levels: BTreeMap::new(),
         resting: BTreeSet::from([ExtentId(2)]),
         uses,
+        ..Extents::default()
     };
     assert_eq!(extent_steps(&extents), [Step::Bury(ExtentId(1))]);
 }
@@ -188,6 +191,7 @@ fn passes_follow_what_ripens_but_not_each_of_it() {
     );
     let next = |oldest, grace| next_pass(oldest, 10_000, grace, hour, look);
     assert_eq!(next(None, day), hour);
+    assert_eq!(next(None, Duration::from_secs(4)), Duration::from_secs(4));
     assert_eq!(next(Some(0), day), hour, "ripe in a day, looked at in an hour");
     assert_eq!(next(Some(9_000), Duration::from_secs(4)), Duration::from_secs(3));
     assert_eq!(next(Some(0), Duration::from_secs(4)), look);
@@ -197,4 +201,27 @@ fn passes_follow_what_ripens_but_not_each_of_it() {
         "not sooner than looks"
     );
     assert_eq!(next(Some(0), Duration::ZERO), look);
+}
+
+#[test]
+fn a_compaction_leaves_room_to_writers_unless_there_is_none() {
+    let uses = vec![usage(1, Stage::Sealed, 32)];
+    let steps = |free_percent, level| {
+        let levels = BTreeMap::from([(DISK, level)]);
+        extent_steps(&Extents {
+            statuses: [status(1, 5)].into(),
+            levels: extent_levels(&uses, &levels),
+            rooms: rooms(&uses, &[disk(free_percent, None)], &levels),
+            uses: uses.clone(),
+            ..Extents::default()
+        })
+    };
+    // It keeps 32 MiB; 20 are left to writers.
+    assert_eq!(steps(6, Level::Calm), [Step::Compact(ExtentId(1))]);
+    assert_eq!(steps(5, Level::Short), []);
+    assert_eq!(
+        steps(1, Level::Full),
+        [Step::Compact(ExtentId(1))],
+        "nobody writes"
+    );
 }

@@ -193,6 +193,7 @@ mod tests {
             dropped_bytes: 0,
             dropped_needles: 0,
             deciding: None,
+            deciding_bytes: 0,
             swept,
             replicas: vec![],
         };

@@ -16,8 +16,8 @@ use wire::node::{DiskStatus, ExtentStatus};
 
 /// Free bytes of a disk, in percent, below which it is short of room.
 const SHORT_PERCENT: u64 = 10;
-/// From which on it is not any more.
-const CALM_PERCENT: u64 = 20;
+/// How much more must be free, in percent, before it is not any more.
+const CALM_MORE_PERCENT: u64 = 10;
 /// Below which it is as good as full.
 const FULL_PERCENT: u64 = 2;
 /// What a file of an extent takes beside its needles.
@@ -63,15 +63,35 @@ pub fn levels(disks: &[DiskStatus], before: &BTreeMap<DiskId, Level>) -> BTreeMa
         let was = before.get(&d.disk).copied().unwrap_or_default();
         let percent = |p: u64| d.total / 100 * p;
         let refuses = d.refusing.as_ref().is_some_and(|f| f.kind == ErrorKind::Full);
+        let short = percent(SHORT_PERCENT);
         match d.free {
             _ if refuses => Level::Full,
             free if free < percent(FULL_PERCENT) => Level::Full,
-            free if free < percent(SHORT_PERCENT) => Level::Short,
-            free if free < percent(CALM_PERCENT) && was > Level::Calm => Level::Short,
+            free if free < short => Level::Short,
+            free if free < short + percent(CALM_MORE_PERCENT) && was > Level::Calm => Level::Short,
             _ => Level::Calm,
         }
     };
     disks.iter().map(|d| (d.disk, level(d))).collect()
+}
+
+/// Bytes that a compaction may take of the disks of an extent, so that writers find room meanwhile. Where they are refused already it may
+/// take what there is.
+pub fn rooms(
+    uses: &[ExtentUse],
+    disks: &[DiskStatus],
+    levels: &BTreeMap<DiskId, Level>,
+) -> BTreeMap<ExtentId, u64> {
+    let room = |d: &DiskStatus| match levels.get(&d.disk) {
+        Some(Level::Full) => u64::MAX,
+        _ => d.free.saturating_sub(d.total / 100 * FULL_PERCENT),
+    };
+    let rooms: BTreeMap<DiskId, u64> = disks.iter().map(|d| (d.disk, room(d))).collect();
+    let of = |u: &ExtentUse| {
+        let of = u.replicas.iter().filter_map(|(_, disk)| rooms.get(disk));
+        of.min().map(|room| (u.extent, *room))
+    };
+    uses.iter().filter_map(of).collect()
 }
 
 /// The level of each extent: that of its shortest disk.
@@ -110,6 +130,8 @@ pub struct Extents {
     pub statuses: BTreeMap<ExtentId, ExtentStatus>,
     /// How short of room they are.
     pub levels: BTreeMap<ExtentId, Level>,
+    /// What a compaction of them may take of their disks.
+    pub rooms: BTreeMap<ExtentId, u64>,
     /// Not to be tried now: it failed a while ago.
     pub resting: BTreeSet<ExtentId>,
 }
@@ -129,14 +151,20 @@ pub fn extent_steps(extents: &Extents) -> Vec<Step> {
             Stage::Open if wants_seal(u, level) => steps.push((1, 0, Step::Seal(u.extent, u.epoch))),
             Stage::Open => {}
             Stage::Sealing => steps.push((1, 0, Step::Seal(u.extent, u.epoch))),
-            Stage::Sealed if u.deciding.is_some() => steps.push((2, 0, Step::Compact(u.extent))),
-            Stage::Sealed if is_empty(u, status) => steps.push((0, 0, Step::Bury(u.extent))),
+            Stage::Sealed if u.deciding.is_none() && is_empty(u, status) => {
+                steps.push((0, 0, Step::Bury(u.extent)));
+            }
             Stage::Sealed => {
                 let end = status.map_or(u.bytes, |s| s.end);
                 let bytes = end.saturating_sub(EXTENT_HEAD_BYTES).max(1);
-                if u.dropped_needles > 0 && u.dropped_bytes >= level.worth(bytes) {
-                    let kept_permille = bytes.saturating_sub(u.dropped_bytes).saturating_mul(1000) / bytes;
-                    steps.push((3, kept_permille, Step::Compact(u.extent)));
+                let kept = bytes.saturating_sub(u.dropped_bytes + u.deciding_bytes);
+                if extents.rooms.get(&u.extent).is_some_and(|room| kept > *room) {
+                    continue;
+                }
+                if u.deciding.is_some() {
+                    steps.push((2, 0, Step::Compact(u.extent)));
+                } else if u.dropped_needles > 0 && u.dropped_bytes >= level.worth(bytes) {
+                    steps.push((3, kept.saturating_mul(1000) / bytes, Step::Compact(u.extent)));
                 }
             }
         }
@@ -170,7 +198,8 @@ pub fn next_pass(
     longest: Duration,
     look: Duration,
 ) -> Duration {
-    let ripe_in = oldest_ms.map_or(longest, |oldest| {
+    // What is booked from now on ripens no sooner than the grace.
+    let ripe_in = oldest_ms.map_or(grace, |oldest| {
         let ripe_at = u128::from(oldest) + grace.as_millis();
         let left = ripe_at.saturating_sub(u128::from(now_ms));
         Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))

@@ -70,6 +70,8 @@ pub struct Gc {
     pub(crate) commands: Commands,
     pub(crate) tally: Tally,
     pub(crate) levels: BTreeMap<DiskId, Level>,
+    /// The disks as they were looked at last.
+    pub(crate) disks: Vec<DiskStatus>,
     /// Extents that something failed with: until when (of monotonic time) they are let be, and what.
     pub(crate) resting: BTreeMap<ExtentId, (Duration, ErrorKind)>,
     /// Something was begun that only a later pass can end.
@@ -98,6 +100,7 @@ impl Gc {
             commands: Commands::new(roles.index.clone(), world.clock.clone(), session),
             tally: Tally::default(),
             levels: BTreeMap::new(),
+            disks: Vec::new(),
             resting: BTreeMap::new(),
             unfinished: false,
             again_ms: BTreeMap::new(),
@@ -165,6 +168,7 @@ impl Gc {
             metrics::level(*disk, *level);
         }
         self.levels.extend(levels);
+        self.disks = disks;
         Ok(())
     }
 

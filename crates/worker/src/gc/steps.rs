@@ -76,6 +76,7 @@ impl Gc {
         Ok(Extents {
             resting: self.resting.keys().copied().chain(silent).collect(),
             levels: plan::extent_levels(&uses, &self.levels),
+            rooms: plan::rooms(&uses, &self.disks, &self.levels),
             uses,
             statuses,
         })
