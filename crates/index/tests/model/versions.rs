@@ -83,7 +83,10 @@ fn list(model: &Model, query: &VersionsQuery) -> Vec<Line> {
     let skipped = common(after);
     let mut lines: Vec<Line> = Vec::new();
     for ((bucket, key), all) in &model.versions {
-        if *bucket != query.bucket.0 || !key.starts_with(prefix) || skipped.as_ref().is_some_and(|c| key.starts_with(c)) {
+        if *bucket != query.bucket.0
+            || !key.starts_with(prefix)
+            || skipped.as_ref().is_some_and(|c| key.starts_with(c))
+        {
             continue;
         }
         for (at, object) in all.iter().enumerate() {
