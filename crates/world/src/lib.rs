@@ -9,9 +9,9 @@ mod exec;
 mod net;
 mod overlay;
 pub mod plant;
-pub mod rot;
 pub mod real;
 mod rng;
+pub mod rot;
 pub mod suite;
 
 pub use clock::Clock;
