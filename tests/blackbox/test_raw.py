@@ -1,6 +1,8 @@
 """What no decent client sends: lying lengths, stalls, vanishing, malformed heads and frames. And keep-alive and 100-continue, which decent ones do."""
 
+import base64
 import concurrent.futures
+import hashlib
 import socket
 import time
 
@@ -196,9 +198,6 @@ def test_malformed_heads(server, raw, bucket, head):
 @pytest.mark.parametrize("body", [b"", b"not xml", b"<Delete>", b"<Delete><Object><Key>k</Key></Object>", b"<a>" * 10_000,
                                   b'<!DOCTYPE x [<!ENTITY e "eee">]><Delete><Object><Key>&e;</Key></Object></Delete>', b"\xff\xfe<Delete/>"])
 def test_malformed_documents(raw, s3, bucket, body):
-    import base64
-    import hashlib
-
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
     answer = raw.request("POST", f"/{bucket}", query=[("delete", "")], body=body, headers={"content-md5": md5})
@@ -238,3 +237,18 @@ def test_every_answer_has_a_request_id(raw, bucket):
     ids = [a.headers["x-amz-request-id"] for a in answers]
     assert len(set(ids)) == 3 and all(ids)
     assert f"<RequestId>{ids[1]}</RequestId>".encode() in answers[1].body
+
+
+def test_a_batch_names_every_key_that_a_listing_tells(raw, bucket):
+    # No XML has a NUL; listings of S3's write it as a reference all the same.
+    for key in ("%00", "a%00b", "c"):
+        assert raw.request("PUT", f"/{bucket}/{key}", body=b"x").status == 200
+    ask = ("GET", f"/{bucket}")
+    listed = raw.request(*ask, query=[("list-type", "2")]).body
+    keys = [piece.split(b"</Key>")[0] for piece in listed.split(b"<Key>")[1:]]
+    assert keys == [b"&#x0;", b"a&#x0;b", b"c"]
+    body = b"<Delete>" + b"".join(b"<Object><Key>" + key + b"</Key></Object>" for key in keys) + b"</Delete>"
+    md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
+    answer = raw.request("POST", f"/{bucket}", query=[("delete", "")], body=body, headers={"content-md5": md5})
+    assert answer.status == 200 and b"<Error>" not in answer.body, answer
+    assert b"<Key>" not in raw.request(*ask, query=[("list-type", "2")]).body

@@ -116,6 +116,13 @@ fn well_formed(text: &str) -> Result<&str, Error> {
     }
 }
 
+/// Whether a reference is to the one character that no XML can carry at all. Listings write it so, as S3's do, and a batch of deletes that
+/// was made of a listing names it so.
+fn is_nul(reference: &str) -> bool {
+    let digits = reference.strip_prefix("#x").or(reference.strip_prefix('#'));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b == b'0'))
+}
+
 /// Whether XML 1.0 can carry it.
 pub(crate) fn is_xml_text(text: &str) -> bool {
     let stranger = |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
@@ -138,6 +145,7 @@ fn parse(text: &str) -> Result<Element, Error> {
             Event::End(_) => open.end()?,
             Event::Text(t) => open.text(well_formed(&t.xml10_content())?)?,
             Event::CData(t) => open.text(well_formed(&t.xml10_content())?)?,
+            Event::GeneralRef(r) if is_nul(&r.xml10_content()) => open.text("\0")?,
             Event::GeneralRef(r) => {
                 let resolved = match r.resolve_char_ref().map_err(|_| malformed())? {
                     Some(c) => c.to_string(),
@@ -174,6 +182,8 @@ mod tests {
         let keys: Vec<_> = root.all("Object").map(|o| o.required("Key").unwrap()).collect();
         assert_eq!(keys, ["a&b\u{1}\rc<<raw>", " k "]);
         assert_eq!(root.required("Quiet"), Ok("true"));
+        let nul = Element::parse(b"<a>&#0;&#x0;&#x0000;&#1;</a>", "a").unwrap();
+        assert_eq!(nul.text(), "\0\0\0\u{1}");
         assert_eq!(root.one("Empty").unwrap().unwrap().text(), "");
         assert_eq!(root.one("Missing"), Ok(None));
     }
@@ -198,6 +208,8 @@ mod tests {
             "<a><![CDATA[\u{0}]]></a>",
             "<a>&#xd800;</a>",
             "<a>&#x110000;</a>",
+            "<a>&#;</a>",
+            "<a>&#x;</a>",
             "<a",
             "</a>",
             &deep,
@@ -219,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn reads_what_we_write(text in "\\PC*[\u{1}-\u{8}\r<&>\"]*") {
+        fn reads_what_we_write(text in "\\PC*[\0-\u{8}\r<&>\"]*") {
             let mut x = super::super::XmlWriter::document();
             x.text("a", &text);
             let back = Element::parse(x.finish().as_bytes(), "a").unwrap();
