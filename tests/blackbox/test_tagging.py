@@ -49,10 +49,13 @@ def test_each_version_has_its_own(s3, bucket):
     assert answer["VersionId"] == second
     assert tags_of(s3, bucket, "k", VersionId=first) == [("v", "one")]
     marker = s3.delete_object(Bucket=bucket, Key="k")["VersionId"]
-    with refused("NoSuchKey", 404):
-        s3.put_object_tagging(Bucket=bucket, Key="k", Tagging=set_of([]))
-    with refused("MethodNotAllowed", 405):
-        s3.put_object_tagging(Bucket=bucket, Key="k", VersionId=marker, Tagging=set_of([]))
+    for ask in ({}, {"VersionId": marker}):
+        with refused("MethodNotAllowed", 405):
+            s3.put_object_tagging(Bucket=bucket, Key="k", Tagging=set_of([]), **ask)
+        with refused("MethodNotAllowed", 405):
+            s3.get_object_tagging(Bucket=bucket, Key="k", **ask)
+        with refused("MethodNotAllowed", 405):
+            s3.delete_object_tagging(Bucket=bucket, Key="k", **ask)
     s3.copy_object(Bucket=bucket, Key="old", CopySource={"Bucket": bucket, "Key": "k", "VersionId": first})
     assert tags_of(s3, bucket, "old") == [("v", "one")]
 

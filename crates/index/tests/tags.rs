@@ -112,7 +112,7 @@ async fn each_version_has_its_own() {
         panic!("a delete marker")
     };
     let marker = VersionRef::Id(VersionId::from_slice(&marker.version).unwrap());
-    assert_eq!(b.set(VersionRef::Current, "x").await, Err(Reason::NoSuchKey));
+    assert_eq!(b.set(VersionRef::Current, "x").await, Err(Reason::DeleteMarker));
     assert_eq!(b.set(marker, "x").await, Err(Reason::DeleteMarker));
     b.set(new, "3").await.unwrap();
     assert_eq!(

@@ -14,6 +14,7 @@ pub(super) fn set(act: Act, version: VersionRef, tags: &[Pair]) -> Result<answer
     copy::check_open(act.bucket, act.view)?;
     let Some(mut standing) = act.find(version)? else {
         let reason = match version {
+            VersionRef::Current if act.is_deleted()? => Reason::DeleteMarker,
             VersionRef::Current => Reason::NoSuchKey,
             VersionRef::Id(_) | VersionRef::Null => Reason::NoSuchVersion,
         };

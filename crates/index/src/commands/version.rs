@@ -151,6 +151,11 @@ impl Act<'_> {
         Ok(())
     }
 
+    /// Whether a delete marker is what the key names, of which nothing is visible.
+    pub(super) fn is_deleted(&self) -> Result<bool, Stop> {
+        Ok(self.versioning()? != Versioning::Never && self.first_version(0)?.is_some())
+    }
+
     /// The first of `versions` past the `skip` newest (0 or 1).
     fn first_version(&self, skip: usize) -> Result<Option<(VersionId, ObjectRecord)>, Stop> {
         let range = Range::versions(self.bucket, self.key);

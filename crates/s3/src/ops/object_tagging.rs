@@ -1,4 +1,5 @@
-//! GetObjectTagging, PutObjectTagging, DeleteObjectTagging: of the current object or of a version.
+//! GetObjectTagging, PutObjectTagging, DeleteObjectTagging: of the current object or of a version. A delete marker has no tags, and says so
+//! (MethodNotAllowed) also where no version is named, as S3 does here and not for reads of the object.
 
 use crate::error::Error;
 use crate::reply::{self, Reply};
@@ -6,6 +7,7 @@ use crate::request::Request;
 use crate::service::Service;
 use crate::{tags, version};
 use http::StatusCode;
+use objects::ObjectsError;
 use types::limits::OBJECT_TAGS_MAX;
 use wire::records::Pair;
 
@@ -15,7 +17,14 @@ pub(super) async fn get(service: &Service, request: Request) -> Result<Reply, Er
     let headed = service
         .objects
         .head(&request.caller, bucket, key, version)
-        .await?;
+        .await
+        .map_err(|e| match e {
+            ObjectsError::Deleted { marker, .. } => ObjectsError::Deleted {
+                marker,
+                is_current: false,
+            },
+            other => other,
+        })?;
     let mut reply = reply::xml(tags::to_document(&headed.record.tags));
     version::read(reply.headers_mut(), &headed.record, headed.versioned);
     Ok(reply)
