@@ -127,3 +127,14 @@ def test_what_is_no_checksum_is_refused(raw, bucket):
         status = 501 if code == "NotImplemented" else 400
         assert (answer.status, answer.code) == (status, code), (headers, answer)
     assert raw.request("GET", f"/{bucket}/k").status == 404
+
+
+def test_a_part_has_its_uploads_algorithm_or_none(s3, bucket, raw):
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
+    query = [("partNumber", "1"), ("uploadId", upload)]
+    answer = raw.request("PUT", f"/{bucket}/k", query=query, body=b"x", headers={"x-amz-checksum-crc32": "jNyxgw=="})
+    assert (answer.status, answer.code) == (400, "InvalidRequest")
+    assert b"expected checksum Type: sha256, actual checksum Type: crc32" in answer.body
+    for headers in ({}, {"x-amz-checksum-sha256": "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="}):
+        answer = raw.request("PUT", f"/{bucket}/k", query=query, body=b"x", headers=headers)
+        assert answer.status == 200 and "x-amz-checksum-sha256" in answer.headers, answer

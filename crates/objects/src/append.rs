@@ -7,7 +7,7 @@ use crate::commands::unexpected;
 use crate::intake::Intake;
 use crate::put::{from_blob, named};
 use crate::service::Objects;
-use crate::{Caller, ObjectsError, PutObject};
+use crate::{Caller, Expect, ObjectsError, PutObject};
 use blob::Source;
 use bytes::Bytes;
 use types::limits::{INLINE_BYTES_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
@@ -66,7 +66,7 @@ impl Objects {
         };
         check_seen(seen.as_ref(), &put, offset)?;
         let wanted = seen.as_ref().and_then(|f| continued(&f.record));
-        check_algorithm(&put, wanted)?;
+        check_algorithm(&put.expect, wanted)?;
         let mut intake = Intake::new(put.body, put.length, put.expect, wanted);
         let owner = OwnerRef {
             bucket,
@@ -169,10 +169,13 @@ fn continued(record: &ObjectRecord) -> Option<ChecksumAlgorithm> {
 }
 
 /// A checksum of another algorithm than the object's could be checked, but not kept.
-fn check_algorithm(put: &PutObject, wanted: Option<ChecksumAlgorithm>) -> Result<(), ObjectsError> {
-    let given = put.expect.checksums.iter().map(|c| c.algorithm);
+pub(crate) fn check_algorithm(
+    expect: &Expect,
+    wanted: Option<ChecksumAlgorithm>,
+) -> Result<(), ObjectsError> {
+    let given = expect.checksums.iter().map(|c| c.algorithm);
     let other = given
-        .chain(put.expect.trailing.iter().copied())
+        .chain(expect.trailing.iter().copied())
         .find(|a| wanted.is_some_and(|w| w != *a));
     match (wanted, other) {
         (Some(expected), Some(actual)) => Err(ObjectsError::OtherChecksum { expected, actual }),

@@ -1,5 +1,6 @@
 //! Multipart uploads.
 
+use crate::append::check_algorithm;
 use crate::commands::unexpected;
 use crate::digests::{Digested, recorded};
 use crate::intake::Intake;
@@ -47,7 +48,7 @@ impl Objects {
     /// with it and the upload's own, so that the object's can be made of them.
     ///
     /// # Errors
-    /// [`ObjectsError`]; `NoSuchUpload` before a byte of the body is read.
+    /// [`ObjectsError`]; `NoSuchUpload`, and [`ObjectsError::OtherChecksum`] than the upload's own, before a byte of the body is read.
     pub async fn put_part(&self, caller: &Caller, put: PutPart) -> Result<(ETag, PartRecord), ObjectsError> {
         if put.number == 0 || put.number > PART_NUMBER_MAX {
             let what = format!("part numbers are 1 to {PART_NUMBER_MAX}");
@@ -66,6 +67,7 @@ impl Objects {
         let upload = page.await?.upload;
         // Without an algorithm of the upload's own the object gets a CRC-64/NVME, as a plain put does.
         let own = ChecksumAlgorithm::from_number(upload.checksum_algorithm);
+        check_algorithm(&put.expect, own)?;
         let mut intake = Intake::new(
             put.body,
             put.length,
