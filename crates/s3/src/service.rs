@@ -149,7 +149,7 @@ impl Answer for Service {
         let error = match why {
             Unserved::Full => Code::SlowDown.into(),
             Unserved::Malformed => Code::BadRequest.into(),
-            Unserved::TooLarge => head_too_large(),
+            Unserved::TooLarge => head_too_large(limits::HEAD_BYTES_MAX),
         };
         let asked = Asked {
             id: id.clone(),
@@ -374,15 +374,18 @@ impl Service {
 
 fn check_head(parts: &Parts) -> Result<(), Error> {
     let sizes = parts.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4);
-    let size = sizes.sum::<usize>() + parts.uri.to_string().len();
-    if size > limits::HEAD_BYTES_MAX {
-        return Err(head_too_large());
+    let headers = sizes.sum::<usize>();
+    if headers > limits::HEADER_SECTION_BYTES_MAX {
+        return Err(head_too_large(limits::HEADER_SECTION_BYTES_MAX));
+    }
+    if headers + parts.uri.to_string().len() > limits::HEAD_BYTES_MAX {
+        return Err(head_too_large(limits::HEAD_BYTES_MAX));
     }
     Ok(())
 }
 
-fn head_too_large() -> Error {
-    Error::new(Code::RequestHeaderSectionTooLarge).field("MaxSizeAllowed", limits::HEAD_BYTES_MAX.to_string())
+fn head_too_large(bytes_max: usize) -> Error {
+    Error::new(Code::RequestHeaderSectionTooLarge).field("MaxSizeAllowed", bytes_max.to_string())
 }
 
 /// The host asked for: the request line's where it names one, else the one Host header.

@@ -58,6 +58,8 @@ pub const BODY_STALL_MS: u64 = 30_000;
 pub const BODY_STALL_BYTES_MIN: u64 = 4096;
 /// How long an answer that may take long (a copy) says nothing; from then on a space as often keeps the connection.
 pub const SILENT_MS_MAX: u64 = 5_000;
+/// Headers of a request (S3). What of them an object keeps stands in its record, which listings read.
+pub const HEADER_SECTION_BYTES_MAX: usize = 8 << 10;
 /// Request line and headers together.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
