@@ -16,7 +16,7 @@ use wire::index::{Expected, ListEntry, Match, NamedPart, Precondition, Reason, U
 use wire::records::{ContentHeaders, Pair};
 use world::Clock;
 
-const CALLER: Caller = Caller {
+pub(crate) const CALLER: Caller = Caller {
     account: AccountId::ROOT,
 };
 
@@ -85,6 +85,7 @@ pub fn object_key(key: usize) -> ObjectKey {
 /// What came of a call that was not a success.
 fn outcome_of(error: &ObjectsError) -> Outcome {
     match error {
+        ObjectsError::Deleted { .. } => Outcome::Refused(Reason::DeleteMarker),
         // Ask again: nothing was done.
         ObjectsError::Refused {
             reason: Reason::BucketBusy,
@@ -110,9 +111,10 @@ impl Client {
                 self.recorder.note(format_args!("{id} error {error}"));
                 match (op, outcome_of(&error)) {
                     // Its first step may have been taken: whoever finds it finishes it.
-                    (Op::CreateBucket { .. } | Op::DeleteBucket { .. }, Outcome::Failed(_)) => {
-                        Outcome::Unknown
-                    }
+                    (
+                        Op::CreateBucket { .. } | Op::DeleteBucket { .. } | Op::SetVersioning { .. },
+                        Outcome::Failed(_),
+                    ) => Outcome::Unknown,
                     (_, outcome) => outcome,
                 }
             }
@@ -137,8 +139,8 @@ impl Client {
                 Ok(Answer::Existed(existed))
             }
             Op::HeadBucket { bucket } => {
-                objects.head_bucket(&CALLER, &bucket_name(*bucket)).await?;
-                Ok(Answer::Done)
+                let head = objects.head_bucket(&CALLER, &bucket_name(*bucket)).await?;
+                Ok(Answer::Set(head.versioning))
             }
             Op::DeleteBucket { bucket } => {
                 objects.delete_bucket(&CALLER, &bucket_name(*bucket)).await?;
@@ -150,27 +152,22 @@ impl Client {
                 Ok(Answer::Set(u32::from(there(0)) | u32::from(there(1)) << 1))
             }
             Op::Put { bucket, key, .. } => self.put(id, op, (*bucket, *key), pace).await,
-            Op::Get { bucket, key, range } => self.get(id, (*bucket, *key), *range).await,
+            Op::Get { bucket, key, range } => {
+                self.get(id, (*bucket, *key), VersionRef::Current, *range).await
+            }
             Op::Head { bucket, key } => {
-                let headed = objects
-                    .head(
-                        &CALLER,
-                        &bucket_name(*bucket),
-                        &object_key(*key),
-                        VersionRef::Current,
-                    )
-                    .await?;
-                let seen = self.recorder.get().identify(*bucket, *key, &headed.record);
+                let headed = self.head(*bucket, *key).await?;
+                let seen = self.recorder.get().identify(*bucket, *key, &headed);
                 Ok(self.answer_value(seen))
             }
-            Op::Delete { bucket, key } => {
-                let (bucket, key) = (bucket_name(*bucket), object_key(*key));
-                let answer = objects
-                    .delete(&CALLER, &bucket, DeleteObject::current(key))
-                    .await?;
-                Ok(Answer::Existed(answer.existed))
-            }
             Op::List { bucket, query } => self.list(*bucket, query).await,
+            Op::Delete { .. }
+            | Op::SetVersioning { .. }
+            | Op::GetVersion { .. }
+            | Op::DeleteVersion { .. }
+            | Op::ListVersions { .. }
+            | Op::SetTags { .. }
+            | Op::GetTags { .. } => self.call_on_version(id, op).await,
             _ => self.call_on_upload(id, op, pace).await,
         }
     }
@@ -254,17 +251,16 @@ impl Client {
     }
 
     /// Removes many keys of a bucket in one call; each is an operation.
-    pub async fn delete_many(&self, bucket: usize, keys: &[usize]) -> Vec<Outcome> {
+    pub async fn delete_many(&self, bucket: usize, keys: &[usize], ids: &[OpId]) -> Vec<Outcome> {
         let deletes = keys.iter().map(|key| DeleteObject::current(object_key(*key)));
         match self
             .objects
             .delete_many(&CALLER, &bucket_name(bucket), deletes.collect())
             .await
         {
-            Ok(answers) => answers
-                .iter()
-                .map(|answer| match answer {
-                    Ok(answer) => Outcome::Answered(Answer::Existed(answer.existed)),
+            Ok(answers) => (answers.iter().zip(ids))
+                .map(|(answer, id)| match answer {
+                    Ok(answer) => Outcome::Answered(self.answer_deleted(*id, answer)),
                     Err(error) => outcome_of(error),
                 })
                 .collect(),
@@ -308,7 +304,7 @@ impl Client {
         Ok(Answer::Done)
     }
 
-    fn precondition(&self, condition: Condition) -> Precondition {
+    pub(crate) fn precondition(&self, condition: Condition) -> Precondition {
         let mut precondition = Precondition::default();
         match condition {
             Condition::Always => {}
@@ -326,21 +322,16 @@ impl Client {
         precondition
     }
 
-    async fn get(
+    /// Gets a version of a key, and holds every byte against what was stored.
+    pub(crate) async fn get(
         &self,
         id: OpId,
         at: (usize, usize),
+        version: VersionRef,
         range: Option<(u64, u64)>,
     ) -> Result<Answer, ObjectsError> {
-        let mut opened = self
-            .objects
-            .get(
-                &CALLER,
-                &bucket_name(at.0),
-                &object_key(at.1),
-                VersionRef::Current,
-            )
-            .await?;
+        let (bucket, key) = (bucket_name(at.0), object_key(at.1));
+        let mut opened = self.objects.get(&CALLER, &bucket, &key, version).await?;
         let seen = self.recorder.get().identify(at.0, at.1, &opened.record);
         let size = opened.record.size;
         let (start, end) = range.map_or((0, size), |(start, len)| {
@@ -385,7 +376,7 @@ impl Client {
     }
 
     /// A value, or what is wrong with it.
-    fn answer_value(&self, seen: Result<OpId, String>) -> Answer {
+    pub(crate) fn answer_value(&self, seen: Result<OpId, String>) -> Answer {
         match seen {
             Ok(value) => Answer::Value(value),
             Err(what) => {

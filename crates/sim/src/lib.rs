@@ -19,7 +19,9 @@ pub mod record;
 pub mod rng;
 pub mod run;
 pub mod scenario;
+pub mod stack;
 pub mod value;
+pub mod version;
 pub mod watch;
 
 pub use clock::SimClock;

@@ -286,10 +286,17 @@ impl Stage {
     }
 
     async fn delete_many(&self, client: &Client, bucket: usize, keys: &[usize]) {
-        let begin = |key: &usize| self.recorder.begin(Op::Delete { bucket, key: *key });
+        let begin = |key: &usize| {
+            self.recorder.begin(Op::Delete {
+                bucket,
+                key: *key,
+                condition: crate::op::Condition::Always,
+            })
+        };
         let ids: Vec<OpId> = keys.iter().map(begin).collect();
         self.recorder.count("delete_many");
-        for (id, outcome) in ids.into_iter().zip(client.delete_many(bucket, keys).await) {
+        let outcomes = client.delete_many(bucket, keys, &ids).await;
+        for (id, outcome) in ids.into_iter().zip(outcomes) {
             self.end(id, outcome);
         }
     }

@@ -6,6 +6,7 @@ use crate::disk::{Crash, Flip, SECTOR_BYTES};
 use crate::machine::Machine;
 use crate::op::{Answer, BUCKETS, KEYS, Line, Op, Outcome, Query, Things, UPLOADS};
 use crate::oracle::Look;
+use crate::stack::{Entry, StackId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use types::{ExtentId, JournalSeq};
@@ -114,7 +115,10 @@ pub async fn look(client: &Client, damage: &Damage) -> Result<Look, Blind> {
     for bucket in 0..BUCKETS {
         match see(Op::HeadBucket { bucket }).await.1 {
             Outcome::Refused(wire::index::Reason::NoSuchBucket) => {}
-            other => drop(answered(other, damage)?),
+            other => match answered(other, damage)? {
+                Answer::Set(versioning) => look.state.versioning[bucket] = versioning as u8,
+                other => return Err(Blind::Wrong(format!("HeadBucket answered {other:?}"))),
+            },
         }
     }
     let Answer::Set(buckets) = answered(see(Op::ListBuckets).await.1, damage)? else {
@@ -151,16 +155,29 @@ async fn look_at_bucket(
         after: String::new(),
         max: 1000,
     };
-    let Answer::Page(lines, false) = answered(see(Op::List { bucket, query }).await.1, damage)? else {
+    let list = Op::List {
+        bucket,
+        query: query.clone(),
+    };
+    let Answer::Page(lines, false) = answered(see(list).await.1, damage)? else {
         return Err(Blind::Wrong("a listing of a few keys is truncated".into()));
     };
+    let mut objects = [0; KEYS.len()];
     for line in lines {
         if let Line::Key(key, value) = line {
-            look.state.objects[bucket][key] = value;
+            objects[key] = value;
         }
     }
+    let stacks = look_at_versions((client, see), (bucket, query), damage).await?;
+    look.state.stacks[bucket] = stacks;
     for (key, name) in KEYS.iter().enumerate() {
-        let listed = look.state.objects[bucket][key];
+        let listed = objects[key];
+        let newest = client.recorder.get().book.stacks.visible(stacks[key]);
+        if newest != listed {
+            return Err(Blind::Wrong(format!(
+                "I2: {name:?} is {listed} in the listing and {newest} in that of its versions"
+            )));
+        }
         let got = match see(Op::Get {
             bucket,
             key,
@@ -169,7 +186,7 @@ async fn look_at_bucket(
         .await
         .1
         {
-            Outcome::Refused(wire::index::Reason::NoSuchKey) => 0,
+            Outcome::Refused(wire::index::Reason::NoSuchKey | wire::index::Reason::DeleteMarker) => 0,
             other => match answered(other, damage)? {
                 Answer::Value(value) => value,
                 other => return Err(Blind::Wrong(format!("a get was answered {other:?}"))),
@@ -192,6 +209,27 @@ async fn look_at_bucket(
         }
     }
     Ok(())
+}
+
+/// The versions of each key of a bucket.
+async fn look_at_versions(
+    (client, see): (&Client, &impl AsyncFn(Op) -> (u16, Outcome)),
+    (bucket, query): (usize, Query),
+    damage: &Damage,
+) -> Result<[StackId; KEYS.len()], Blind> {
+    let list = Op::ListVersions { bucket, query };
+    let Answer::Page(lines, false) = answered(see(list).await.1, damage)? else {
+        return Err(Blind::Wrong("a listing of some versions is truncated".into()));
+    };
+    let mut stacks: [Vec<Entry>; KEYS.len()] = Default::default();
+    for line in lines {
+        match line {
+            Line::Version(key, entry, latest) if latest == stacks[key].is_empty() => stacks[key].push(entry),
+            other => return Err(Blind::Wrong(format!("{other:?} in a listing of versions"))),
+        }
+    }
+    let book = &client.recorder.get().book;
+    Ok(stacks.map(|stack| book.stacks.id(stack)))
 }
 
 /// Walks the index against the extents: every named chunk is there and whole, or damaged by the disk. Answers how many.

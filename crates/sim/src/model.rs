@@ -3,6 +3,7 @@
 //! The oracle asks of each history whether some order of its operations, within their times, is a run of this model.
 
 use crate::op::{Answer, BUCKETS, Condition, KEYS, Line, Op, OpId, Outcome, PARTS, Query, Things, UPLOADS};
+use crate::stack::{Entry, StackId, Stacks, looks_like};
 use types::limits::PART_BYTES_MIN;
 use wire::index::Reason;
 
@@ -11,8 +12,10 @@ use wire::index::Reason;
 pub struct State {
     /// Which buckets are there, by bit.
     pub buckets: u32,
-    /// The operation that stored each key's object; 0: none.
-    pub objects: [[OpId; KEYS.len()]; BUCKETS],
+    /// What each bucket does with what a key named before: 0 replaces, 1 keeps, 2 replaces the null version.
+    pub versioning: [u8; BUCKETS],
+    /// The versions of each key.
+    pub stacks: [[StackId; KEYS.len()]; BUCKETS],
     /// Uploads under way, by bit.
     pub uploads: u32,
     /// The operation that stored each part.
@@ -27,6 +30,10 @@ pub struct Book {
     stores: Vec<OpId>,
     /// Bucket and key of each upload.
     homes: [Option<(usize, usize)>; UPLOADS],
+    /// Versions of keys, by number.
+    pub stacks: Stacks,
+    /// Buckets that keep versions or may come to.
+    versioned: [bool; BUCKETS],
 }
 
 /// What an operation does in a state.
@@ -37,6 +44,9 @@ impl Book {
     pub fn add(&mut self, op: Op) -> OpId {
         if let Op::StartUpload { bucket, key, upload } = op {
             self.homes[upload] = Some((bucket, key));
+        }
+        if let Op::SetVersioning { bucket, .. } = op {
+            self.versioned[bucket] = true;
         }
         let same = |earlier: &Op| match (earlier, &op) {
             (
@@ -73,6 +83,15 @@ impl Book {
         self.stores[usize::from(id) - 1]
     }
 
+    /// Whether what an operation does is known by who did it: of two that do the same it matters which one it was.
+    pub fn leaves_its_name(&self, id: OpId) -> bool {
+        match self.op(id) {
+            Op::Put { .. } | Op::PutPart { .. } | Op::SetTags { .. } => true,
+            Op::Delete { bucket, .. } => self.versioned[*bucket],
+            _ => false,
+        }
+    }
+
     /// Bytes that an operation stores: of an object or a part.
     pub fn size(&self, id: OpId) -> u64 {
         match self.op(id) {
@@ -103,7 +122,7 @@ impl Book {
             return Some(*state);
         }
         match (self.act(state, id), outcome) {
-            (Ok((next, answer)), Outcome::Answered(given)) => (answer == *given).then_some(next),
+            (Ok((next, answer)), Outcome::Answered(given)) => is_told(&answer, given).then_some(next),
             (Ok((next, _)), Outcome::Unknown) => (next != *state).then_some(next),
             // Of two gateways that remove a bucket the overtaken one finds it gone.
             (Ok((next, _)), Outcome::Refused(Reason::NoSuchBucket)) if self.removes_bucket(id) => Some(next),
@@ -135,11 +154,11 @@ impl Book {
             }
             Op::HeadBucket { bucket } => {
                 here(*bucket)?;
-                Answer::Done
+                Answer::Set(u32::from(state.versioning[*bucket]))
             }
             Op::DeleteBucket { bucket } => {
                 here(*bucket)?;
-                if state.objects[*bucket].iter().any(|o| *o > 0) {
+                if state.stacks[*bucket].iter().any(|o| *o > 0) {
                     return Err(vec![Reason::BucketNotEmpty]);
                 }
                 let uploads = self.uploads_in(state, *bucket);
@@ -147,6 +166,7 @@ impl Book {
                     .filter(|u| uploads >> u & 1 == 1)
                     .for_each(|u| next.end_upload(u));
                 next.buckets &= !(1 << bucket);
+                next.versioning[*bucket] = 0;
                 Answer::Done
             }
             Op::Put {
@@ -156,29 +176,40 @@ impl Book {
                 ..
             } => {
                 here(*bucket)?;
-                self.check(state.objects[*bucket][*key], *condition)?;
-                next.objects[*bucket][*key] = id;
+                self.check(self.visible(state, (*bucket, *key)), *condition)?;
+                self.push(&mut next, (*bucket, *key), id, false);
                 Answer::Done
-            }
-            Op::Get { bucket, key, .. } | Op::Head { bucket, key } => {
-                here(*bucket)?;
-                match state.objects[*bucket][*key] {
-                    0 => return Err(vec![Reason::NoSuchKey]),
-                    value => Answer::Value(value),
-                }
-            }
-            Op::Delete { bucket, key } => {
-                here(*bucket)?;
-                Answer::Existed(std::mem::take(&mut next.objects[*bucket][*key]) > 0)
             }
             Op::List { bucket, query } => {
                 here(*bucket)?;
-                let (lines, more) = page(&state.objects[*bucket], query);
+                let objects = state.stacks[*bucket].map(|stack| self.stacks.visible(stack));
+                let (lines, more) = page(&objects, query);
                 Answer::Page(lines, more)
+            }
+            Op::ListVersions { bucket, query } => {
+                here(*bucket)?;
+                let stacks = state.stacks[*bucket].map(|stack| self.stacks.get(stack));
+                let (lines, more) = page_of_versions(&stacks, query);
+                Answer::Page(lines, more)
+            }
+            Op::SetVersioning { bucket, versioning } => {
+                here(*bucket)?;
+                next.versioning[*bucket] = *versioning as u8;
+                Answer::Done
             }
             Op::ListUploads { bucket } => {
                 here(*bucket)?;
                 Answer::Set(self.uploads_in(state, *bucket))
+            }
+            Op::Get { bucket, key, .. }
+            | Op::Head { bucket, key }
+            | Op::GetVersion { bucket, key, .. }
+            | Op::Delete { bucket, key, .. }
+            | Op::DeleteVersion { bucket, key, .. }
+            | Op::SetTags { bucket, key }
+            | Op::GetTags { bucket, key } => {
+                here(*bucket)?;
+                return self.act_on_key(state, (*bucket, *key), id);
             }
             _ => {
                 here(self.bucket_of(op))?;
@@ -186,6 +217,61 @@ impl Book {
             }
         };
         Ok((next, answer))
+    }
+
+    fn act_on_key(&self, state: &State, at: (usize, usize), id: OpId) -> Effect {
+        let mut next = *state;
+        let stack = state.stacks[at.0][at.1];
+        let newest = self.stacks.newest(stack);
+        let object = || match newest {
+            None => Err(vec![Reason::NoSuchKey]),
+            Some(newest) if newest.marker => Err(vec![Reason::DeleteMarker]),
+            Some(newest) => Ok(newest),
+        };
+        let answer = match self.op(id) {
+            Op::Get { .. } | Op::Head { .. } => Answer::Value(object()?.op),
+            Op::GetTags { .. } => Answer::Value(object()?.tags),
+            Op::GetVersion { which, .. } => match self.stacks.find(stack, *which) {
+                None => return Err(vec![Reason::NoSuchVersion]),
+                Some(found) if found.marker => return Err(vec![Reason::DeleteMarker]),
+                Some(found) => Answer::Value(found.op),
+            },
+            Op::DeleteVersion { which, .. } => {
+                next.stacks[at.0][at.1] = self.stacks.without(stack, *which);
+                Answer::Existed(self.stacks.find(stack, *which).is_some())
+            }
+            Op::SetTags { .. } => {
+                // A marker over all is no object to tag, whichever it is called.
+                if object().is_err() {
+                    return Err(vec![Reason::NoSuchKey, Reason::DeleteMarker]);
+                }
+                next.stacks[at.0][at.1] = self.stacks.tagged(stack, id);
+                Answer::Done
+            }
+            Op::Delete { condition, .. } => {
+                self.check(self.visible(state, at), *condition)?;
+                let existed = self.visible(state, at) > 0;
+                if state.versioning[at.0] == 0 {
+                    next.stacks[at.0][at.1] = 0;
+                    Answer::Existed(existed)
+                } else {
+                    self.push(&mut next, at, id, true);
+                    Answer::Marked(existed)
+                }
+            }
+            other => unreachable!("{other:?} is not on a key"),
+        };
+        Ok((next, answer))
+    }
+
+    fn visible(&self, state: &State, (bucket, key): (usize, usize)) -> OpId {
+        self.stacks.visible(state.stacks[bucket][key])
+    }
+
+    fn push(&self, next: &mut State, (bucket, key): (usize, usize), op: OpId, marker: bool) {
+        let versioning = u32::from(next.versioning[bucket]);
+        let stack = &mut next.stacks[bucket][key];
+        *stack = self.stacks.push(*stack, versioning, op, marker);
     }
 
     fn act_on_upload(&self, state: &State, id: OpId) -> Effect {
@@ -224,18 +310,14 @@ impl Book {
                 condition,
             } => {
                 // Asked for again, what was done is answered again.
-                if open(*upload).is_err() && state.objects[*bucket][*key] == self.stores(id) {
+                let current = self.visible(state, (*bucket, *key));
+                if open(*upload).is_err() && current == self.stores(id) {
                     return Ok((*state, Answer::Done));
                 }
                 open(*upload)?;
-                self.check_parts(
-                    &state.parts[*upload],
-                    parts,
-                    state.objects[*bucket][*key],
-                    *condition,
-                )?;
+                self.check_parts(&state.parts[*upload], parts, current, *condition)?;
                 next.end_upload(*upload);
-                next.objects[*bucket][*key] = self.stores(id);
+                self.push(&mut next, (*bucket, *key), self.stores(id), false);
                 Answer::Done
             }
             other => unreachable!("{other:?} is not on an upload"),
@@ -304,7 +386,8 @@ impl std::fmt::Debug for State {
             } else {
                 "no "
             };
-            write!(f, "{there}bucket {bucket} {:?}; ", self.objects[bucket])?;
+            let (versioning, stacks) = (self.versioning[bucket], &self.stacks[bucket]);
+            write!(f, "{there}bucket {bucket} ({versioning}) {stacks:?}; ")?;
         }
         let open = (0..UPLOADS).filter(|u| self.uploads >> u & 1 == 1);
         let open: Vec<_> = open.map(|u| (u, self.parts[u])).collect();
@@ -313,17 +396,20 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    /// Whether both say the same of `things`.
-    pub fn agrees(&self, other: &Self, things: Things) -> bool {
+    /// Whether this is what was seen of `things`.
+    pub fn agrees(&self, book: &Book, seen: &Self, things: Things) -> bool {
         let asked = |thing: Things| things.meets(thing);
         let bit = |set: u32, n: usize| set >> n & 1;
         (0..BUCKETS).all(|b| {
-            (!asked(Things::bucket(b)) || bit(self.buckets, b) == bit(other.buckets, b))
-                && (0..KEYS.len())
-                    .all(|k| !asked(Things::key(b, k)) || self.objects[b][k] == other.objects[b][k])
+            let same =
+                bit(self.buckets, b) == bit(seen.buckets, b) && self.versioning[b] == seen.versioning[b];
+            (!asked(Things::bucket(b)) || same)
+                && (0..KEYS.len()).all(|k| {
+                    !asked(Things::key(b, k)) || book.stacks.is_seen(self.stacks[b][k], seen.stacks[b][k])
+                })
         }) && (0..UPLOADS).all(|u| {
             !asked(Things::upload(u))
-                || (bit(self.uploads, u) == bit(other.uploads, u) && self.parts[u] == other.parts[u])
+                || (bit(self.uploads, u) == bit(seen.uploads, u) && self.parts[u] == seen.parts[u])
         })
     }
 
@@ -333,28 +419,62 @@ impl State {
     }
 }
 
+/// Whether an answer is what was given: a marker that is seen may be of unknown id.
+fn is_told(answer: &Answer, given: &Answer) -> bool {
+    let (Answer::Page(lines, more), Answer::Page(seen, seen_more)) = (answer, given) else {
+        return answer == given;
+    };
+    let same = |line: &Line, seen: &Line| match (line, seen) {
+        (Line::Version(key, entry, latest), Line::Version(k, seen, l)) => {
+            (key, latest) == (k, l) && looks_like(entry, seen)
+        }
+        _ => line == seen,
+    };
+    more == seen_more && lines.len() == seen.len() && lines.iter().zip(seen).all(|(a, b)| same(a, b))
+}
+
+/// The common prefix of a key in a listing, if it has one; `None` when the listing has not the key.
+fn group_of(name: &'static str, query: &Query) -> Option<Option<&'static str>> {
+    let rest = name.strip_prefix(query.prefix)?;
+    let group = (!query.delimiter.is_empty())
+        .then(|| rest.find(query.delimiter))
+        .flatten()
+        .map(|at| &name[..query.prefix.len() + at + query.delimiter.len()]);
+    // After a common prefix, or a key of it, means after all its keys: the prefix is not greater.
+    let passed =
+        name.as_bytes() <= query.after.as_bytes() || group.is_some_and(|g| query.after.starts_with(g));
+    (!passed).then_some(group)
+}
+
 /// A page of a bucket's objects.
 fn page(objects: &[OpId; KEYS.len()], query: &Query) -> (Vec<Line>, bool) {
+    let object = |key: usize| (objects[key] > 0).then(|| vec![Line::Key(key, objects[key])]);
+    page_of(query, |key| object(key).unwrap_or_default())
+}
+
+/// A page of a bucket's versions and delete markers.
+fn page_of_versions(stacks: &[Vec<Entry>; KEYS.len()], query: &Query) -> (Vec<Line>, bool) {
+    page_of(query, |key| {
+        let entries = stacks[key].iter().enumerate();
+        entries
+            .map(|(n, entry)| Line::Version(key, *entry, n == 0))
+            .collect()
+    })
+}
+
+fn page_of(query: &Query, lines_of: impl Fn(usize) -> Vec<Line>) -> (Vec<Line>, bool) {
     let mut lines: Vec<Line> = Vec::new();
-    let mut names: Vec<usize> = (0..KEYS.len()).filter(|k| objects[*k] > 0).collect();
+    let mut names: Vec<usize> = (0..KEYS.len()).collect();
     names.sort_by_key(|k| KEYS[*k].as_bytes());
     for key in names {
-        let name = KEYS[key];
-        let Some(rest) = name.strip_prefix(query.prefix) else {
+        let (Some(group), of_key) = (group_of(KEYS[key], query), lines_of(key)) else {
             continue;
         };
-        let group = (!query.delimiter.is_empty())
-            .then(|| rest.find(query.delimiter))
-            .flatten()
-            .map(|at| &name[..query.prefix.len() + at + query.delimiter.len()]);
-        // After a common prefix, or a key of it, means after all its keys: the prefix is not greater.
-        if name.as_bytes() <= query.after.as_bytes() || group.is_some_and(|g| query.after.starts_with(g)) {
-            continue;
-        }
         match group {
+            _ if of_key.is_empty() => {}
             Some(group) if lines.last() == Some(&Line::Prefix(group.to_owned())) => {}
             Some(group) => lines.push(Line::Prefix(group.to_owned())),
-            None => lines.push(Line::Key(key, objects[key])),
+            None => lines.extend(of_key),
         }
     }
     let more = lines.len() > query.max as usize;

@@ -1,5 +1,6 @@
 //! What clients do and what they are told.
 
+use crate::stack::Entry;
 use types::ErrorKind;
 use wire::index::Reason;
 
@@ -24,6 +25,15 @@ pub enum Condition {
     Absent,
     /// `If-Match` with the ETag of what this operation stored.
     Is(OpId),
+}
+
+/// A version of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The null one.
+    Null,
+    /// That of this operation: an object's, or a delete marker.
+    Of(OpId),
 }
 
 /// What a client does to a body to spoil it.
@@ -68,6 +78,34 @@ pub enum Op {
         key: usize,
     },
     Delete {
+        bucket: usize,
+        key: usize,
+        condition: Condition,
+    },
+    /// 1 enables, 2 suspends.
+    SetVersioning {
+        bucket: usize,
+        versioning: u32,
+    },
+    GetVersion {
+        bucket: usize,
+        key: usize,
+        which: Which,
+    },
+    DeleteVersion {
+        bucket: usize,
+        key: usize,
+        which: Which,
+    },
+    ListVersions {
+        bucket: usize,
+        query: Query,
+    },
+    SetTags {
+        bucket: usize,
+        key: usize,
+    },
+    GetTags {
         bucket: usize,
         key: usize,
     },
@@ -128,6 +166,8 @@ pub struct Query {
 pub enum Line {
     /// A key, and the operation whose object it leads to.
     Key(usize, OpId),
+    /// A version, and whether it is the newest of its key.
+    Version(usize, Entry, bool),
     /// A common prefix.
     Prefix(String),
 }
@@ -139,9 +179,11 @@ pub enum Answer {
     Done,
     /// It is so, and was (`true`) or was not before; or: it is there, or not.
     Existed(bool),
-    /// The operation whose object it is.
+    /// A delete marker was put over what was (`true`) or was not there.
+    Marked(bool),
+    /// The operation whose object it is, or whose tags; 0: no tags.
     Value(OpId),
-    /// Buckets or uploads, by bit.
+    /// Buckets or uploads, by bit; or a bucket's versioning.
     Set(u32),
     /// A page, and whether there are more.
     Page(Vec<Line>, bool),
@@ -173,7 +215,7 @@ const UPLOAD_BIT: u32 = KEY_BIT + (BUCKETS * KEYS.len()) as u32;
 pub struct Things(pub u64);
 
 impl Things {
-    /// A bucket's being there.
+    /// A bucket's being there, and its versioning.
     pub fn bucket(bucket: usize) -> Self {
         Self(1 << (BUCKET_BIT + bucket as u32))
     }
@@ -225,12 +267,19 @@ impl Op {
             Self::DeleteBucket { bucket } => in_bucket(bucket)
                 .with(Things::keys(*bucket))
                 .with(Things::uploads()),
-            Self::List { bucket, .. } => in_bucket(bucket).with(Things::keys(*bucket)),
+            Self::List { bucket, .. } | Self::ListVersions { bucket, .. } => {
+                in_bucket(bucket).with(Things::keys(*bucket))
+            }
+            Self::SetVersioning { bucket, .. } => in_bucket(bucket),
             Self::ListUploads { bucket } => in_bucket(bucket).with(Things::uploads()),
             Self::Put { bucket, key, .. }
             | Self::Get { bucket, key, .. }
             | Self::Head { bucket, key }
-            | Self::Delete { bucket, key } => in_bucket(bucket).with(Things::key(*bucket, *key)),
+            | Self::GetVersion { bucket, key, .. }
+            | Self::DeleteVersion { bucket, key, .. }
+            | Self::SetTags { bucket, key }
+            | Self::GetTags { bucket, key }
+            | Self::Delete { bucket, key, .. } => in_bucket(bucket).with(Things::key(*bucket, *key)),
             Self::StartUpload { bucket, upload, .. }
             | Self::PutPart { bucket, upload, .. }
             | Self::AbortUpload { bucket, upload, .. }
@@ -246,9 +295,12 @@ impl Op {
     /// What it changes when it succeeds.
     pub fn writes(&self) -> Things {
         match self {
-            Self::CreateBucket { bucket } => Things::bucket(*bucket),
+            Self::CreateBucket { bucket } | Self::SetVersioning { bucket, .. } => Things::bucket(*bucket),
             Self::DeleteBucket { bucket } => Things::bucket(*bucket).with(Things::uploads()),
-            Self::Put { bucket, key, .. } | Self::Delete { bucket, key } => Things::key(*bucket, *key),
+            Self::Put { bucket, key, .. }
+            | Self::Delete { bucket, key, .. }
+            | Self::DeleteVersion { bucket, key, .. }
+            | Self::SetTags { bucket, key } => Things::key(*bucket, *key),
             Self::StartUpload { upload, .. }
             | Self::PutPart { upload, .. }
             | Self::AbortUpload { upload, .. } => Things::upload(*upload),
@@ -275,6 +327,12 @@ impl Op {
             Self::Get { .. } => "get",
             Self::Head { .. } => "head",
             Self::Delete { .. } => "delete",
+            Self::SetVersioning { .. } => "set_versioning",
+            Self::GetVersion { .. } => "get_version",
+            Self::DeleteVersion { .. } => "delete_version",
+            Self::ListVersions { .. } => "list_versions",
+            Self::SetTags { .. } => "set_tags",
+            Self::GetTags { .. } => "get_tags",
             Self::List { .. } => "list",
             Self::StartUpload { .. } => "start_upload",
             Self::PutPart { .. } => "put_part",

@@ -148,7 +148,7 @@ impl Oracle {
             let seen = Things(writes.0 & look.known.0);
             let mut next = Frontier::new(&self.kinds);
             self.reach(book, group, |c| {
-                if c.state.agrees(&look.state, seen) {
+                if c.state.agrees(book, &look.state, seen) {
                     next.insert(Configuration {
                         done: c.done & !group,
                         ..c
@@ -164,7 +164,7 @@ impl Oracle {
             self.live &= !group;
             self.kinds.forget(group);
         }
-        let agree = |c: &&Configuration| c.state.agrees(&look.state, look.known);
+        let agree = |c: &&Configuration| c.state.agrees(book, &look.state, look.known);
         let next = self.configurations.iter().filter(agree).copied().collect();
         self.replace(next, look)
     }
@@ -237,8 +237,7 @@ impl Oracle {
     fn add_free(&mut self, book: &Book, slot: usize) {
         self.kinds.free |= 1 << slot;
         let (op, needs) = (self.at(slot).op, self.at(slot).needs);
-        // What these store is known by who stored it.
-        if matches!(book.op(op), Op::Put { .. } | Op::PutPart { .. }) {
+        if book.leaves_its_name(op) {
             return;
         }
         let is_twin = |twins: &u128| {
@@ -367,7 +366,7 @@ fn is_effective(book: &Book, op: OpId, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Unknown => true,
         Outcome::Answered(Answer::Existed(existed)) => match book.op(op) {
-            Op::Delete { .. } => *existed,
+            Op::Delete { .. } | Op::DeleteVersion { .. } => *existed,
             _ => !existed,
         },
         Outcome::Answered(_) => book.op(op).is_write(),
@@ -429,6 +428,14 @@ mod tests {
         }
     }
 
+    fn delete(key: usize) -> Op {
+        Op::Delete {
+            bucket: 0,
+            key,
+            condition: Condition::Always,
+        }
+    }
+
     fn get(key: usize) -> Op {
         Op::Get {
             bucket: 0,
@@ -479,10 +486,14 @@ mod tests {
         }
     }
 
-    fn look(objects: [OpId; 4]) -> Look {
+    fn look(book: &Book, objects: [OpId; 4]) -> Look {
+        let stack = |op| match op {
+            0 => 0,
+            op => book.stacks.push(0, 0, op, false),
+        };
         let state = State {
             buckets: 1,
-            objects: [objects, [0; 4]],
+            stacks: [objects.map(stack), [0; 4]],
             ..State::default()
         };
         Look {
@@ -531,7 +542,7 @@ mod tests {
             let mut oracle = Oracle::default();
             h.judge(&mut oracle).unwrap();
             let now = if survived { b } else { a };
-            oracle.look(&h.book, &look([now, 0, 0, 0])).unwrap();
+            oracle.look(&h.book, &look(&h.book, [now, 0, 0, 0])).unwrap();
             h.events.clear();
             h.done(get(0), value(now));
             h.judge(&mut oracle).unwrap();
@@ -549,7 +560,11 @@ mod tests {
         for (seen, right) in [(b, true), (a, false), (0, false)] {
             let mut oracle = Oracle::default();
             h.judge(&mut oracle).unwrap();
-            assert_eq!(oracle.look(&h.book, &look([seen, 0, 0, 0])).is_ok(), right, "I1");
+            assert_eq!(
+                oracle.look(&h.book, &look(&h.book, [seen, 0, 0, 0])).is_ok(),
+                right,
+                "I1"
+            );
         }
     }
 
@@ -569,7 +584,7 @@ mod tests {
         ] {
             let mut oracle = Oracle::default();
             oracle.judge(&h.book, &h.events, lie).unwrap();
-            let seen = look([seen[0], seen[1], 0, 0]);
+            let seen = look(&h.book, [seen[0], seen[1], 0, 0]);
             assert_eq!(oracle.look(&h.book, &seen).is_ok(), right);
         }
     }
@@ -595,7 +610,7 @@ mod tests {
         for _ in 0..25 {
             unknown(Op::DeleteBucket { bucket: 0 });
             unknown(Op::CreateBucket { bucket: 0 });
-            unknown(Op::Delete { bucket: 0, key: 0 });
+            unknown(delete(0));
             puts.push(unknown(put(0)));
         }
         let told = h.done(put(1), DONE);
@@ -636,7 +651,9 @@ mod tests {
             let mut oracle = Oracle::default();
             oracle.judge(&h.book, &h.events, lie).unwrap();
             assert_eq!(
-                oracle.look(&h.book, &look([seen[0], seen[1], 0, 0])).is_ok(),
+                oracle
+                    .look(&h.book, &look(&h.book, [seen[0], seen[1], 0, 0]))
+                    .is_ok(),
                 right
             );
         }
@@ -646,10 +663,7 @@ mod tests {
     fn a_deletion_does_not_act_twice() {
         let mut h = History::new();
         h.done(put(0), DONE);
-        h.done(
-            Op::Delete { bucket: 0, key: 0 },
-            Outcome::Answered(Answer::Existed(true)),
-        );
+        h.done(delete(0), Outcome::Answered(Answer::Existed(true)));
         h.done(put(0), DONE);
         h.done(get(0), Outcome::Refused(Reason::NoSuchKey));
         assert!(!h.is_right(), "I11");

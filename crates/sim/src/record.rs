@@ -42,6 +42,8 @@ pub struct Record {
     pub uploads_begun: usize,
     /// Operations that stored something under each key, newest last: for conditions and completions.
     pub stored: BTreeMap<(usize, usize), Vec<OpId>>,
+    /// Deletes of each key: in a bucket that keeps versions each leaves a marker.
+    pub deleted: BTreeMap<(usize, usize), Vec<OpId>>,
     /// Answered parts of each upload.
     pub parts: [[OpId; PARTS.len()]; UPLOADS],
     /// Gets whose bytes could not be read, with the chunks that hold them: to be excused or not.
@@ -85,6 +87,7 @@ impl Recorder {
             uploads: [None; UPLOADS],
             uploads_begun: 0,
             stored: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             parts: [[0; PARTS.len()]; UPLOADS],
             unreadable: Vec::new(),
             md5: BTreeMap::new(),
@@ -118,6 +121,9 @@ impl Recorder {
         match op {
             Op::Put { bucket, key, .. } | Op::CompleteUpload { bucket, key, .. } => {
                 record.stored.entry((bucket, key)).or_default().push(id);
+            }
+            Op::Delete { bucket, key, .. } => {
+                record.deleted.entry((bucket, key)).or_default().push(id);
             }
             _ => {}
         }
@@ -161,6 +167,7 @@ impl Recorder {
 fn name_of(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Answered(crate::op::Answer::Existed(existed)) => format!("ok_existed_{existed}"),
+        Outcome::Answered(crate::op::Answer::Marked(existed)) => format!("marked_{existed}"),
         Outcome::Answered(_) => "ok".into(),
         Outcome::Refused(reason) => format!("{reason:?}"),
         Outcome::Spoiled => "spoiled".into(),
@@ -267,6 +274,17 @@ impl Record {
         }
         self.see_version(id, &object.version)?;
         Ok(id)
+    }
+
+    /// The id of the version that an operation made, if it was ever told.
+    pub fn version_of(&self, id: OpId) -> Option<Vec<u8>> {
+        self.versions.get(&id).cloned()
+    }
+
+    /// The operation that made the version of an id, if that was ever told.
+    pub fn op_of_version(&self, version: &[u8]) -> Option<OpId> {
+        let made = self.versions.iter().find(|(_, known)| *known == version);
+        made.map(|(id, _)| *id)
     }
 
     /// An object's version: the same whenever it is seen (I11: an answer is what happened, and happened once).

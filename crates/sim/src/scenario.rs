@@ -3,7 +3,7 @@
 use crate::SimRng;
 use crate::client::Pace;
 use crate::disk::{Fault, FaultKind};
-use crate::op::{BUCKETS, Condition, KEYS, Op, OpId, PARTS, Query, Spoil, UPLOADS};
+use crate::op::{BUCKETS, Condition, KEYS, Op, OpId, PARTS, Query, Spoil, UPLOADS, Which};
 use crate::record::Record;
 use types::limits::{BLOCK_BYTES, PART_BYTES_MIN};
 
@@ -28,6 +28,8 @@ pub struct Shape {
     pub large_parts: bool,
     /// Whether clients mostly make, fill and remove one bucket, at once.
     pub war: bool,
+    /// Whether buckets come to keep versions.
+    pub versioned: bool,
     /// Whether bits turn over in it, and whether syncs lie: at most one of both.
     pub rot: Rot,
 }
@@ -57,6 +59,7 @@ impl Shape {
             flaky_percent: *rng.pick(&[0, 3, 8]),
             large_parts: rng.percent(4),
             war: rng.percent(15),
+            versioned: rng.percent(40),
             rot: *rng.pick(&[Rot::None, Rot::None, Rot::None, Rot::Flips, Rot::Lies]),
         }
     }
@@ -195,7 +198,7 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
         let op = match rng.below(8) {
             0 | 1 => Op::DeleteBucket { bucket: 1 },
             2 => Op::CreateBucket { bucket: 1 },
-            3 => Op::Delete { bucket: 1, key: 0 },
+            3 => delete(record, rng, at),
             4 => on_upload(record, shape, rng, at),
             _ => Op::Put {
                 bucket: at.0,
@@ -209,7 +212,11 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
     }
     let bucket = usize::from(rng.percent(25)) % BUCKETS;
     let key = rng.below(KEYS.len() as u64) as usize;
-    let step = match rng.weighted(&[26, 18, 5, 9, 3, 9, 3, 4, 2, 2, 24]) {
+    if shape.versioned && rng.percent(30) {
+        let op = on_version(record, rng, (bucket, key));
+        return (Step::One(op), pace, gives_up);
+    }
+    let step = match rng.weighted(&[26, 18, 5, 9, 3, 9, 3, 4, 2, 2, 24, 3, 3]) {
         0 => Step::One(put(record, shape, rng, (bucket, key))),
         1 => Step::One(Op::Get {
             bucket,
@@ -217,7 +224,7 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
             range: rng.percent(40).then(|| (rng.below(70_000), rng.below(70_000))),
         }),
         2 => Step::One(Op::Head { bucket, key }),
-        3 => Step::One(Op::Delete { bucket, key }),
+        3 => Step::One(delete(record, rng, (bucket, key))),
         4 => Step::DeleteMany(bucket, (0..KEYS.len()).filter(|_| rng.percent(60)).collect()),
         5 => list(rng, bucket),
         6 => Step::One(Op::CreateBucket { bucket }),
@@ -226,6 +233,8 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
         }),
         8 => Step::One(Op::HeadBucket { bucket }),
         9 => Step::One(Op::ListBuckets),
+        11 => Step::One(Op::SetTags { bucket, key }),
+        12 => Step::One(Op::GetTags { bucket, key }),
         _ => Step::One(on_upload(record, shape, rng, (bucket, key))),
     };
     (step, pace, gives_up)
@@ -278,19 +287,66 @@ fn put(record: &Record, shape: &Shape, rng: &SimRng, (bucket, key): (usize, usiz
     }
 }
 
+fn delete(record: &Record, rng: &SimRng, (bucket, key): (usize, usize)) -> Op {
+    // Nobody deletes what must not be there.
+    let condition = match condition(record, rng, (bucket, key)) {
+        Condition::Absent => Condition::Always,
+        condition => condition,
+    };
+    Op::Delete {
+        bucket,
+        key,
+        condition,
+    }
+}
+
 fn list(rng: &SimRng, bucket: usize) -> Step {
     if rng.percent(30) {
         return Step::ListAll(bucket, rng.between(1, 3) as u32);
     }
-    Step::One(Op::List {
-        bucket,
-        query: Query {
-            prefix: rng.pick::<&str>(&["", "", "a", "a/", "b"]),
-            delimiter: rng.pick::<&str>(&["", "/"]),
-            after: (*rng.pick(&["", "", "a", "a/b"])).to_owned(),
-            max: *rng.pick(&[1, 2, 1000]),
+    let query = query(rng);
+    Step::One(Op::List { bucket, query })
+}
+
+fn query(rng: &SimRng) -> Query {
+    Query {
+        prefix: rng.pick::<&str>(&["", "", "a", "a/", "b"]),
+        delimiter: rng.pick::<&str>(&["", "/"]),
+        after: (*rng.pick(&["", "", "a", "a/b"])).to_owned(),
+        max: *rng.pick(&[1, 2, 1000]),
+    }
+}
+
+/// Something on the versions of a key, or on whether there are any.
+fn on_version(record: &Record, rng: &SimRng, (bucket, key): (usize, usize)) -> Op {
+    let which = which(record, rng, (bucket, key));
+    match rng.weighted(&[10, 20, 45, 20]) {
+        0 => Op::SetVersioning {
+            bucket,
+            versioning: *rng.pick(&[1, 1, 2]),
         },
-    })
+        1 => Op::GetVersion { bucket, key, which },
+        2 => Op::DeleteVersion { bucket, key, which },
+        _ => Op::ListVersions {
+            bucket,
+            query: query(rng),
+        },
+    }
+}
+
+/// A version that was made lately, or the null one.
+fn which(record: &Record, rng: &SimRng, at: (usize, usize)) -> Which {
+    let made = if rng.percent(30) {
+        &record.deleted
+    } else {
+        &record.stored
+    };
+    let made = made.get(&at).map(Vec::as_slice).unwrap_or_default();
+    if made.is_empty() || rng.percent(20) {
+        return Which::Null;
+    }
+    let newest = &made[made.len().saturating_sub(6)..];
+    Which::Of(record.book.stores(*rng.pick(newest)))
 }
 
 /// Something on an upload that was begun, or a new one.
