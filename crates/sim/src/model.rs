@@ -4,6 +4,7 @@
 
 use crate::op::{Answer, BUCKETS, Condition, KEYS, Line, Op, OpId, Outcome, PARTS, Query, Things, UPLOADS};
 use crate::stack::{Entry, StackId, Stacks, looks_like};
+use std::collections::BTreeMap;
 use types::limits::PART_BYTES_MIN;
 use wire::index::Reason;
 
@@ -32,6 +33,8 @@ pub struct Book {
     homes: [Option<(usize, usize)>; UPLOADS],
     /// Versions of keys, by number.
     pub stacks: Stacks,
+    /// The id of the version that each operation made: once seen, fixed. Newer ones are lower.
+    pub versions: BTreeMap<OpId, Vec<u8>>,
     /// Buckets that keep versions or may come to.
     versioned: [bool; BUCKETS],
 }
@@ -177,7 +180,7 @@ impl Book {
             } => {
                 here(*bucket)?;
                 self.check(self.visible(state, (*bucket, *key)), *condition)?;
-                self.push(&mut next, (*bucket, *key), id, false);
+                self.push(&mut next, (*bucket, *key), id, false)?;
                 Answer::Done
             }
             Op::List { bucket, query } => {
@@ -255,7 +258,7 @@ impl Book {
                     next.stacks[at.0][at.1] = 0;
                     Answer::Existed(existed)
                 } else {
-                    self.push(&mut next, at, id, true);
+                    self.push(&mut next, at, id, true)?;
                     Answer::Marked(existed)
                 }
             }
@@ -268,10 +271,25 @@ impl Book {
         self.stacks.visible(state.stacks[bucket][key])
     }
 
-    fn push(&self, next: &mut State, (bucket, key): (usize, usize), op: OpId, marker: bool) {
+    /// Puts a version over what a key has. Its id, where it is known, says that it is the newest: else it did not happen in
+    /// this order, and no refusal would explain it either.
+    fn push(
+        &self,
+        next: &mut State,
+        (bucket, key): (usize, usize),
+        op: OpId,
+        marker: bool,
+    ) -> Result<(), Vec<Reason>> {
         let versioning = u32::from(next.versioning[bucket]);
         let stack = &mut next.stacks[bucket][key];
+        if let Some(version) = self.versions.get(&op) {
+            let below = self.stacks.newest(*stack).and_then(|e| self.versions.get(&e.op));
+            if below.is_some_and(|below| below <= version) {
+                return Err(Vec::new());
+            }
+        }
         *stack = self.stacks.push(*stack, versioning, op, marker);
+        Ok(())
     }
 
     fn act_on_upload(&self, state: &State, id: OpId) -> Effect {
@@ -317,7 +335,7 @@ impl Book {
                 open(*upload)?;
                 self.check_parts(&state.parts[*upload], parts, current, *condition)?;
                 next.end_upload(*upload);
-                self.push(&mut next, (*bucket, *key), self.stores(id), false);
+                self.push(&mut next, (*bucket, *key), self.stores(id), false)?;
                 Answer::Done
             }
             other => unreachable!("{other:?} is not on an upload"),

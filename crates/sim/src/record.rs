@@ -49,8 +49,6 @@ pub struct Record {
     /// Gets whose bytes could not be read, with the chunks that hold them: to be excused or not.
     pub unreadable: Vec<(OpId, Vec<Chunk>, Outcome)>,
     md5: BTreeMap<OpId, [u8; 16]>,
-    /// The version that each stored object has: once seen, fixed.
-    versions: BTreeMap<OpId, Vec<u8>>,
     log: Log,
     disk: SimDisk,
 }
@@ -91,7 +89,6 @@ impl Recorder {
             parts: [[0; PARTS.len()]; UPLOADS],
             unreadable: Vec::new(),
             md5: BTreeMap::new(),
-            versions: BTreeMap::new(),
             log: Log {
                 hash: 0xcbf2_9ce4_8422_2325,
                 verbose,
@@ -278,12 +275,12 @@ impl Record {
 
     /// The id of the version that an operation made, if it was ever told.
     pub fn version_of(&self, id: OpId) -> Option<Vec<u8>> {
-        self.versions.get(&id).cloned()
+        self.book.versions.get(&id).cloned()
     }
 
     /// The operation that made the version of an id, if that was ever told.
     pub fn op_of_version(&self, version: &[u8]) -> Option<OpId> {
-        let made = self.versions.iter().find(|(_, known)| *known == version);
+        let made = self.book.versions.iter().find(|(_, known)| *known == version);
         made.map(|(id, _)| *id)
     }
 
@@ -292,13 +289,13 @@ impl Record {
     /// # Errors
     /// It was another one.
     pub fn see_version(&mut self, id: OpId, version: &[u8]) -> Result<(), String> {
-        match self.versions.get(&id) {
+        match self.book.versions.get(&id) {
             Some(before) if before != version => Err(format!(
                 "operation {id} made version {before:x?} and then {version:x?}"
             )),
             Some(_) => Ok(()),
             None => {
-                self.versions.insert(id, version.to_vec());
+                self.book.versions.insert(id, version.to_vec());
                 Ok(())
             }
         }
