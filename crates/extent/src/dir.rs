@@ -321,30 +321,66 @@ mod tests {
     use world::World;
     use world::real::RealDisk;
 
-    /// Between the sync of a row and the moment that it is the extent's, a checkpoint has the old one: the record must stay.
-    #[test]
-    fn a_row_that_is_to_follow_is_not_released() {
-        let tmp = tempfile::tempdir().unwrap();
-        let disk = Arc::new(RealDisk::open(tmp.path()).unwrap());
+    fn open(path: &std::path::Path) -> (Arc<RealDisk>, DataDir) {
+        let disk = Arc::new(RealDisk::open(path).unwrap());
         let config = DataDirConfig {
             journal_bytes: Some(1 << 20),
             ballast_bytes: Some(4096),
             ..DataDirConfig::default()
         };
-        let dir = DataDir::open(&World::real(), disk.clone(), config).unwrap().dir;
+        let opened = DataDir::open(&World::real(), disk.clone(), config).unwrap();
+        assert_eq!(opened.report.damage, Vec::<String>::new());
+        (disk, opened.dir)
+    }
+
+    fn wait<T>(f: impl FnOnce(Done) -> Result<T, ExtentError>) -> T {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let out = f(Box::new(move |r| tx.send(r).unwrap())).unwrap();
+        rx.recv().unwrap().unwrap();
+        out
+    }
+
+    /// A checkpoint between the end of an extent and that of its file says that it is gone; the file that comes back goes again.
+    #[test]
+    fn an_extent_is_gone_in_the_table_while_its_file_is_there() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (disk, dir) = open(tmp.path());
         let id = ExtentId(1);
-        let barrier = || {
-            let (tx, rx) = std::sync::mpsc::channel();
-            (Box::new(move |r| tx.send(r).unwrap()), rx)
-        };
-        let (done, synced) = barrier();
-        dir.open_extent(id, Epoch(1), 1 << 20, done).unwrap();
-        synced.recv().unwrap().unwrap();
-        let (done, synced) = barrier();
+        wait(|done| dir.open_extent(id, Epoch(1), 1 << 20, done));
+        wait(|done| dir.seal(id, Epoch(1), done));
+        wait(|done| dir.remove(id, done));
+        assert_eq!(dir.status(id), Err(ExtentError::NoExtent(id)));
+        let synced = dir.journal().synced().0;
+        let (rows, released) = dir.rows_synced(&dir.all(), synced + 1).unwrap();
+        assert_eq!((rows[0].extent, rows[0].gone, released), (id, true, synced + 1));
+        dir.write_table(&Table {
+            released,
+            synced,
+            rows,
+        })
+        .unwrap();
+        let path = extent::path(id, Generation(0));
+        assert!(disk.exists(&path).unwrap());
+        drop(dir);
+        let (disk, dir) = open(tmp.path());
+        assert_eq!(dir.status(id), Err(ExtentError::NoExtent(id)));
+        assert!(!disk.exists(&path).unwrap());
+        assert_eq!(Table::read(&*disk, dir.disk_id()).unwrap().unwrap().rows, vec![]);
+    }
+
+    /// Between the sync of a row and the moment that it is the extent's, a checkpoint has the old one: the record must stay.
+    #[test]
+    fn a_row_that_is_to_follow_is_not_released() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (disk, dir) = open(tmp.path());
+        let id = ExtentId(1);
+        wait(|done| dir.open_extent(id, Epoch(1), 1 << 20, done));
         let extent = dir.extent(id).unwrap();
-        let row = dir.record_row(&extent.lock(), done).unwrap();
-        extent.lock().changing = Some(row);
-        synced.recv().unwrap().unwrap();
+        let row = wait(|done| {
+            let mut state = extent.lock();
+            state.changing = Some(dir.record_row(&state, done)?);
+            Ok(state.changing.unwrap())
+        });
         assert!(dir.journal().synced() >= row);
         dir.checkpoint().unwrap();
         let released = || Table::read(&*disk, dir.disk_id()).unwrap().unwrap().released;
