@@ -67,7 +67,7 @@ fn refused_starts_do_not_fill_the_journal() {
 
 /// Index and catalogue are gone at once: the superblock knows that there was one. // I10
 #[test]
-fn a_directory_without_catalogue_and_index_is_not_new() {
+fn a_directory_without_catalogue_and_index_was_one_before() {
     let (machine, _) = stopped(40);
     for name in machine.disk.list("index").unwrap() {
         machine.disk.remove(&format!("index/{name}")).unwrap();
