@@ -172,17 +172,6 @@ impl Book {
                 next.versioning[*bucket] = 0;
                 Answer::Done
             }
-            Op::Put {
-                bucket,
-                key,
-                condition,
-                ..
-            } => {
-                here(*bucket)?;
-                self.check(self.visible(state, (*bucket, *key)), *condition)?;
-                self.push(&mut next, (*bucket, *key), id, false)?;
-                Answer::Done
-            }
             Op::List { bucket, query } => {
                 here(*bucket)?;
                 let objects = state.stacks[*bucket].map(|stack| self.stacks.visible(stack));
@@ -204,7 +193,8 @@ impl Book {
                 here(*bucket)?;
                 Answer::Set(self.uploads_in(state, *bucket))
             }
-            Op::Get { bucket, key, .. }
+            Op::Put { bucket, key, .. }
+            | Op::Get { bucket, key, .. }
             | Op::Head { bucket, key }
             | Op::GetVersion { bucket, key, .. }
             | Op::Delete { bucket, key, .. }
@@ -232,6 +222,11 @@ impl Book {
             Some(newest) => Ok(newest),
         };
         let answer = match self.op(id) {
+            Op::Put { condition, .. } => {
+                self.check(self.visible(state, at), *condition)?;
+                self.push(&mut next, at, id, false)?;
+                Answer::Done
+            }
             Op::Get { .. } | Op::Head { .. } => Answer::Value(object()?.op),
             Op::GetTags { .. } => Answer::Value(object()?.tags),
             Op::GetVersion { which, .. } => match self.stacks.find(stack, *which) {
