@@ -3,12 +3,15 @@
 Each cycle: load for a second, then SIGKILL, or the file system is shut down and then SIGKILL; start again, read everything back, compare with what the client was
 told. In one cycle of four the next start is ended too, in the middle of recovering. At the end the directory is stopped in order and `cairn check` must agree.
 
+`--reclaim` has no grace: what lost its name goes at once, while it is read, overwritten and recovered. (tests/crash/full.py has the extents compacted.)
+
 `--expect-loss` turns the verdict around: the binary has a sync left out, and not to find it is the failure.
 """
 
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -22,6 +25,11 @@ import power  # noqa: E402
 import signed_http  # noqa: E402
 
 CREDENTIALS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
+
+
+# No grace, and only a moment for a put that is under way.
+RECLAIM = ("--gc-grace", "0s", "--gc-horizon", "3s")
+RECLAIM_BYTES = 384 << 20
 
 
 class Kill:
@@ -49,13 +57,14 @@ class Cut:
 
 
 class Cycles:
-    def __init__(self, fault, directory, log, seed):
+    def __init__(self, fault, directory, log, seed, arguments=()):
         self.fault, self.directory, self.log, self.seed = fault, directory, log, seed
+        self.arguments = arguments
         self.record = load.Record()
         self.server = self.new_server()
 
     def new_server(self):
-        return cairn_server.Server(self.directory, log=self.log)
+        return cairn_server.Server(self.directory, self.arguments, log=self.log)
 
     def prepare(self):
         self.server.start()
@@ -117,7 +126,8 @@ class Cycles:
 
 def run_cycles(fault, count, place, data, arguments):
     """Passed and failed cycles, and the problems; stops at the first cycle that fails."""
-    cycles = Cycles(fault, data, f"{place}/{fault.name}.log", arguments.seed)
+    log = f"{place}/{fault.name}.log"
+    cycles = Cycles(fault, data, log, arguments.seed, RECLAIM if arguments.reclaim else ())
     passed = 0
     try:
         cycles.prepare()
@@ -128,6 +138,8 @@ def run_cycles(fault, count, place, data, arguments):
                 return passed, 1, problems
             passed += 1
         problems = cycles.finish()
+        if arguments.reclaim:
+            problems += check_reclaimed(log)
         show(problems)
         return passed + (not problems), int(bool(problems)), problems
     except (AssertionError, OSError) as e:
@@ -136,6 +148,14 @@ def run_cycles(fault, count, place, data, arguments):
         return passed, 1, problems
     finally:
         cycles.server.kill()
+
+
+def check_reclaimed(log):
+    with open(log, encoding="utf-8", errors="replace") as f:
+        text = f.read()
+    needles, compacted = (sum(map(int, re.findall(rf"{what}: (\d+)", text))) for what in ("needles", "compacted"))
+    print(f"{needles} needles dropped, {compacted} extents compacted meanwhile", flush=True)
+    return [] if needles else ["nothing was dropped: this has tested nothing"]
 
 
 def show(problems, limit=12):
@@ -151,6 +171,7 @@ def main():
     parser.add_argument("--cuts", type=int, default=22)
     parser.add_argument("--seed", default="cairn")
     parser.add_argument("--expect-loss", action="store_true")
+    parser.add_argument("--reclaim", action="store_true")
     arguments = parser.parse_args()
     # Devices and mounts are given back when we are told to go, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -162,7 +183,7 @@ def main():
         p, f, found = run_cycles(Kill(), arguments.kills, place, place + "/data", arguments)
         passed, failed, problems = passed + p, failed + f, problems + found
     if arguments.cuts:
-        with power.Disk(place) as disk:
+        with power.Disk(place, RECLAIM_BYTES if arguments.reclaim else power.BYTES) as disk:
             p, f, found = run_cycles(Cut(disk), arguments.cuts, place, disk.mount_point + "/data", arguments)
             passed, failed, problems = passed + p, failed + f, problems + found
     if arguments.expect_loss:

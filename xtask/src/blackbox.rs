@@ -12,6 +12,8 @@ use std::process::Command;
 
 /// Cycles of each kind within which a skipped sync must show.
 const PLANTED_CYCLES: &str = "12";
+/// Power cuts under load while everything that can be reclaimed is.
+const RECLAIM_CYCLES: &str = "8";
 
 /// Builds the binary as tests run it: for itself alone, so that no other package's features are in it.
 pub(crate) fn build(repo: &Repo) -> Result<Counts> {
@@ -129,6 +131,16 @@ pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {
     }
     let mut c = python(repo, binary(repo))?;
     c.arg("tests/crash/reclaim.py");
+    counts += stage::run(c)?;
+    let mut c = python(repo, binary(repo))?;
+    c.args([
+        "tests/crash/run.py",
+        "--reclaim",
+        "--kills",
+        "0",
+        "--cuts",
+        RECLAIM_CYCLES,
+    ]);
     counts += stage::run(c)?;
     Ok(counts)
 }
