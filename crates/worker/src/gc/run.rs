@@ -28,6 +28,9 @@ use world::World;
 
 /// Longest time between two passes of a store that is short of room and in which the last one found nothing.
 const SHORT_PASS_MS_MAX: u64 = 10_000;
+/// How long a disk that was short of room is collected as if it were: whoever empties it has not deleted everything at the moment when there
+/// is room again.
+const STAYS_SHORT: Duration = Duration::from_secs(60);
 /// How soon a pass follows one that left something begun, in looks.
 const UNFINISHED_LOOKS: u32 = 3;
 /// How often it is asked whether readers are gone.
@@ -70,6 +73,8 @@ pub struct Gc {
     pub(crate) commands: Commands,
     pub(crate) tally: Tally,
     pub(crate) levels: BTreeMap<DiskId, Level>,
+    /// When (of monotonic time) a disk was last seen to be short of room.
+    short: BTreeMap<DiskId, Duration>,
     /// The disks as they were looked at last.
     pub(crate) disks: Vec<DiskStatus>,
     /// Extents that something failed with: until when (of monotonic time) they are let be, and what.
@@ -100,6 +105,7 @@ impl Gc {
             commands: Commands::new(roles.index.clone(), world.clock.clone(), session),
             tally: Tally::default(),
             levels: BTreeMap::new(),
+            short: BTreeMap::new(),
             disks: Vec::new(),
             resting: BTreeMap::new(),
             unfinished: false,
@@ -160,7 +166,19 @@ impl Gc {
         for node in self.roles.nodes.clone().into_values() {
             disks.extend(self.call("disks", node.disks()).await?);
         }
-        let levels = plan::levels(&disks, &self.levels);
+        let mut levels = plan::levels(&disks, &self.levels);
+        let now = self.world.clock.mono();
+        for (disk, level) in &mut levels {
+            if *level > Level::Calm {
+                self.short.insert(*disk, now);
+            } else if self
+                .short
+                .get(disk)
+                .is_some_and(|was| now.saturating_sub(*was) < STAYS_SHORT)
+            {
+                *level = Level::Short;
+            }
+        }
         for (disk, level) in &levels {
             if self.levels.get(disk) != Some(level) {
                 tracing::info!(%disk, ?level, "how short of room the disk is for gc");
