@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -28,13 +29,17 @@ READ_BYTES = 30 * MIB
 BODY_SECONDS = 0.25
 
 
+STARTED = []
+
+
 class Arguments:
     seed, cuts = "cairn", False
 
 
 def begin(disk, place, arguments=()):
     store = full.Store(disk, place, Arguments)
-    store.server = cairn_server.Server(store.directory, list(arguments), log=store.log).start()
+    store.server = cairn_server.Server(store.directory, list(arguments), log=store.log)
+    STARTED.append(store.server.start())
     client = signed_http.Client(store.server.port, full.CREDENTIALS)
     assert client.request("PUT", f"/{full.BUCKET}").status == 200
     return store, client
@@ -157,11 +162,18 @@ def finish(store):
 
 
 def main():
+    # Devices and mounts are given back when we are told to go, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     passed = failed = 0
     for test in (slow_reader, churn):
         place = cairn_server.test_dir(test.__name__)
         with power.Disk(place, full.DISK_BYTES) as disk:
-            problems = test(disk, place)
+            try:
+                problems = test(disk, place)
+            finally:
+                for running in STARTED:
+                    running.kill()
         for problem in problems[:20]:
             print(f"{test.__name__}: {problem}")
         passed, failed = passed + (not problems), failed + bool(problems)
