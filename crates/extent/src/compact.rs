@@ -51,7 +51,7 @@ struct Rewriting {
     extent: Arc<Extent>,
     /// The new file, once there is one: it goes when the compaction stops.
     path: Option<String>,
-    /// Whether the row is queued: from then on the journal says which file counts.
+    /// Whether the row is queued, or about to be: from then on the journal says which file counts.
     queued: bool,
     /// Let go last: the next compaction sweeps away what this one left before it makes its own file.
     _turn: Turn,
@@ -296,8 +296,11 @@ impl Compaction {
             ..self.new_row()
         };
         let reclaimed = state.row.end.saturating_sub(row.end);
-        // Refused by the journal it is still ours; once queued it is the callback's, which says when it ends.
-        let held = Arc::new(Mutex::new(Some(self.rewriting)));
+        // Refused by the journal it is still ours; once queued it is the callback's, which says when it ends. The callback may run before
+        // we hear that it is queued, so the new file is let go of before and taken back where the journal refuses.
+        let mut rewriting = self.rewriting;
+        rewriting.queued = true;
+        let held = Arc::new(Mutex::new(Some(rewriting)));
         let handed = held.clone();
         let durable: Done = Box::new(move |result| {
             let rewriting = handed.lock().expect("no panic under this lock").take();
@@ -309,26 +312,29 @@ impl Compaction {
         let pieces = [Bytes::copy_from_slice(&row.encode()), Bytes::new(), Bytes::new()];
         let journal = self.dir.journal();
         let queued = journal.submit(RecordType::Extent, pieces, Urgency::Now, Some(durable));
-        let mut held = held.lock().expect("no panic under this lock");
-        let refused = match &queued {
-            Ok(_) => {
-                held.iter_mut().for_each(|rewriting| rewriting.queued = true);
-                None
+        match queued {
+            Ok(sequence) => {
+                state.changing = Some(sequence);
+                Ok((Status::of(&row), reclaimed))
             }
-            Err(_) => held.take(),
-        };
-        drop(held);
-        if let Ok(sequence) = queued {
-            state.changing = Some(sequence);
+            Err(refused) => {
+                drop(state);
+                let mut rewriting = held.lock().expect("no panic under this lock").take();
+                rewriting
+                    .iter_mut()
+                    .for_each(|rewriting| rewriting.queued = false);
+                Err(refused)
+            }
         }
-        drop(state);
-        drop(refused);
-        queued.map(|_| (Status::of(&row), reclaimed))
     }
 }
 
 /// The new generation is durable: readers have it from here on.
 fn switch(rewriting: &Rewriting, row: Row, file: Arc<dyn DiskFile>) {
+    assert!(
+        rewriting.queued,
+        "the file that counts from here on is nobody's to remove"
+    );
     let extent = &rewriting.extent;
     let mut state = extent.lock();
     let old = extent::path(extent.id, state.row.generation);
