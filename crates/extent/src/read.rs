@@ -9,6 +9,7 @@ use crate::needle::{HEADER_BYTES_MAX, Header, block_count};
 use crate::table::Row;
 use crate::walk::{Cursor, Step, Walked, Walker, find};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, WALK_BYTES_MAX};
 use types::{BlobId, ExtentId, Generation, NeedleId};
@@ -54,7 +55,7 @@ impl DataDir {
         if known.is_none()
             && row.footer
             && let Some(offset) = Map::of(&*file, &row).and_then(|map| map.look_up(read.needle))
-            && let Some(done) = read_at(&*file, &extent, read, offset)?
+            && let Some(done) = read_at(&*file, &extent, read, offset..row.end)?
         {
             self.remember_place(read, row.generation, Some(offset));
             return Ok(done);
@@ -69,7 +70,7 @@ impl DataDir {
         let offset = found.ok_or_else(|| {
             ExtentError::Corrupt(format!("needle {needle} of extent {extent_id} is not there"))
         })?;
-        read_at(&*file, &extent, read, offset)?.ok_or_else(|| {
+        read_at(&*file, &extent, read, offset..row.end)?.ok_or_else(|| {
             ExtentError::Corrupt(format!(
                 "needle {needle} of extent {extent_id} is not what its record says"
             ))
@@ -95,7 +96,8 @@ impl DataDir {
             self.recall_place(read, generation).flatten()
         };
         match place {
-            Some(offset) => read_at(&*file, &extent, read, offset),
+            // A compaction that ends here makes this end too low for the file: the place is then looked up again, of one row and its file.
+            Some(offset) => read_at(&*file, &extent, read, offset..extent.end()),
             None => Ok(None),
         }
     }
@@ -224,14 +226,14 @@ fn walked(walker: &Walker, step: Step, verify: bool) -> Option<Walked> {
     }
 }
 
-/// Reads from a needle at `offset`; `None` when that is not where it is.
+/// Reads from a needle that begins where `place` does and ends no later, in the file that both are of; `None` when it is not there.
 fn read_at(
     file: &dyn DiskFile,
     extent: &Extent,
     read: &Read,
-    offset: u64,
+    place: Range<u64>,
 ) -> Result<Option<(Bytes, Vec<u32>)>, ExtentError> {
-    let end = extent.end();
+    let Range { start: offset, end } = place;
     if !offset.is_multiple_of(8) || offset >= end {
         return Ok(None);
     }
