@@ -246,18 +246,36 @@ impl Gc {
         self.idle.min(Duration::from_millis(SHORT_PASS_MS_MAX))
     }
 
-    /// One pass; when the oldest booking that stays was made.
+    /// One pass; when the oldest booking that stays was made. A phase that fails, at a row that is damaged say, does not keep the others
+    /// from what they can do: a disk could not be emptied else.
     async fn phases(&mut self) -> Result<Option<u64>, End> {
-        let oldest_ms = self.collect_garbage().await?;
-        self.collect_extents().await?;
-        self.sweep().await?;
+        let garbage = self.collect_garbage().await;
+        let oldest_ms = self.went_on(garbage, "bookings")?.flatten();
+        let extents = self.collect_extents().await;
+        self.went_on(extents, "extents")?;
+        let swept = self.sweep().await;
+        self.went_on(swept, "orphans")?;
         let now = self.world.clock.mono();
         if now >= self.next_seldom {
-            self.abort_uploads().await?;
-            self.forget_condemned().await?;
+            let aborted = self.abort_uploads().await;
+            self.went_on(aborted, "uploads")?;
+            let forgotten = self.forget_condemned().await;
+            self.went_on(forgotten, "condemned")?;
             self.next_seldom = now + SELDOM;
         }
         Ok(oldest_ms)
+    }
+
+    /// What a phase answered; `None` where it failed, which is told.
+    fn went_on<T>(&mut self, ended: Result<T, End>, phase: &'static str) -> Result<Option<T>, End> {
+        match ended {
+            Ok(answer) => Ok(Some(answer)),
+            Err(End::Failed(fault)) => {
+                self.failed(phase, &fault);
+                Ok(None)
+            }
+            Err(End::Stopped) => Err(End::Stopped),
+        }
     }
 
     /// Every booking that may go, handed over and forgotten.
