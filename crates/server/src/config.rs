@@ -40,7 +40,7 @@ pub(crate) struct Flags {
     /// How old bytes become whose put never ended, before they are taken for given up [default: 24h].
     #[arg(long, env = "CAIRN_GC_HORIZON")]
     pub(crate) gc_horizon: Option<Span>,
-    /// Multipart uploads that nobody worked on for so many days are aborted; 0: never [default: 7].
+    /// Multipart uploads that nobody worked on for so many days are aborted; 0: never [default: 0].
     #[arg(long, env = "CAIRN_UPLOADS_ABANDONED_DAYS")]
     pub(crate) uploads_abandoned_days: Option<u32>,
     /// What to log, e.g. `info` or `warn,s3=debug` [default: info].
@@ -278,7 +278,7 @@ mod tests {
         let gc = settle(None);
         assert_eq!(
             (gc.grace, gc.horizon, gc.uploads_abandoned),
-            (Duration::from_secs(2), day, Some(7 * day))
+            (Duration::from_secs(2), day, None)
         );
         assert_eq!(settle(Some(0)).uploads_abandoned, None);
         assert_eq!(settle(Some(2)).uploads_abandoned, Some(2 * day));

@@ -35,7 +35,7 @@ pub struct Settings {
     pub grace: Duration,
     /// How long after it was written a needle without a name is an orphan while its session lives.
     pub horizon: Duration,
-    /// Uploads that nobody worked on for so long are aborted; `None`: never.
+    /// Uploads that nobody worked on for so long by the wall clock are aborted; `None`: never, as S3 does unless a bucket is told.
     pub uploads_abandoned: Option<Duration>,
     /// How often the disks are looked at, and whatever cannot wait for a pass.
     pub look: Duration,
@@ -53,7 +53,7 @@ impl Default for Settings {
         Self {
             grace: DAY,
             horizon: DAY,
-            uploads_abandoned: Some(7 * DAY),
+            uploads_abandoned: None,
             look: Duration::from_millis(limits::GC_LOOK_MS),
             pass_max: Duration::from_secs(3600),
             readers_wait: Duration::from_millis(limits::GC_READERS_WAIT_MS),
