@@ -187,12 +187,15 @@ impl Door {
             Ok(()) => linger(io, patience).await,
             Err(error) => {
                 tracing::debug!(%error, "a connection ended early");
-                if error.is_parse()
-                    && !place.is_busy()
-                    && let Some(what) = io.give_up_held()
-                {
-                    let answer = unserved::to_bytes(self.answer.unserved(what)).await;
-                    refuse(io, &answer, patience).await;
+                // Of a request in HTTP/2 hyper says nothing: what is held then is an answer's.
+                let is_told = error.is_parse() && !error.is_parse_version_h2() && !place.is_busy();
+                match is_told.then(|| io.give_up_held()).flatten() {
+                    Some(what) => {
+                        let answer = unserved::to_bytes(self.answer.unserved(what)).await;
+                        refuse(io, &answer, patience).await;
+                    }
+                    // An answer's last bytes may be held.
+                    None => linger(io, patience).await,
                 }
             }
         }

@@ -71,6 +71,9 @@ async fn an_object_that_looks_like_it_is_given_whole() {
             said(&format!("{get}{get}?\r\n\r\n")).await,
             format!("{expected}{expected}{MALFORMED}")
         );
+        // Of this hyper says nothing.
+        let two = said(&format!("{get}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")).await;
+        assert_eq!(two, expected);
         let last = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n");
         let closed = said(&last).await;
         let (_, object) = body.split_once("\r\n\r\n").unwrap();
