@@ -6,6 +6,7 @@ use bytes::Bytes;
 use types::UploadId;
 use types::limits::PART_BYTES_MIN;
 use wire::index::{Index, Reclaim, UploadsEntry, UploadsQuery};
+use wire::records::answer::Kind;
 
 async fn idle(s: &Store, before_ms: u64) -> (Vec<UploadId>, usize) {
     let (mut all, mut cursor, mut pages) = (Vec::new(), Bytes::new(), 0);
@@ -55,12 +56,14 @@ async fn an_upload_is_as_fresh_as_its_newest_part() {
     )]
     std::thread::sleep(std::time::Duration::from_millis(5));
     let (record, _) = part(8000, PART_BYTES_MIN, 1);
-    s.g.part((s.bucket, "b", fed), record, stored(s.g.blob(), 1))
-        .await
-        .unwrap();
+    let at = (s.bucket, "b", fed);
+    let fed_at = match s.g.part(at, record, stored(s.g.blob(), 1)).await {
+        Ok(Kind::Part(answer)) => answer.modified_ms,
+        other => panic!("{other:?}"),
+    };
     let fresh = s.g.upload(s.bucket, "c").await;
     let now = begun_ms(&s, fresh).await;
-    assert_eq!(idle(&s, now - 2).await.0, [old], "b had a part after that");
+    assert_eq!(idle(&s, fed_at).await.0, [old], "b had a part after that");
     assert_eq!(idle(&s, now + 1).await.0, [old, fed, fresh]);
     assert!(idle(&s, 0).await.0.is_empty());
 }
