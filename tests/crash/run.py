@@ -29,7 +29,7 @@ CREDENTIALS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECR
 
 # No grace, and only a moment for a put that is under way.
 RECLAIM = ("--gc-grace", "0s", "--gc-horizon", "3s")
-RECLAIM_BYTES = 384 << 20
+RECLAIM_BYTES = 768 << 20
 
 
 class Kill:

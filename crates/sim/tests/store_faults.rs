@@ -2,6 +2,7 @@
 
 mod store_machine;
 
+use extent::Superblock;
 use sim::SimDisk;
 use sim::disk::{Fault, FaultKind};
 use std::collections::BTreeMap;
@@ -177,6 +178,11 @@ fn the_catalogue_of_an_old_directory_is_made_and_a_rotten_one_is_told() {
     let path = "index-catalogue";
     let (machine, progress) = stopped(5, COMMITS);
     machine.disk.remove(path).unwrap();
+    let told = judge(&machine, &progress.done).expect_err("the superblock knows that there was one");
+    assert!(told.contains(path) && told.contains("missing"), "{told}");
+    let mut superblock = Superblock::read(&machine.disk).unwrap().unwrap();
+    superblock.catalogued = false;
+    superblock.write(&machine.disk).unwrap();
     assert_eq!(judge(&machine, &progress.done), Ok(()));
     assert!(machine.disk.exists(path).unwrap());
     machine.disk.remove("index/0000000000000010.redb").unwrap();
