@@ -9,6 +9,7 @@
 
 mod decide;
 mod grant;
+mod hold;
 mod load;
 mod page;
 mod plane;

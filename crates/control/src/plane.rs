@@ -7,6 +7,7 @@
 //! ```
 
 use crate::decide::{self, Told};
+use crate::hold::Holdings;
 use crate::load::{self, from_store};
 use crate::rows::{self, Change, GONE, Rows, SEALED, disks_of};
 use layout::Policy;
@@ -36,6 +37,7 @@ pub struct ControlPlane {
     owner: Mutex<Owner>,
     /// What [`Control::locate`] answers: only what is durable.
     locations: RwLock<BTreeMap<ExtentId, Location>>,
+    pub(crate) holdings: Holdings,
 }
 
 /// What the owner knows.
@@ -74,6 +76,7 @@ impl ControlPlane {
             policy: Policy::Replicated(1),
             owner: Mutex::default(),
             locations: RwLock::default(),
+            holdings: Holdings::default(),
         };
         let told = plane.disks().await;
         let nodes: Vec<NodeId> = plane.nodes.keys().copied().collect();

@@ -11,11 +11,11 @@
 //!
 //! Only a sealed extent gets one, and a sealed extent is granted to nobody again, so no needle comes to it behind a decision's back.
 
-use crate::decide;
 use crate::load::from_store;
 use crate::page::{self, Page};
 use crate::plane::{ControlPlane, Outcome, Owner, replicas};
 use crate::rows::{Change, GONE, OPEN, Pages, Rows, SEALED, SEALING, disks_of, hex};
+use crate::{decide, hold};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -26,9 +26,9 @@ use types::limits::{
 };
 use types::{Epoch, ErrorKind, ExtentId, Generation, NeedleId, PartitionId};
 use wire::Fault;
-use wire::control::{Decision, Dropped, ExtentUse, Hold, Reclaim, Stage};
+use wire::control::{Decision, Dropped, ExtentUse, Hold, Holding, Reclaim, Stage};
 use wire::node::ExtentStatus;
-use wire::records::{DroppedPage, ExtentRecord, ReclaimState};
+use wire::records::{DroppedPage, ExtentRecord};
 
 /// Needles of one page to book: where on it, and what each takes of the extent.
 type Wanted = BTreeMap<(ExtentId, u64), Vec<(u64, u64)>>;
@@ -41,8 +41,10 @@ impl ControlPlane {
     /// The owner, if reclaim is not held.
     async fn unheld(&self) -> Result<MutexGuard<'_, Owner>, Fault> {
         let owner = self.owner().await?;
-        check_unheld(&owner.rows)?;
-        Ok(owner)
+        match hold::all(&owner.rows, &self.holdings).first() {
+            Some(Hold { by, why, .. }) => Err(conflict(format!("reclaim is held by {by}: {why}"))),
+            None => Ok(owner),
+        }
     }
 
     async fn pages(&self) -> Result<std::sync::Arc<dyn Snapshot>, Fault> {
@@ -203,13 +205,6 @@ impl ControlPlane {
             Err(fault) if fault.kind == ErrorKind::NotFound && record.sealed_bytes == 0 => Ok(()),
             Err(fault) => Err(fault),
         }
-    }
-}
-
-fn check_unheld(rows: &Rows) -> Result<(), Fault> {
-    match rows.reclaim.held {
-        true => Err(conflict(format!("reclaim is held: {}", rows.reclaim.why))),
-        false => Ok(()),
     }
 }
 
@@ -435,24 +430,35 @@ impl Reclaim for ControlPlane {
         }
     }
 
-    async fn hold(&self, why: Option<&str>) -> Result<(), Fault> {
-        let now_ms = self.now_ms();
-        let state = ReclaimState {
-            held: why.is_some(),
-            why: why.unwrap_or_default().to_owned(),
-            held_ms: why.map_or(0, |_| now_ms),
+    async fn hold(&self, by: &str, why: &str) -> Result<(), Fault> {
+        hold::check(by, why)?;
+        let new = Hold {
+            by: by.to_owned(),
+            why: why.to_owned(),
+            since_ms: self.now_ms(),
         };
-        self.decide_on(|_| Ok(((), vec![Change::Reclaim(state.clone())])))
-            .await
+        self.decide_on(|rows| Ok(((), hold::set(rows, &new)?))).await
     }
 
-    async fn held(&self) -> Result<Option<Hold>, Fault> {
+    async fn release(&self, by: &str) -> Result<bool, Fault> {
+        self.decide_on(|rows| Ok(hold::cleared(rows, by))).await
+    }
+
+    async fn hold_while(&self, by: &str, why: &str) -> Result<Holding, Fault> {
+        hold::check(by, why)?;
+        let holding = self.holdings.begin(Hold {
+            by: by.to_owned(),
+            why: why.to_owned(),
+            since_ms: self.now_ms(),
+        })?;
+        // Whatever looked at the holds before this one came has the owner, and has ended once we have it.
+        let _owner = self.owner().await?;
+        Ok(Holding::new(holding))
+    }
+
+    async fn held(&self) -> Result<Vec<Hold>, Fault> {
         let owner = self.owner().await?;
-        let state = &owner.rows.reclaim;
-        Ok(state.held.then(|| Hold {
-            why: state.why.clone(),
-            since_ms: state.held_ms,
-        }))
+        Ok(hold::all(&owner.rows, &self.holdings))
     }
 }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::{Memory, memory};
-use types::limits::{DROP_NEEDLES_MAX, DROPPED_PAGE_NEEDLES, DROPPED_PAGES_MAX};
+use types::limits::{
+    DROP_NEEDLES_MAX, DROPPED_PAGE_NEEDLES, DROPPED_PAGES_MAX, HOLD_TEXT_BYTES_MAX, HOLDS_MAX,
+};
 use types::{BlobId, BucketId, DiskId, ErrorKind, ExtentId, Generation, NeedleId, NodeId, SessionId};
 use wire::control::{Control, Dropped, ExtentUse, Grant, Reclaim, Stage};
 use wire::double::MemoryNode;
@@ -312,14 +314,49 @@ async fn a_gone_extent_is_told_to_nobody_and_forgotten_after_its_file() {
     );
 }
 
+async fn holders(b: &Bench) -> Vec<String> {
+    let held = b.plane.held().await.unwrap();
+    held.iter().map(|h| format!("{}: {}", h.by, h.why)).collect()
+}
+
+#[tokio::test]
+async fn a_hold_needs_a_name_and_a_reason_of_bounded_length() {
+    let b = bench().await;
+    let long = "x".repeat(HOLD_TEXT_BYTES_MAX + 1);
+    for (by, why) in [("", "why"), ("by", ""), ("by", &long), (&long, "why")] {
+        assert_eq!(b.plane.hold(by, why).await.unwrap_err().kind, ErrorKind::Invalid);
+        assert!(b.plane.hold_while(by, why).await.is_err());
+    }
+    for n in 0..HOLDS_MAX {
+        b.plane.hold(&format!("{n}"), "why").await.unwrap();
+    }
+    b.plane.hold("0", "again").await.unwrap();
+    assert_eq!(
+        b.plane.hold("another", "why").await.unwrap_err().kind,
+        ErrorKind::Busy
+    );
+}
+
 #[tokio::test]
 async fn while_it_is_held_nothing_is_decided() {
     let b = bench().await;
     let extent = b.sealed(2).await;
     b.plane.drop_needles(&dropped(extent, [1])).await.unwrap();
-    b.plane.hold(Some("restored")).await.unwrap();
+    b.plane.hold("restore", "restored").await.unwrap();
+    b.plane.hold("operator", "looking").await.unwrap();
+    let _for_now = b.plane.hold_while("backup", "copying").await.unwrap();
+    assert_eq!(
+        holders(&b).await,
+        ["operator: looking", "restore: restored", "backup: copying"]
+    );
     let b = b.crash().await;
-    assert_eq!(b.plane.held().await.unwrap().unwrap().why, "restored");
+    assert_eq!(
+        holders(&b).await,
+        ["operator: looking", "restore: restored"],
+        "a process that died copies nothing"
+    );
+    assert!(b.plane.release("operator").await.unwrap());
+    assert!(!b.plane.release("operator").await.unwrap(), "once");
     let refusals = [
         b.plane.decide(extent).await.unwrap_err(),
         b.plane.drop_needles(&dropped(extent, [2])).await.unwrap_err(),
@@ -331,8 +368,14 @@ async fn while_it_is_held_nothing_is_decided() {
             .all(|f| f.kind == ErrorKind::Conflict && f.what.contains("restored")),
         "{refusals:?}"
     );
-    b.plane.hold(None).await.unwrap();
-    assert_eq!(b.plane.held().await.unwrap(), None);
+    let for_now = b.plane.hold_while("backup", "copying").await.unwrap();
+    assert!(b.plane.release("restore").await.unwrap());
+    assert_eq!(
+        b.plane.decide(extent).await.unwrap_err().kind,
+        ErrorKind::Conflict
+    );
+    drop(for_now);
+    assert_eq!(b.plane.held().await.unwrap(), []);
     assert_eq!(b.plane.decide(extent).await.unwrap().unwrap().needles, ids([1]));
 }
 

@@ -200,6 +200,9 @@ pub const GC_LOOK_MS: u64 = 1_000;
 pub const GC_READERS_WAIT_MS: u64 = 1_000;
 /// Deadline of one compaction of an extent.
 pub const GC_COMPACTION_MS_MAX: u64 = 30 * 60_000;
+/// Who may hold reclaim at one time, and how long a name or a reason may be.
+pub const HOLDS_MAX: usize = 16;
+pub const HOLD_TEXT_BYTES_MAX: usize = 1024;
 /// Needles that one generation of an extent drops.
 pub const GENERATION_NEEDLES_MAX: u64 = 1 << 20;
 

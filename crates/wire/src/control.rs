@@ -2,6 +2,7 @@
 
 use crate::Fault;
 use crate::node::ExtentStatus;
+use std::any::Any;
 use types::{DiskId, Epoch, ExtentId, Generation, NeedleId, NodeId, SessionId};
 
 /// An extent that a session may append to until it seals it or its session ends.
@@ -107,13 +108,30 @@ pub struct Decision {
     pub needles: Vec<NeedleId>,
 }
 
-/// Why reclaim is held.
+/// Who holds reclaim, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hold {
+    /// Who: `operator`, `restore`, `backup`. Each holds and lets go for itself.
+    pub by: String,
     /// For the operator.
     pub why: String,
     /// Since when, milliseconds since 1970.
     pub since_ms: u64,
+}
+
+/// Reclaim is held as long as this is there, and no longer than the process that has it.
+#[must_use = "reclaim goes on when it is dropped"]
+pub struct Holding {
+    _until_dropped: Box<dyn Any + Send + Sync>,
+}
+
+impl Holding {
+    /// Until `ends` is dropped.
+    pub fn new(ends: impl Any + Send + Sync) -> Self {
+        Self {
+            _until_dropped: Box::new(ends),
+        }
+    }
 }
 
 /// What the control plane decides about garbage. Each call may come twice, and after a crash at any point.
@@ -151,8 +169,14 @@ pub trait Reclaim: Control {
     async fn gone(&self, extent: ExtentId) -> Result<(), Fault>;
     /// Its files are removed: so are its rows. `Conflict`: it is not gone.
     async fn forget(&self, extent: ExtentId) -> Result<(), Fault>;
-    /// Holds reclaim, for a reason, or with `None` lets it go on. Durable when answered.
-    async fn hold(&self, why: Option<&str>) -> Result<(), Fault>;
-    /// Why reclaim is held; `None` when it is not.
-    async fn held(&self) -> Result<Option<Hold>, Fault>;
+    /// Holds reclaim in somebody's name until that name lets it go. Durable when answered, and nothing that was being decided is under
+    /// way any more. Held by that name already: the reason is the new one. `Invalid`: a name or reason that is empty or too long.
+    async fn hold(&self, by: &str, why: &str) -> Result<(), Fault>;
+    /// Lets go what [`Reclaim::hold`] holds in this name; whether it did. Reclaim goes on once nobody holds it.
+    async fn release(&self, by: &str) -> Result<bool, Fault>;
+    /// Holds reclaim until the answer is dropped; not durable: a process that dies holds nothing. When answered, nothing that was being
+    /// decided is under way any more. Several may hold by one name.
+    async fn hold_while(&self, by: &str, why: &str) -> Result<Holding, Fault>;
+    /// Who holds reclaim, durable holds first; empty: nobody does.
+    async fn held(&self) -> Result<Vec<Hold>, Fault>;
 }

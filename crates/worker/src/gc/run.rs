@@ -192,11 +192,11 @@ impl Gc {
 
     async fn is_held(&mut self) -> Result<bool, End> {
         let control = self.roles.control.clone();
-        let hold = self.call("held", control.held()).await?;
-        let held = hold.is_some();
-        match (&hold, self.held) {
+        let holds = self.call("held", control.held()).await?;
+        let held = !holds.is_empty();
+        match (holds.first(), self.held) {
             (Some(hold), false) => {
-                tracing::warn!(why = hold.why, "reclaim is held until an operator lets it go")
+                tracing::warn!(by = hold.by, why = hold.why, "reclaim is held until it is let go")
             }
             (None, true) => tracing::info!("reclaim goes on"),
             _ => {}
