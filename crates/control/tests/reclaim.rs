@@ -12,7 +12,7 @@ use types::limits::{
 use types::{BlobId, BucketId, DiskId, ErrorKind, ExtentId, Generation, NeedleId, NodeId, SessionId};
 use wire::control::{Control, Dropped, ExtentUse, Grant, Reclaim, Stage};
 use wire::double::MemoryNode;
-use wire::node::{Ack, Checked, ExtentStatus, NeedleHead, Node, OwnerRef};
+use wire::node::{Ack, Checked, ExtentStatus, NeedleHead, Node, OwnerRef, Pace};
 use world::World;
 
 struct Bench {
@@ -211,7 +211,7 @@ async fn a_generation_that_is_made_is_not_followed_before_it_is_done() {
     let first = b.plane.decide(extent).await.unwrap().unwrap();
     let status = b
         .node
-        .compact(extent, first.generation, first.needles.clone())
+        .compact(extent, first.generation, first.needles.clone(), &Pace::of(100))
         .await
         .unwrap();
     b.plane.drop_needles(&dropped(extent, [3])).await.unwrap();

@@ -12,8 +12,8 @@ use types::limits::{BLOCK_BYTES, SMALL_APPEND_BYTES_MAX};
 use types::{DiskId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId};
 use wire::Fault;
 use wire::node::{
-    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, ReadNeedle, WalkCursor,
-    WalkDepth, WalkPage,
+    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Pace, ReadNeedle,
+    WalkCursor, WalkDepth, WalkPage,
 };
 use world::World;
 
@@ -67,13 +67,6 @@ impl LocalNode {
             }
             ticker::count(disk);
         }
-    }
-
-    /// Share of each disk's time that compactions take, in percent; 100: they never pause. On a disk that is short of room they do not.
-    pub fn set_compact_share(&self, percent: u32) {
-        self.disks
-            .values()
-            .for_each(|disk| disk.reclaimer.set_share(percent));
     }
 
     fn disk(&self, id: DiskId) -> Result<&Arc<DiskService>, Fault> {
@@ -252,8 +245,9 @@ impl Node for LocalNode {
         extent: ExtentId,
         to: Generation,
         dropped: Vec<NeedleId>,
+        pace: &Pace,
     ) -> Result<ExtentStatus, Fault> {
-        self.disk_of(extent)?.compact(extent, to, dropped).await
+        self.disk_of(extent)?.compact(extent, to, dropped, pace).await
     }
 
     async fn remove(&self, extent: ExtentId) -> Result<(), Fault> {

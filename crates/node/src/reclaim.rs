@@ -4,15 +4,15 @@
 
 use crate::disk::{DiskService, Job, run};
 use crate::translate::{Synced, fault, status};
-use extent::{Compaction, DataDir};
+use extent::Compaction;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use types::limits::{COMPACT_SHARE_PERCENT, COMPACT_STEP_BYTES};
+use types::limits::COMPACT_STEP_BYTES;
 use types::{ErrorKind, ExtentId, Generation, NeedleId};
 use wire::Fault;
-use wire::node::{Compacted, ExtentStatus};
-use world::{Clock, JobSender, Space};
+use wire::node::{Compacted, ExtentStatus, Pace};
+use world::{Clock, JobSender};
 
 /// Longest pause between two pieces.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -21,7 +21,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Reclaimer {
     jobs: JobSender<Job>,
     clock: Arc<dyn Clock>,
-    share_percent: AtomicU32,
     stopping: AtomicBool,
     done: AtomicU64,
     failed: AtomicU64,
@@ -34,18 +33,12 @@ impl Reclaimer {
         Self {
             jobs,
             clock,
-            share_percent: AtomicU32::new(COMPACT_SHARE_PERCENT),
             stopping: AtomicBool::new(false),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             removed: AtomicU64::new(0),
             reclaimed_bytes: AtomicU64::new(0),
         }
-    }
-
-    /// Share of the disk's time that a compaction takes from now on; 100: it never pauses.
-    pub(crate) fn set_share(&self, percent: u32) {
-        self.share_percent.store(percent.clamp(1, 100), Ordering::Relaxed);
     }
 
     /// No compaction goes on, and none begins.
@@ -70,14 +63,8 @@ impl Reclaimer {
     }
 
     /// Lets others have the disk after a piece that took so long.
-    async fn pause(&self, dir: &DataDir, took: Duration) {
-        let share = self.share_percent.load(Ordering::Relaxed);
-        let short = dir.space().is_ok_and(|Space { total, free }| free < total / 16);
-        if short {
-            // Room is worth more than anybody's pace.
-            return;
-        }
-        let pause = pause_after(took, share);
+    async fn pause(&self, pace: &Pace, took: Duration) {
+        let pause = pause_after(took, pace.share_percent());
         if !pause.is_zero() {
             self.clock.sleep(pause).await;
         }
@@ -96,6 +83,7 @@ impl DiskService {
         extent: ExtentId,
         to: Generation,
         mut dropped: Vec<NeedleId>,
+        pace: &Pace,
     ) -> Result<ExtentStatus, Fault> {
         self.reclaimer.check()?;
         dropped.sort_unstable();
@@ -105,7 +93,7 @@ impl DiskService {
             dir.begin_compaction(extent, to, &dropped)
         });
         let result = match begun.await? {
-            Ok(Some(compaction)) => self.carry_out(compaction).await,
+            Ok(Some(compaction)) => self.carry_out(compaction, pace).await,
             Ok(None) => return self.dir.status(extent).map(status).map_err(|e| fault(&e)),
             Err(e) => Err(fault(&e)),
         };
@@ -126,7 +114,7 @@ impl DiskService {
         self.reclaimer.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn carry_out(&self, mut compaction: Compaction) -> Result<ExtentStatus, Fault> {
+    async fn carry_out(&self, mut compaction: Compaction, pace: &Pace) -> Result<ExtentStatus, Fault> {
         let reclaimer = &self.reclaimer;
         loop {
             reclaimer.check()?;
@@ -137,11 +125,12 @@ impl DiskService {
             })
             .await?;
             compaction = back;
+            pace.went_on();
             if stepped.map_err(|e| fault(&e))? {
                 break;
             }
             let took = reclaimer.clock.mono().saturating_sub(started);
-            reclaimer.pause(&self.dir, took).await;
+            reclaimer.pause(pace, took).await;
         }
         let (done, synced) = Synced::durable();
         let (compacted, reclaimed) = compaction.finish(done).map_err(|e| fault(&e))?;

@@ -177,8 +177,6 @@ pub const PLACES_MAX: usize = 16 << 10;
 pub const WALK_BYTES_MAX: u64 = 16 << 20;
 /// Bytes that a compaction copies before it lets others have the disk.
 pub const COMPACT_STEP_BYTES: usize = 1 << 20;
-/// Share of a disk's time that a compaction takes, unless room is short.
-pub const COMPACT_SHARE_PERCENT: u32 = 25;
 /// Files of sealed extents kept open.
 pub const OPEN_FILES_MAX: usize = 512;
 /// Jobs waiting for one of a disk's I/O loops; a caller waits where there are so many.
@@ -198,8 +196,9 @@ pub const GC_PAGE_ROWS: usize = 512;
 pub const GC_LOOK_MS: u64 = 1_000;
 /// How long gc waits for readers that have not said yet what they read.
 pub const GC_READERS_WAIT_MS: u64 = 1_000;
-/// Deadline of one compaction of an extent.
-pub const GC_COMPACTION_MS_MAX: u64 = 30 * 60_000;
+/// How long a compaction may stand still before gc gives it up. As long as it goes on it has no deadline: what is begun anew after one
+/// would never come to its end on a slow disk.
+pub const GC_COMPACTION_STALL_MS_MAX: u64 = 5 * 60_000;
 /// Who may hold reclaim at one time, and how long a name or a reason may be.
 pub const HOLDS_MAX: usize = 16;
 pub const HOLD_TEXT_BYTES_MAX: usize = 1024;

@@ -7,7 +7,7 @@ mod reclaim;
 
 use crate::Fault;
 use crate::node::{
-    Ack, Appended, Appending, Checked, Compacted, DiskStatus, ExtentStatus, NeedleHead, Node, Ordered,
+    Ack, Appended, Appending, Checked, Compacted, DiskStatus, ExtentStatus, NeedleHead, Node, Ordered, Pace,
     ReadNeedle, WalkCursor, WalkDepth, WalkPage,
 };
 use bytes::{Bytes, BytesMut};
@@ -480,9 +480,11 @@ impl Node for MemoryNode {
         extent: ExtentId,
         to: Generation,
         dropped: Vec<NeedleId>,
+        pace: &Pace,
     ) -> Result<ExtentStatus, Fault> {
         let lost = self.enter(On::Compact)?;
         yield_once().await;
+        pace.went_on();
         let compacted = self.compact_extent(extent, to, &dropped)?;
         lost.map_or(Ok(compacted), Err)
     }

@@ -11,6 +11,8 @@
 
 use crate::Fault;
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use types::{
     BlobId, BucketId, DiskId, Epoch, ExtentId, Generation, JournalSeq, NeedleId, SessionId, UploadId,
 };
@@ -212,6 +214,51 @@ pub struct Compacted {
     pub reclaimed_bytes: u64,
 }
 
+/// How a compaction goes on: whoever asked for it says how fast, also while it lasts, and sees that it does. One that is slow is not
+/// lost, whatever its extent's length; one that stands still is.
+#[derive(Clone, Debug)]
+pub struct Pace(Arc<Going>);
+
+#[derive(Debug)]
+struct Going {
+    share_percent: AtomicU32,
+    pieces: AtomicU64,
+}
+
+impl Pace {
+    /// Of the disk's time it takes `share_percent`; 100: it never pauses.
+    pub fn of(share_percent: u32) -> Self {
+        let pace = Self(Arc::new(Going {
+            share_percent: AtomicU32::new(100),
+            pieces: AtomicU64::new(0),
+        }));
+        pace.set_share(share_percent);
+        pace
+    }
+
+    /// Its share from its next piece on.
+    pub fn set_share(&self, percent: u32) {
+        self.0
+            .share_percent
+            .store(percent.clamp(1, 100), Ordering::Relaxed);
+    }
+
+    /// Share of the disk's time, in percent: 1 to 100.
+    pub fn share_percent(&self) -> u32 {
+        self.0.share_percent.load(Ordering::Relaxed)
+    }
+
+    /// The node has done a piece.
+    pub fn went_on(&self) {
+        self.0.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Pieces done. Where that stays the same for long nothing goes on any more.
+    pub fn pieces(&self) -> u64 {
+        self.0.pieces.load(Ordering::Relaxed)
+    }
+}
+
 /// A large needle under way. Dropped before `finish` it is given up and its region closed with a void.
 #[async_trait::async_trait]
 pub trait Appending: Send {
@@ -266,8 +313,8 @@ pub trait Node: Send + Sync {
         count_max: usize,
     ) -> Result<WalkPage, Fault>;
     /// Writes a sealed extent anew as generation `to`, without `dropped`; needle numbers stay. At or past `to` already: nothing happens.
-    /// Numbers in `dropped` that are not there are fine. It may take minutes, being paced: no ordinary call's deadline is for it, and
-    /// when its caller goes it stops and has changed nothing. Answers once the new generation is durable and read from.
+    /// Numbers in `dropped` that are not there are fine. It takes as long as `pace` lets it: no call's deadline is for it but
+    /// one on the pace's pieces, and when its caller goes it stops and has changed nothing. Answers once the new generation is durable and read from.
     ///
     /// `Conflict`: the extent is not sealed. `Corrupt`: a needle that is to be kept is damaged; nothing was changed, and `what` names
     /// extent, needle and offset. `Full`: no room for what is kept, in the ballast either. `Busy`: the disk compacts another extent.
@@ -276,6 +323,7 @@ pub trait Node: Send + Sync {
         extent: ExtentId,
         to: Generation,
         dropped: Vec<NeedleId>,
+        pace: &Pace,
     ) -> Result<ExtentStatus, Fault>;
     /// Removes a sealed extent in which no needle is left. One that is not there is fine. `Conflict`: not sealed, or needles are left.
     async fn remove(&self, extent: ExtentId) -> Result<(), Fault>;

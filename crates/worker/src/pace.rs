@@ -13,6 +13,28 @@ pub(crate) fn rest(worked: Duration, share_percent: u32) -> Duration {
     rest.min(Duration::from_millis(REST_MS_MAX))
 }
 
+/// Whether a long piece of work goes on, by a count that only grows while it does.
+pub(crate) struct Progress {
+    count: u64,
+    /// When (of monotonic time) it was seen to grow last.
+    grown: Duration,
+}
+
+impl Progress {
+    /// Of work begun `now`.
+    pub(crate) fn since(now: Duration) -> Self {
+        Self { count: 0, grown: now }
+    }
+
+    /// For how long it has stood still.
+    pub(crate) fn stands(&mut self, count: u64, now: Duration) -> Duration {
+        if count > self.count {
+            (self.count, self.grown) = (count, now);
+        }
+        now.saturating_sub(self.grown)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +47,16 @@ mod tests {
         assert_eq!(rest(second, 100), Duration::ZERO);
         assert_eq!(rest(1000 * second, 25), 30 * second);
         assert_eq!(rest(second, 0), 30 * second, "there is no share of nothing");
+    }
+
+    #[test]
+    fn slow_work_goes_on_and_dead_work_stands() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let mut progress = Progress::since(minutes(3));
+        assert_eq!(progress.stands(0, minutes(5)), minutes(2));
+        for n in 1..100 {
+            assert_eq!(progress.stands(n, minutes(5 * n)), Duration::ZERO);
+            assert_eq!(progress.stands(n, minutes(5 * n + 4)), minutes(4));
+        }
     }
 }

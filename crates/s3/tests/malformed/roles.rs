@@ -261,7 +261,13 @@ impl Node for Sink {
     async fn walk(&self, _: ExtentId, _: WalkCursor, _: WalkDepth, _: usize) -> Result<WalkPage, Fault> {
         Ok(WalkPage::default())
     }
-    async fn compact(&self, _: ExtentId, _: Generation, _: Vec<NeedleId>) -> Result<ExtentStatus, Fault> {
+    async fn compact(
+        &self,
+        _: ExtentId,
+        _: Generation,
+        _: Vec<NeedleId>,
+        _: &Pace,
+    ) -> Result<ExtentStatus, Fault> {
         not_here()
     }
     async fn remove(&self, _: ExtentId) -> Result<(), Fault> {

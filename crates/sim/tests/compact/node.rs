@@ -13,7 +13,7 @@ use std::task::{Context, Waker};
 use types::{BlobId, BucketId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId, SessionId};
 use wire::Fault;
 use wire::node::{
-    Ack, Appended, Checked, NeedleHead, Node, OwnerRef, ReadNeedle, WalkCursor, WalkDepth, WalkPage,
+    Ack, Appended, Checked, NeedleHead, Node, OwnerRef, Pace, ReadNeedle, WalkCursor, WalkDepth, WalkPage,
 };
 
 const E1: Epoch = Epoch(1);
@@ -84,6 +84,11 @@ async fn fill(node: &LocalNode, count: u64, length: usize) -> Vec<Appended> {
     all
 }
 
+/// No pauses.
+fn full() -> Pace {
+    Pace::of(100)
+}
+
 fn every_other(all: &[Appended]) -> Vec<NeedleId> {
     all.iter().step_by(2).map(|a| a.needle).collect()
 }
@@ -97,24 +102,27 @@ fn each_call_comes_twice_and_the_wrong_ones_are_refused() {
         put(&node, Y, 100, 10).await.unwrap();
         let kind = |r: Result<_, Fault>| r.map(|_: ()| ()).unwrap_err().kind;
         // Not sealed, not there.
-        let open = node.compact(Y, G1, vec![]).await.map(drop);
+        let open = node.compact(Y, G1, vec![], &full()).await.map(drop);
         assert_eq!(kind(open), ErrorKind::Conflict);
         assert_eq!(kind(node.remove(Y).await), ErrorKind::Conflict);
         assert_eq!(kind(node.remove(X).await), ErrorKind::Conflict);
-        let unknown = node.compact(ExtentId(5), G1, vec![]).await.map(drop);
+        let unknown = node.compact(ExtentId(5), G1, vec![], &full()).await.map(drop);
         assert_eq!(kind(unknown), ErrorKind::NotFound);
         node.remove(ExtentId(5)).await.unwrap();
         // Numbers that are not there, not in order, twice.
         let mut dropped = every_other(&all);
         dropped.extend([NeedleId(1000), NeedleId(1), NeedleId(3)]);
-        let status = node.compact(X, G1, dropped).await.unwrap();
+        let status = node.compact(X, G1, dropped, &full()).await.unwrap();
         assert_eq!((status.needles, status.generation), (10, G1));
         for to in [0, 1] {
-            let again = node.compact(X, Generation(to), vec![NeedleId(2)]).await.unwrap();
+            let again = node
+                .compact(X, Generation(to), vec![NeedleId(2)], &full())
+                .await
+                .unwrap();
             assert_eq!(again, status);
         }
         let rest: Vec<NeedleId> = all.iter().map(|a| a.needle).collect();
-        let status = node.compact(X, Generation(2), rest).await.unwrap();
+        let status = node.compact(X, Generation(2), rest, &full()).await.unwrap();
         assert_eq!(status.needles, 0);
         node.remove(X).await.unwrap();
         node.remove(X).await.unwrap();
@@ -139,7 +147,8 @@ fn reads_and_appends_go_on_meanwhile() {
     life(async {
         let node = start(&disk, &[X, Y]).await;
         let all = fill(&node, 400, 8000).await;
-        let mut compaction = pin!(node.compact(X, G1, every_other(&all)));
+        let pace = full();
+        let mut compaction = pin!(node.compact(X, G1, every_other(&all), &pace));
         let mut pieces = 0;
         let status = loop {
             let polled = compaction.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -150,11 +159,12 @@ fn reads_and_appends_go_on_meanwhile() {
             let kept = &all[pieces % 200 * 2 + 1];
             get(&node, kept, kept.needle.0, 8000).await.unwrap();
             put(&node, Y, 10_000 + pieces as u64, 100).await.unwrap();
-            let second = node.compact(X, Generation(9), vec![]).await;
+            let second = node.compact(X, Generation(9), vec![], &full()).await;
             assert!(second.is_err_and(|e| e.kind == ErrorKind::Busy) || pieces > 5);
             tokio::task::yield_now().await;
         };
         assert!(pieces >= 4, "{pieces} pieces");
+        assert!(pace.pieces() >= 4, "{pace:?}");
         assert_eq!((status.generation, status.needles), (G1, 200));
         node.shutdown().await;
     });
@@ -177,7 +187,8 @@ fn a_compaction_that_is_cut_off_leaves_nothing() {
             let from = node.extent(X).await.unwrap().generation;
             {
                 let to = Generation(from.0 + 1);
-                let mut compaction = pin!(node.compact(X, to, every_other(&all)));
+                let pace = full();
+                let mut compaction = pin!(node.compact(X, to, every_other(&all), &pace));
                 for _ in 0..polls {
                     if compaction
                         .as_mut()
@@ -190,7 +201,10 @@ fn a_compaction_that_is_cut_off_leaves_nothing() {
                 }
             }
             node.shutdown().await;
-            let late = node.compact(X, Generation(100), vec![]).await.unwrap_err();
+            let late = node
+                .compact(X, Generation(100), vec![], &full())
+                .await
+                .unwrap_err();
             assert_eq!(late.kind, ErrorKind::Unavailable);
         });
         disk.kill();
@@ -218,7 +232,7 @@ fn a_walk_goes_on_across_generations() {
         for depth in [WalkDepth::Heads, WalkDepth::Bytes] {
             let first = node.walk(X, WalkCursor::default(), depth, 31).await.unwrap();
             let to = Generation(node.extent(X).await.unwrap().generation.0 + 1);
-            node.compact(X, to, dropped.clone()).await.unwrap();
+            node.compact(X, to, dropped.clone(), &full()).await.unwrap();
             let mut seen: BTreeSet<NeedleId> = first.found.iter().map(|w| w.needle).collect();
             let mut next = first.next;
             while let Some(from) = next {
@@ -245,7 +259,7 @@ fn an_old_hint_costs_the_logarithm() {
     life(async {
         let node = start(&disk, &[X]).await;
         let all = fill(&node, COUNT, 600).await;
-        node.compact(X, G1, every_other(&all)).await.unwrap();
+        node.compact(X, G1, every_other(&all), &full()).await.unwrap();
         let mut most = 0;
         for a in all.iter().skip(1).step_by(2).step_by(13) {
             let mut costs = Vec::new();

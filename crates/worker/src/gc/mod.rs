@@ -43,8 +43,8 @@ pub struct Settings {
     pub pass_max: Duration,
     /// How long a booking waits for readers that have not said yet what they read, before it is left to the next pass.
     pub readers_wait: Duration,
-    /// Deadline of one compaction.
-    pub compaction_max: Duration,
+    /// How long a compaction may stand still.
+    pub compaction_stall: Duration,
 }
 
 impl Default for Settings {
@@ -57,7 +57,7 @@ impl Default for Settings {
             look: Duration::from_millis(limits::GC_LOOK_MS),
             pass_max: Duration::from_secs(3600),
             readers_wait: Duration::from_millis(limits::GC_READERS_WAIT_MS),
-            compaction_max: Duration::from_millis(limits::GC_COMPACTION_MS_MAX),
+            compaction_stall: Duration::from_millis(limits::GC_COMPACTION_STALL_MS_MAX),
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::gc::plan::{self, Extents, Step};
 use crate::gc::run::{End, Gc};
+use crate::pace::Progress;
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::time::Duration;
 use types::{Epoch, ErrorKind, ExtentId, NodeId};
 use wire::Fault;
 use wire::control::ExtentUse;
-use wire::node::{ExtentStatus, Node};
+use wire::node::{ExtentStatus, Node, Pace};
 
 /// Plans of one pass, at most: what a seal makes possible is done in the same pass.
 const ROUNDS_MAX: usize = 3;
@@ -153,10 +155,9 @@ impl Gc {
         };
         let mut status: Option<ExtentStatus> = None;
         for node in self.nodes_of(usage)? {
-            let compacting = node.compact(extent, decision.generation, decision.needles.clone());
-            let now = self
-                .call_in("compact", self.settings.compaction_max, compacting)
-                .await?;
+            let pace = Pace::of(self.level().share_percent());
+            let compacting = node.compact(extent, decision.generation, decision.needles.clone(), &pace);
+            let now = self.compacting(&pace, compacting).await?;
             status.get_or_insert(now);
         }
         let Some(status) = status else { return Ok(()) };
@@ -172,6 +173,33 @@ impl Gc {
         match status.needles {
             0 => self.bury(usage).await,
             _ => Ok(()),
+        }
+    }
+
+    /// Waits for a compaction as long as it goes on, and lets it go faster once room is short.
+    async fn compacting(
+        &mut self,
+        pace: &Pace,
+        compacting: impl Future<Output = Result<ExtentStatus, Fault>> + Send,
+    ) -> Result<ExtentStatus, End> {
+        let mut compacting = pin!(compacting);
+        let mut progress = Progress::since(self.world.clock.mono());
+        loop {
+            tokio::select! {
+                biased;
+                answer = compacting.as_mut() =>
+                    return answer.map_err(|f| End::Failed(Fault::new(f.kind, format!("compact: {}", f.what)))),
+                slept = self.sleep(self.settings.look) => slept?,
+            }
+            if let Err(End::Stopped) = self.look().await {
+                return Err(End::Stopped);
+            }
+            pace.set_share(self.level().share_percent());
+            let stands = progress.stands(pace.pieces(), self.world.clock.mono());
+            if stands >= self.settings.compaction_stall {
+                let what = format!("compact: nothing was done in {stands:?}");
+                return Err(End::Failed(Fault::new(ErrorKind::Unknown, what)));
+            }
         }
     }
 
