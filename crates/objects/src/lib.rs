@@ -11,6 +11,7 @@ mod copy;
 mod deletion;
 mod digests;
 mod get;
+mod in_hand;
 mod intake;
 mod keys;
 mod put;

@@ -2,13 +2,15 @@
 
 use crate::buckets::Turns;
 use crate::commands::Commands;
+use crate::in_hand::UploadsInHand;
 use crate::readers::Readers;
 use crate::{Caller, ObjectsError};
 use blob::Blob;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use types::limits::RETRIES_MAX;
-use types::{BucketId, BucketName, ExtentId, SessionId};
+use types::{BucketId, BucketName, ExtentId, SessionId, UploadId};
 use wire::gateway::{self, Abandoned, Gateway};
 use wire::index::{Command, Index, Reason};
 use wire::records::BucketRecord;
@@ -23,6 +25,7 @@ pub struct Objects {
     pub(crate) commands: Commands,
     pub(crate) turns: Turns,
     pub(crate) readers: Readers,
+    pub(crate) uploads: UploadsInHand,
     pub(crate) region: String,
 }
 
@@ -36,6 +39,7 @@ impl Objects {
             index,
             turns: Turns::default(),
             readers: Readers::default(),
+            uploads: UploadsInHand::default(),
             region: "us-east-1".into(),
         }
     }
@@ -126,6 +130,10 @@ impl Gateway for Objects {
 
     fn abandoned(&self, max: usize) -> Vec<Abandoned> {
         self.blob.abandoned(max)
+    }
+
+    fn uploads_under_way(&self) -> BTreeSet<UploadId> {
+        self.uploads.under_way()
     }
 }
 

@@ -57,6 +57,8 @@ impl Objects {
         if put.length > PUT_BYTES_MAX {
             return Err(Reason::EntityTooLarge.into());
         }
+        // Before the upload is looked for: what is found is not given up as idle while the part comes, however slowly.
+        let _in_hand = self.uploads.begin(put.upload);
         let bucket = BucketId(self.bucket(caller, &put.bucket).await?.bucket);
         let page = self.page_of_parts(
             caller,
@@ -169,6 +171,7 @@ impl Objects {
         caller: &Caller,
         complete: CompleteUpload,
     ) -> Result<PutAnswer, ObjectsError> {
+        let _in_hand = self.uploads.begin(complete.upload);
         let bucket = BucketId(self.bucket(caller, &complete.bucket).await?.bucket);
         let command = || Command::CompleteUpload {
             bucket,

@@ -1,5 +1,5 @@
-//! What gc asks a gateway: which readers may still be on bytes that a record no longer names, to let go of an extent, and which
-//! needles it gave up.
+//! What gc asks a gateway: which readers may still be on bytes that a record no longer names, to let go of an extent, which needles it
+//! gave up, and which uploads somebody is working on.
 //!
 //! ```text
 //!   reader   register ── reads the record ── says whose bytes ── reads its needles ── drop
@@ -11,7 +11,7 @@
 
 use crate::index::Doubt;
 use std::collections::BTreeSet;
-use types::{BlobId, ExtentId};
+use types::{BlobId, ExtentId, UploadId};
 
 /// Readers that registered below a mark and are not gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,4 +41,6 @@ pub trait Gateway: Send + Sync {
     fn release(&self, extent: ExtentId) -> bool;
     /// Takes up to `max` of the needles that were given up; they are told once.
     fn abandoned(&self, max: usize) -> Vec<Abandoned>;
+    /// Uploads of which a part, or a completion, is under way.
+    fn uploads_under_way(&self) -> BTreeSet<UploadId>;
 }

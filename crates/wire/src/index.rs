@@ -308,6 +308,14 @@ pub enum Command {
         key: ObjectKey,
         upload: UploadId,
     },
+    /// Gives the upload up if nobody has worked on it since: it was begun, each of its parts came and its completion last moved before
+    /// `before_ms` of the wall clock. Else it is busy.
+    AbortIdleUpload {
+        bucket: BucketId,
+        key: ObjectKey,
+        upload: UploadId,
+        before_ms: u64,
+    },
     /// Removes bookings, with the manifest pages that they kept. One that is not there, or is another, is no error. At most
     /// `limits::FORGET_ROWS_MAX`.
     ForgetGarbage { rows: Vec<BookedRef> },

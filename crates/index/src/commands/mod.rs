@@ -6,7 +6,7 @@
 //! | append.rs | Append |
 //! | delete.rs | Delete |
 //! | tags.rs | SetTags |
-//! | upload.rs | CreateUpload, PutPart, AbortUpload |
+//! | upload.rs | CreateUpload, PutPart, AbortUpload, AbortIdleUpload |
 //! | complete.rs, checksum.rs | CompleteUpload |
 //! | end.rs | what a completed or aborted upload leaves, and its sweep |
 //! | bucket.rs | CreateBucket, BucketOpened, BeginDeleteBucket, FinishDeleteBucket, CancelDeleteBucket, PutBucketSetting, SetVersioning, BucketConfigured |
@@ -123,7 +123,13 @@ fn run_on_object<'a>(
             record,
             data,
         } => upload::put_part(act(bucket, key), *upload, record, data),
-        Command::AbortUpload { bucket, key, upload } => upload::abort(act(bucket, key), *upload),
+        Command::AbortUpload { bucket, key, upload } => upload::abort(act(bucket, key), *upload, None),
+        Command::AbortIdleUpload {
+            bucket,
+            key,
+            upload,
+            before_ms,
+        } => upload::abort(act(bucket, key), *upload, Some(*before_ms)),
         Command::CompleteUpload {
             bucket,
             key,
@@ -247,7 +253,8 @@ pub(crate) fn first_rows(command: &Command, out: &mut Vec<Bytes>) {
         Command::CreateUpload { .. }
         | Command::PutPart { .. }
         | Command::CompleteUpload { .. }
-        | Command::AbortUpload { .. } => first_rows_of_upload(command, out),
+        | Command::AbortUpload { .. }
+        | Command::AbortIdleUpload { .. } => first_rows_of_upload(command, out),
         Command::OpenBucket { bucket, .. } | Command::CloseBucket { bucket, .. } => {
             out.push(RowRef::Bucket(*bucket).key());
         }
@@ -284,7 +291,10 @@ fn first_rows_of_upload(command: &Command, out: &mut Vec<Bytes>) {
         Command::CompleteUpload {
             bucket, key, upload, ..
         }
-        | Command::AbortUpload { bucket, key, upload } => {
+        | Command::AbortUpload { bucket, key, upload }
+        | Command::AbortIdleUpload {
+            bucket, key, upload, ..
+        } => {
             out.push(RowRef::Bucket(*bucket).key());
             out.push(RowRef::Upload(*bucket, key.as_str(), *upload).key());
             out.push(RowRef::Current(*bucket, key.as_str()).key());
@@ -304,6 +314,7 @@ fn is_on_object(command: &Command) -> bool {
             | Command::PutPart { .. }
             | Command::CompleteUpload { .. }
             | Command::AbortUpload { .. }
+            | Command::AbortIdleUpload { .. }
     )
 }
 

@@ -1,4 +1,4 @@
-//! Multipart uploads but for their completion: CreateUpload, PutPart, AbortUpload.
+//! Multipart uploads but for their completion: CreateUpload, PutPart, AbortUpload, AbortIdleUpload.
 //!
 //! A bucket that is being deleted takes uploads along if it has nothing else: until that is decided they are left as they
 //! are, so but for abortions a closing bucket refuses them all (copy.rs).
@@ -8,8 +8,8 @@ use super::end::Kept;
 use super::{copy, nothing};
 use crate::rows::{Range, decode};
 use crate::view::{Stop, refuse};
-use types::UploadId;
 use types::limits::PART_NUMBER_MAX;
+use types::{Hlc, UploadId};
 use wire::index::{Reason, StoredChunks};
 use wire::records::{PartAnswer, PartRecord, UploadAnswer, UploadRecord, answer};
 
@@ -81,10 +81,23 @@ pub(super) fn put_part(
     }))
 }
 
-/// Decides an AbortUpload: books every part, ends the upload (end.rs).
-pub(super) fn abort(mut act: Act, upload: UploadId) -> Result<answer::Kind, Stop> {
+/// Decides an AbortUpload: books every part, ends the upload (end.rs). With `idle_since_ms` only if nobody worked on it since: what gc saw
+/// of it may be old by now, and a part that was acknowledged meanwhile is not to go with it.
+pub(super) fn abort(
+    mut act: Act,
+    upload: UploadId,
+    idle_since_ms: Option<u64>,
+) -> Result<answer::Kind, Stop> {
     let begun = act.find_upload(upload)?;
     let there = act.parts(upload)?;
+    if let Some(before_ms) = idle_since_ms {
+        let laying = begun.laying.as_ref().map_or(0, |l| Hlc(l.hlc).wall_ms());
+        let parts = there.iter().map(|part| part.modified_ms);
+        let newest = parts.fold(begun.initiated_ms.max(laying), u64::max);
+        if newest >= before_ms {
+            return refuse(Reason::UploadBusy, "somebody works on it");
+        }
+    }
     act.end_upload((upload, &begun), &there, &Kept::default());
     act.finish()?;
     Ok(nothing())

@@ -1,11 +1,11 @@
 //! Uploads that nobody works on.
 
-use crate::gateway::{part, stored};
+use crate::gateway::{key, part, stored};
 use crate::store::Store;
 use bytes::Bytes;
 use types::UploadId;
 use types::limits::PART_BYTES_MIN;
-use wire::index::{Index, Reclaim, UploadsEntry, UploadsQuery};
+use wire::index::{Command, Index, Reason, Reclaim, UploadsEntry, UploadsQuery};
 use wire::records::answer::Kind;
 
 async fn idle(s: &Store, before_ms: u64) -> (Vec<UploadId>, usize) {
@@ -66,6 +66,43 @@ async fn an_upload_is_as_fresh_as_its_newest_part() {
     assert_eq!(idle(&s, fed_at).await.0, [old], "b had a part after that");
     assert_eq!(idle(&s, now + 1).await.0, [old, fed, fresh]);
     assert!(idle(&s, 0).await.0.is_empty());
+}
+
+// I3: what gc saw may be old when it acts on it.
+#[tokio::test]
+async fn an_upload_that_somebody_works_on_is_not_aborted_as_idle() {
+    let s = Store::new().await;
+    let upload = s.g.upload(s.bucket, "k").await;
+    let abort = |before_ms| Command::AbortIdleUpload {
+        bucket: s.bucket,
+        key: key("k"),
+        upload,
+        before_ms,
+    };
+    let begun = begun_ms(&s, upload).await;
+    assert_eq!(
+        s.g.call(abort(begun)).await,
+        Err(Reason::UploadBusy),
+        "just begun"
+    );
+    let mut newest = begun;
+    for number in [7, 3] {
+        let (record, _) = part(number, PART_BYTES_MIN, 1);
+        let put = s.g.part((s.bucket, "k", upload), record, stored(s.g.blob(), 1));
+        newest = match put.await {
+            Ok(Kind::Part(answer)) => newest.max(answer.modified_ms),
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(
+        s.g.call(abort(newest)).await,
+        Err(Reason::UploadBusy),
+        "a part came"
+    );
+    let parts = s.g.index.parts(s.bucket, &key("k"), upload, 0, 9).await;
+    assert_eq!(parts.unwrap().unwrap().parts.len(), 2, "with all it had");
+    assert!(matches!(s.g.call(abort(newest + 1)).await, Ok(Kind::Nothing(_))));
+    assert_eq!(s.g.call(abort(newest + 1)).await, Err(Reason::NoSuchUpload));
 }
 
 #[tokio::test]

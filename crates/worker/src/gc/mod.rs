@@ -4,7 +4,7 @@
 //!   garbage rows ──ripe, no reader on them──▶ dropped lists (control) ──▶ rows forgotten        `garbage.rs`
 //!   orphans      ──condemned──▶ dropped lists                                                   `orphans.rs`
 //!   extents      ──enough dropped──▶ sealed ▶ generation decided ▶ compacted ▶ (empty) removed  `run.rs`
-//!   uploads that nobody works on ──aborted──▶ garbage rows                                      `run.rs`
+//!   uploads that nobody works on ──seen to be idle──▶ aborted ──▶ garbage rows                  `idle.rs`
 //! ```
 //! What to do is decided by pure functions of what was seen (`plan.rs`); each step may be done twice and may end anywhere: the row that
 //! names a needle for gc goes after the dropped list has it durably, the list after the needle's bytes are gone. So what dies in
@@ -16,6 +16,7 @@
 //! (the index decides that in the commit).
 
 mod garbage;
+mod idle;
 mod metrics;
 mod orphans;
 pub mod plan;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub horizon: Duration,
     /// Uploads that nobody worked on for so long by the wall clock are aborted; `None`: never, as S3 does unless a bucket is told.
     pub uploads_abandoned: Option<Duration>,
+    /// For so long this process must have seen them so, with the wall clock going on as it should, before it believes that.
+    pub uploads_watched: Duration,
     /// How often the disks are looked at, and whatever cannot wait for a pass.
     pub look: Duration,
     /// Longest time between two passes; with a short grace they are closer.
@@ -54,6 +57,7 @@ impl Default for Settings {
             grace: DAY,
             horizon: DAY,
             uploads_abandoned: None,
+            uploads_watched: Duration::from_secs(3600),
             look: Duration::from_millis(limits::GC_LOOK_MS),
             pass_max: Duration::from_secs(3600),
             readers_wait: Duration::from_millis(limits::GC_READERS_WAIT_MS),

@@ -6,6 +6,7 @@
 use crate::commands::Commands;
 use crate::gc::Settings;
 use crate::gc::garbage::{Pass, Ripeness};
+use crate::gc::idle::Watch;
 use crate::gc::metrics::{self, Tally};
 use crate::gc::plan::{self, Level};
 use crate::pace;
@@ -81,6 +82,8 @@ pub struct Gc {
     pub(crate) resting: BTreeMap<ExtentId, (Duration, ErrorKind)>,
     /// Something was begun that only a later pass can end.
     pub(crate) unfinished: bool,
+    /// Uploads that may be idle.
+    pub(crate) idle_uploads: Watch,
     /// Extents that were walked, and when (of wall time) to walk them again.
     pub(crate) again_ms: BTreeMap<ExtentId, u64>,
     stop: watch::Receiver<bool>,
@@ -109,6 +112,7 @@ impl Gc {
             disks: Vec::new(),
             resting: BTreeMap::new(),
             unfinished: false,
+            idle_uploads: Watch::default(),
             again_ms: BTreeMap::new(),
             held: false,
             next_pass: Duration::ZERO,
@@ -261,7 +265,7 @@ impl Gc {
             self.went_on(aborted, "uploads")?;
             let forgotten = self.forget_condemned().await;
             self.went_on(forgotten, "condemned")?;
-            self.next_seldom = now + SELDOM;
+            self.next_seldom = now + SELDOM.min(self.settings.uploads_watched);
         }
         Ok(oldest_ms)
     }

@@ -1,4 +1,4 @@
-//! Runs what `orphans.rs` plans: walks extents for needles whose name never came; and aborts uploads that nobody works on.
+//! Runs what `orphans.rs` plans: walks extents for needles whose name never came.
 
 use crate::gc::orphans::{self, Suspect};
 use crate::gc::plan;
@@ -166,42 +166,6 @@ impl Gc {
             self.ask(suspects).await?;
         }
         Ok(())
-    }
-
-    /// Aborts uploads that nobody has worked on for long.
-    pub(crate) async fn abort_uploads(&mut self) -> Result<(), End> {
-        let Some(abandoned) = self.settings.uploads_abandoned else {
-            return Ok(());
-        };
-        let age_ms = u64::try_from(abandoned.as_millis()).unwrap_or(u64::MAX);
-        let before_ms = self.world.clock.wall_ms().saturating_sub(age_ms);
-        let mut cursor = Bytes::new();
-        loop {
-            let begun = self.world.clock.mono();
-            let index = self.roles.index.clone();
-            let (page, next) = self
-                .call("uploads_idle", index.uploads_idle(cursor, before_ms))
-                .await?;
-            for idle in page {
-                tracing::info!(bucket = %idle.bucket, key = idle.key.as_str(), upload = %idle.upload, "upload abandoned: aborted");
-                let abort = Command::AbortUpload {
-                    bucket: idle.bucket,
-                    key: idle.key,
-                    upload: idle.upload,
-                };
-                match self.commands.send(abort).await {
-                    Ok(_) => self.tally.aborted += 1,
-                    // Ended by its client meanwhile.
-                    Err(fault) if fault.kind == ErrorKind::Conflict => {}
-                    Err(fault) => return Err(fault.into()),
-                }
-            }
-            if next.is_empty() {
-                return Ok(());
-            }
-            cursor = next;
-            self.rest(begun).await?;
-        }
     }
 
     /// Lets promises about needles of ended sessions go: nothing could name those anyway.
