@@ -1,10 +1,20 @@
-//! The operator face: health, metrics, and `check`, which verifies a stopped directory.
+//! The operator face: health, metrics, the socket that a running store is told things through, and `check`, which verifies a
+//! stopped directory.
 //!
 //! Speaks to the roles through `wire` only. Knows no S3.
 
+mod ask;
 pub mod check;
 mod face;
+mod operator;
+mod socket;
 mod upkeep;
 
+pub use ask::{Answer, AskError, ask};
+
 pub use face::{Admin, Readiness};
+pub use operator::{
+    Held, HoldRequest, Operator, ReclaimStatus, SOCKET, hold_reclaim, reclaim_status, release_reclaim,
+};
+pub use socket::serve_operator;
 pub use upkeep::upkeep;

@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod descriptors;
+mod reclaim;
 mod roles;
 mod root_key;
 mod serve;
@@ -32,6 +33,9 @@ enum Command {
         /// The store's directory.
         dir: PathBuf,
     },
+    /// Holds reclaim, lets it go, or says whether it is held; of a running server or a stopped directory.
+    #[command(subcommand)]
+    Reclaim(reclaim::Command),
 }
 
 /// Plants the bug that `CAIRN_PLANT` names, for the tests that must catch it.
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     let ended = match Line::parse().command {
         Command::Server(flags) => serve::main(*flags).map(|()| ExitCode::SUCCESS),
         Command::Check { dir } => check::main(&dir),
+        Command::Reclaim(command) => reclaim::main(command),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("cairn: {error:#}");

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ConfiguredKey, Flags};
 use crate::{descriptors, roles, root_key, tls};
-use admin::{Admin, Readiness};
+use admin::{Admin, Operator as Operators, Readiness, SOCKET, serve_operator};
 use anyhow::{Context, bail};
 use auth::{AccessKey, AccessKeyId, Keys, SecretKey};
 use http::{Method, Response, Uri};
@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use world::real::{RealDisk, RealNet};
-use world::{Disk, Net, Stream, World};
+use world::{Disk, LocalListener, Net, Stream, World};
 
 /// How long requests under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -59,6 +59,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let worker = opened.worker(&world, config.gc.clone(), objects.clone()).await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
+    let clock = world.clock.clone();
     let face = Service::new(
         world,
         objects.clone(),
@@ -75,6 +76,10 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         .listen(config.listen)
         .await
         .with_context(|| format!("listening on {}", config.listen))?;
+    // The directory is locked: a socket that is there already is a dead process's.
+    let operators = LocalListener::bind(&config.dir, SOCKET)
+        .with_context(|| format!("the socket {SOCKET} in {}", config.dir.display()))?;
+    let operator = Arc::new(Operators::new(opened.control.clone()));
     let scheme = if tls.is_some() { "https" } else { "http" };
     tell_ready(&format!(
         "cairn {} ready on {scheme}://{}",
@@ -84,13 +89,18 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let signals = stop_signals(readiness, drain)?;
     let mut draining_gc = draining.clone();
+    let (end_operators, operators_end) = watch::channel(false);
     let work = async {
         // gc need not wait for requests that are slow to end.
         let stop_gc = async {
             drop(draining_gc.wait_for(|draining| *draining).await);
             worker.stop();
         };
-        tokio::join!(face.serve(listener, tls, draining, DRAIN), stop_gc);
+        let faces = async {
+            tokio::join!(face.serve(listener, tls, draining, DRAIN), stop_gc);
+            end_operators.send_replace(true);
+        };
+        tokio::join!(faces, serve_operator(operators, operator, clock, operators_end));
         worker.stopped().await;
         objects.shutdown().await;
         opened.shutdown().await;

@@ -145,6 +145,16 @@ pub const OPEN_EXTENTS_MAX: usize = 16;
 /// Tries of one command or chunk before the caller hears of it.
 pub const RETRIES_MAX: u32 = 4;
 
+/// Connections to the operator's socket at once.
+pub const SOCKET_CONNECTIONS_MAX: usize = 16;
+/// How long an operator's request may take to come in.
+pub const OPERATOR_REQUEST_MS_MAX: u64 = 10_000;
+/// Body of an operator's request.
+pub const OPERATOR_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// An operator's answer that is read at once: a line an extent is the longest.
+pub const OPERATOR_ANSWER_BYTES_MAX: usize = 256 << 20;
+/// How long an operator's client may take nothing of an answer, and the server may be silent.
+pub const OPERATOR_STALL_MS_MAX: u64 = 60_000;
 /// Deadline of one call from role to role, unless the call says otherwise.
 pub const CALL_MS_MAX: u64 = 30_000;
 /// How long an owner may take to say that it serves before it is not ready.

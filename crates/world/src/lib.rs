@@ -6,6 +6,7 @@
 mod clock;
 mod disk;
 mod exec;
+mod local;
 mod net;
 mod overlay;
 pub mod plant;
@@ -17,6 +18,7 @@ pub mod suite;
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce};
 pub use exec::{Exec, JobSender, Loop, LoopEnd};
+pub use local::{LocalListener, connect_local};
 pub use net::{Listener, Net, Stream};
 pub use overlay::Overlay;
 pub use rng::Rng;
