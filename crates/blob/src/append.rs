@@ -3,6 +3,7 @@
 use crate::blob::Blob;
 use crate::frames::{Frames, combine};
 use crate::pool::{Held, Purpose};
+use crate::room::Waiting;
 use crate::{PutError, Source, Unnamed};
 use futures_util::future::join;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +51,13 @@ impl Kept {
             self.frames.clear();
         }
     }
+}
+
+/// What became of one needle's tries so far.
+struct Tries {
+    /// How many failed, those apart that met a full disk.
+    failed: u32,
+    room: Waiting,
 }
 
 /// A blob on its way down. Dropped before it is stored, what is down of it is gc's.
@@ -194,12 +202,29 @@ impl Blob {
         (self.config.frame_bytes_max as u64).min(left) as usize
     }
 
+    fn tries(&self) -> Tries {
+        Tries {
+            failed: 0,
+            room: self.room.waiting(),
+        }
+    }
+
+    /// An extent to append to. Where no disk has room for one, gc may be about to make some.
+    async fn acquire(&self, purpose: Purpose, tries: &mut Tries) -> Result<Held, Fault> {
+        loop {
+            match self.pool.acquire(purpose).await {
+                Err(fault) if fault.kind == ErrorKind::Full && self.room.wait(&mut tries.room).await => {}
+                done => return done,
+            }
+        }
+    }
+
     /// A needle sent whole.
     async fn append_small(&self, head: NeedleHead, body: Checked) -> Result<(Appended, Chunk), Fault> {
         let crc = combine(0, &body.crcs, body.bytes.len());
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
-            let held = self.pool.acquire(Purpose::Small).await?;
+            let held = self.acquire(Purpose::Small, &mut tries).await?;
             let grant = held.grant.clone();
             let node = self.node(head_of_chain(&grant)?.0)?;
             let call = node.append(
@@ -214,9 +239,8 @@ impl Blob {
                     let chunk = chunk_of(&grant, &appended, head.length, crc);
                     return Ok((appended, chunk));
                 }
-                Err(fault) => self.failed(held, fault, attempt).await?,
+                Err(fault) => self.failed(held, fault, &mut tries).await?,
             }
-            attempt += 1;
         }
     }
 
@@ -229,9 +253,9 @@ impl Blob {
         frames: &mut Frames<'_, S>,
     ) -> Result<(Appended, Chunk, Duration), PutError<S::Error>> {
         let mut kept = Kept::new(first, self.config.resend_bytes_max);
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
-            let held = self.pool.acquire(Purpose::Large).await?;
+            let held = self.acquire(Purpose::Large, &mut tries).await?;
             let grant = held.grant.clone();
             if kept.whole && kept.frames.len() == 1 {
                 // Nothing but the first frame has come: the chunk can still be cut to fit the extent.
@@ -246,16 +270,15 @@ impl Blob {
                     let chunk = chunk_of(&grant, &appended, head.length, crc);
                     return Ok((appended, chunk, kept.waited));
                 }
-                Err(PutError::Fault(fault)) if kept.whole => self.failed(held, fault, attempt).await?,
+                Err(PutError::Fault(fault)) if kept.whole => self.failed(held, fault, &mut tries).await?,
                 Err(PutError::Fault(fault)) => {
                     // Its bytes are gone: the client must send them again. The extent still has to go.
                     let told = Fault::new(told_kind(fault.kind), fault.what.clone());
-                    self.failed(held, fault, 0).await?;
+                    self.let_go(held, &fault).await;
                     return Err(PutError::Fault(told));
                 }
                 Err(other) => return Err(other),
             }
-            attempt += 1;
         }
     }
 
@@ -324,20 +347,32 @@ impl Blob {
 
     /// An append failed: answers `Ok` when it is to be tried again. After anything but a busy node the extent is
     /// retired and sealed, so that the next try is in a fresh one.
-    async fn failed(&self, held: Held, fault: Fault, attempt: u32) -> Result<(), Fault> {
+    async fn failed(&self, held: Held, fault: Fault, tries: &mut Tries) -> Result<(), Fault> {
+        self.let_go(held, &fault).await;
+        match fault.kind {
+            // The caller's mistake: another extent would answer the same.
+            ErrorKind::Invalid | ErrorKind::Denied => return Err(fault),
+            // The disk's state, which gc may be about to change.
+            ErrorKind::Full if self.room.wait(&mut tries.room).await => return Ok(()),
+            ErrorKind::Full => return Err(fault),
+            _ => {}
+        }
+        if tries.failed >= RETRIES_MAX {
+            return Err(Fault::new(told_kind(fault.kind), fault.what));
+        }
+        self.back_off(tries.failed).await;
+        tries.failed += 1;
+        Ok(())
+    }
+
+    /// Gives an extent back after an append that failed: for good, unless that says nothing of the extent.
+    async fn let_go(&self, held: Held, fault: &Fault) {
         let grant = held.grant.clone();
         drop(held);
         match fault.kind {
-            // The disk's state or the caller's mistake: another extent would answer the same.
-            ErrorKind::Full | ErrorKind::Invalid | ErrorKind::Denied => return Err(fault),
-            ErrorKind::Busy => {}
-            _ => self.retire(&grant, &fault).await,
+            ErrorKind::Full | ErrorKind::Invalid | ErrorKind::Denied | ErrorKind::Busy => {}
+            _ => self.retire(&grant, fault).await,
         }
-        if attempt >= RETRIES_MAX {
-            return Err(Fault::new(told_kind(fault.kind), fault.what));
-        }
-        self.back_off(attempt).await;
-        Ok(())
     }
 
     async fn retire(&self, grant: &Grant, why: &Fault) {

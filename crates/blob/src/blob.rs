@@ -1,6 +1,7 @@
 //! The client of the stream layer: what puts and gets share.
 
 use crate::pool::{Patience, Pool};
+use crate::room::Room;
 use crate::unnamed::{Queue, Unnamed};
 use crate::{Config, Reader};
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use tokio::sync::Semaphore;
 use types::{BlobId, ByteRange, ErrorKind, ExtentId, NodeId, SessionId, limits};
 use wire::Fault;
 use wire::control::{Control, Location};
-use wire::gateway::Abandoned;
+use wire::gateway::{self, Abandoned};
 use wire::index::StoredChunks;
 use wire::node::{Node, OwnerRef};
 use wire::records::Chunk;
@@ -30,6 +31,8 @@ pub struct Blob {
     pub(crate) pool: Arc<Pool>,
     /// Frames that gets may read ahead: memory is bounded over all of them, however slowly their clients take it.
     pub(crate) read_ahead: Arc<Semaphore>,
+    /// Writers that met a full disk.
+    pub(crate) room: Room,
     /// Needles whose name never came.
     pub(crate) abandoned: Arc<Queue>,
     nodes: BTreeMap<NodeId, Arc<dyn Node>>,
@@ -71,6 +74,7 @@ impl Blob {
                 },
             )),
             read_ahead: Arc::new(Semaphore::new(config.read_ahead_frames_total)),
+            room: Room::new(Arc::clone(&world.clock)),
             abandoned: Arc::default(),
             world,
             config,
@@ -108,6 +112,16 @@ impl Blob {
     /// No append begins on an extent from here on; whether none is under way either, and it may be sealed.
     pub fn release(&self, extent: ExtentId) -> bool {
         self.pool.release(extent)
+    }
+
+    /// Waits until more than `after` writers have met a full disk; how many by now.
+    pub async fn room_wanted(&self, after: u64) -> u64 {
+        self.room.wanted(after).await
+    }
+
+    /// Tells writers that met a full disk what becomes of room.
+    pub fn tell_of_room(&self, told: gateway::Room) {
+        self.room.told(told);
     }
 
     /// A blob id that was never given before: the session is this process's own.

@@ -20,6 +20,7 @@ mod config;
 mod frames;
 mod pool;
 mod read;
+mod room;
 mod source;
 mod unnamed;
 

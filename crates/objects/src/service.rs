@@ -115,6 +115,7 @@ impl Objects {
     }
 }
 
+#[async_trait::async_trait]
 impl Gateway for Objects {
     fn readers_mark(&self) -> u64 {
         self.readers.mark()
@@ -130,6 +131,14 @@ impl Gateway for Objects {
 
     fn abandoned(&self, max: usize) -> Vec<Abandoned> {
         self.blob.abandoned(max)
+    }
+
+    async fn room_wanted(&self, after: u64) -> u64 {
+        self.blob.room_wanted(after).await
+    }
+
+    fn room(&self, told: gateway::Room) {
+        self.blob.tell_of_room(told);
     }
 
     fn uploads_under_way(&self) -> BTreeSet<UploadId> {

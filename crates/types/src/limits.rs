@@ -209,6 +209,8 @@ pub const GC_READERS_WAIT_MS: u64 = 1_000;
 /// How long a compaction may stand still before gc gives it up. As long as it goes on it has no deadline: what is begun anew after one
 /// would never come to its end on a slow disk.
 pub const GC_COMPACTION_STALL_MS_MAX: u64 = 5 * 60_000;
+/// How long a write that met a full disk waits in all for gc to make room: well below the patience of any client.
+pub const ROOM_WAIT_MS_MAX: u64 = 5_000;
 /// Uploads that gc watches at one time for whether anybody works on them; the others wait for their turn.
 pub const IDLE_UPLOADS_WATCHED_MAX: usize = 16 << 10;
 /// Who may hold reclaim at one time, and how long a name or a reason may be.

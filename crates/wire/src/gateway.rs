@@ -1,5 +1,5 @@
 //! What gc asks a gateway: which readers may still be on bytes that a record no longer names, to let go of an extent, which needles it
-//! gave up, and which uploads somebody is working on.
+//! gave up, which uploads somebody is working on, and whether writers need room.
 //!
 //! ```text
 //!   reader   register ── reads the record ── says whose bytes ── reads its needles ── drop
@@ -31,7 +31,21 @@ pub struct Abandoned {
     pub stored_length: u64,
 }
 
-/// What a gateway does for gc. Synchronous: it is memory.
+/// What gc says of room to a gateway whose writers met a full disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// gc is there, and makes room when it hears of such writers.
+    Attended,
+    /// There is more than there was: whoever waits may try again.
+    Made,
+    /// What could be done is done for the writers up to this number ([`Gateway::room_wanted`]).
+    Answered(u64),
+    /// Nobody makes room: gc is held or stops.
+    Unattended,
+}
+
+/// What a gateway does for gc. It is memory: no call fails.
+#[async_trait::async_trait]
 pub trait Gateway: Send + Sync {
     /// A mark that every reader registered so far is below, and every later one above.
     fn readers_mark(&self) -> u64;
@@ -43,4 +57,8 @@ pub trait Gateway: Send + Sync {
     fn abandoned(&self, max: usize) -> Vec<Abandoned>;
     /// Uploads of which a part, or a completion, is under way.
     fn uploads_under_way(&self) -> BTreeSet<UploadId>;
+    /// Waits until more than `after` writers have met a full disk; how many by now.
+    async fn room_wanted(&self, after: u64) -> u64;
+    /// Tells writers that met a full disk what becomes of room.
+    fn room(&self, told: Room);
 }
