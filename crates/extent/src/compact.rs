@@ -18,7 +18,7 @@ use crate::extent::{self, BODY_OFFSET, Extent, Status};
 use crate::footer::{self, Map};
 use crate::journal::{Done, RecordType, Urgency};
 use crate::table::Row;
-use crate::walk::{Step, Walker};
+use crate::walk::{Census, Found, Walker};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
@@ -193,29 +193,23 @@ fn walk_all(
     row: &Row,
     dropped: &[NeedleId],
 ) -> Result<Vec<(NeedleId, u64)>, ExtentError> {
-    let mut walker = Walker::new(old.clone(), row.extent, row.salt, 0, row.end);
+    let walker = Walker::new(old.clone(), row.extent, row.salt, 0, row.end);
     let mut all = Vec::new();
-    let mut next = 1;
-    let mut hole: Option<u64> = None;
-    let hides = |hole: Option<u64>, from: u64, to: u64| match hole {
-        Some(offset) if (from..to).any(|n| dropped.binary_search(&NeedleId(n)).is_err()) => {
-            Err(damaged(row, NeedleId(from), offset, "no header that holds"))
-        }
-        _ => Ok(()),
-    };
-    while let Some(step) = walker.step() {
-        match step {
-            Step::Needle(offset, header) => {
-                hides(hole.take(), next, header.needle.0)?;
-                next = header.needle.0 + 1;
-                if !header.void {
-                    all.push((header.needle, offset));
+    for found in Census::new(walker, row.next_needle) {
+        match found {
+            Found::Needle(_, header) if header.void => {}
+            Found::Needle(offset, header) => all.push((header.needle, offset)),
+            Found::Hidden(offset, numbers) => {
+                let first = numbers.start;
+                if numbers
+                    .into_iter()
+                    .any(|n| dropped.binary_search(&NeedleId(n)).is_err())
+                {
+                    return Err(damaged(row, NeedleId(first), offset, "no header that holds"));
                 }
             }
-            Step::Damage(offset, _) => hole = hole.or(Some(offset)),
         }
     }
-    hides(hole, next, row.next_needle.max(next))?;
     Ok(all)
 }
 

@@ -10,7 +10,7 @@ use crate::needle::Header;
 use crate::open::RecoveryReport;
 use crate::superblock::Superblock;
 use crate::table::{Row, Table};
-use crate::walk::{Step, Walker};
+use crate::walk::{Census, Found, Walker};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -173,8 +173,8 @@ impl<'a> Replay<'a> {
         known.set_end(&mut state, end);
     }
 
-    /// All extents. `lost`: journal records of extents may be missing, so the open ones are frozen and what stands behind
-    /// their ends is looked for. `rebuilt`: the table was.
+    /// All extents. `lost`: journal records of extents may be missing, so the open ones are frozen and whatever stands in
+    /// their files is taken up. `rebuilt`: the table was.
     pub(crate) fn finish(
         mut self,
         (lost, rebuilt): (bool, bool),
@@ -268,29 +268,37 @@ impl<'a> Replay<'a> {
             return;
         }
         (state.row.sealed, state.row.frozen) = (true, true);
-        self.take_up_behind(extent, &mut state);
+        // It would cut off what stands behind the end.
+        state.no_footer = true;
+        self.take_up(extent, &mut state);
         report
             .damage
             .push(format!("extent {} is frozen: {why}", extent.id));
     }
 
-    /// Takes up what stands behind an extent's end, in order and whole.
-    fn take_up_behind(&self, extent: &Extent, state: &mut State) {
+    /// Takes up every needle whose header holds, behind the extent's end and behind damage too: its record may be lost, its bytes are
+    /// the only ones. What damage may hide counts as if it were there, so that the extent is not taken for one without needles.
+    fn take_up(&self, extent: &Extent, state: &mut State) {
         let Ok(file) = extent.file(self.disk) else { return };
         let Ok(len) = file.len() else { return };
-        let mut walker = Walker::new(file, extent.id, extent.salt, state.row.end, len);
-        while let Some(Step::Needle(offset, header)) = walker.step() {
-            if header.needle.0 < state.row.next_needle || walker.verify(offset, &header).is_err() {
-                break;
+        let walker = Walker::new(file, extent.id, extent.salt, 0, len);
+        let mut needles = 0;
+        for found in Census::new(walker, state.row.next_needle) {
+            match found {
+                Found::Hidden(_, numbers) => needles += numbers.end - numbers.start,
+                Found::Needle(offset, header) => {
+                    needles += u64::from(!header.void);
+                    let advance = Advance {
+                        needle: header.needle,
+                        offset,
+                        stored_length: header.stored_bytes(),
+                        void: header.void,
+                    };
+                    extent.advance(state, advance);
+                }
             }
-            let advance = Advance {
-                needle: header.needle,
-                offset,
-                stored_length: header.stored_bytes(),
-                void: header.void,
-            };
-            extent.advance(state, advance);
         }
+        state.row.needles = state.row.needles.max(needles);
     }
 
     /// A table made by walking every extent: what is left when the table itself is damaged. Of two generations the one that the journal
@@ -342,13 +350,16 @@ fn read_head(
 fn walk_file(disk: &dyn Disk, superblock: &Superblock, of: (ExtentId, Generation)) -> Option<Row> {
     let mut row = read_head(disk, superblock, of)?;
     let file = disk.open(&extent::path(of.0, of.1)).ok()?;
-    let mut walker = Walker::new(file.clone(), row.extent, row.salt, BODY_OFFSET, file.len().ok()?);
-    while let Some(step) = walker.step() {
-        if let Step::Needle(_, header) = step {
-            row.end = walker.at();
-            row.epoch = row.epoch.max(header.epoch);
-            row.next_needle = row.next_needle.max(header.needle.0 + 1);
-            row.needles += u64::from(!header.void);
+    let walker = Walker::new(file.clone(), row.extent, row.salt, 0, file.len().ok()?);
+    for found in Census::new(walker, row.next_needle) {
+        match found {
+            Found::Hidden(_, numbers) => row.needles += numbers.end - numbers.start,
+            Found::Needle(offset, header) => {
+                row.end = offset + header.stored_bytes();
+                row.epoch = row.epoch.max(header.epoch);
+                row.next_needle = row.next_needle.max(header.needle.0 + 1);
+                row.needles += u64::from(!header.void);
+            }
         }
     }
     row.footer = Map::of(&*file, &row).is_some_and(|map| map.load().is_some());

@@ -3,6 +3,7 @@
 use crate::extent::BODY_OFFSET;
 use crate::fields::{Fields, crc32c, joined};
 use crate::needle::{HEADER_BYTES_MAX, Head, Header, MAGIC, block_count};
+use std::ops::Range;
 use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
 use types::{ExtentId, Generation, NeedleId};
@@ -160,6 +161,67 @@ pub(crate) fn verify(file: &dyn DiskFile, offset: u64, header: &Header) -> Resul
         at += n as u64;
     }
     Ok(whole)
+}
+
+/// What a whole extent is found to hold.
+pub(crate) enum Found {
+    /// Voids too.
+    Needle(u64, Box<Header>),
+    /// Nothing that holds from here on to the next needle: any of these numbers may have stood here.
+    Hidden(u64, Range<u64>),
+}
+
+/// Goes over a whole extent in which the numbers below `next_needle` were given out. What damage may hide is told, so that nobody takes
+/// an extent for one without it; a stretch that can hide nothing is not.
+pub(crate) struct Census {
+    walker: Walker,
+    next: u64,
+    next_needle: u64,
+    hole: Option<u64>,
+    /// Behind damage that was told of first.
+    held: Option<(u64, Box<Header>)>,
+}
+
+impl Census {
+    pub(crate) fn new(walker: Walker, next_needle: u64) -> Self {
+        Self {
+            walker,
+            next: 1,
+            next_needle,
+            hole: None,
+            held: None,
+        }
+    }
+
+    /// What damage hides before number `to`.
+    fn hidden(&mut self, to: u64) -> Option<Found> {
+        let hole = self.hole.take()?;
+        let numbers = self.next..to;
+        self.next = self.next.max(to);
+        (!numbers.is_empty()).then_some(Found::Hidden(hole, numbers))
+    }
+}
+
+impl Iterator for Census {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        if let Some((offset, header)) = self.held.take() {
+            self.next = self.next.max(header.needle.0 + 1);
+            return Some(Found::Needle(offset, header));
+        }
+        loop {
+            match self.walker.step() {
+                Some(Step::Damage(offset, _)) => self.hole = self.hole.or(Some(offset)),
+                Some(Step::Needle(offset, header)) => {
+                    let hidden = self.hidden(header.needle.0);
+                    self.held = Some((offset, header));
+                    return hidden.or_else(|| self.next());
+                }
+                None => return self.hidden(self.next_needle),
+            }
+        }
+    }
 }
 
 /// Where a needle is, by walking.

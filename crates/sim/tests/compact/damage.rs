@@ -159,3 +159,88 @@ fn a_dropped_needle_is_absent() {
         }
     });
 }
+
+/// Flips a bit of each place in a file where `what` stands.
+fn flip_where(disk: &SimDisk, path: &str, what: &str) -> usize {
+    let file = Disk::open(disk, path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let places: Vec<usize> = (bytes.windows(what.len()).enumerate())
+        .filter(|(_, window)| *window == what.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
+    for at in &places {
+        file.write_all_at(&[bytes[*at] ^ 4], *at as u64).unwrap();
+    }
+    file.sync_data().unwrap();
+    places.len()
+}
+
+/// The records of the last needles of an open extent are lost, and of these the first is damaged where it stands, too. The one behind
+/// it is whole and its file is all that is left of it: no compaction and no removal takes it away, and a read finds it. // I3, I7
+#[test]
+fn what_stands_behind_damage_is_not_compacted_away() {
+    for (kept_before, seed) in [(true, 41), (false, 42)] {
+        let disk = SimDisk::new(seed, 64 << 20);
+        let mut outside = Outside::default();
+        let before = life(async {
+            let dir = open_whole(seed, &disk).unwrap();
+            open_extent(&dir, X).await.unwrap();
+            if kept_before {
+                outside.put(&dir, X, 400).await.unwrap();
+            }
+            dir.checkpoint().unwrap();
+            let before = outside.needles.len();
+            outside.put(&dir, X, 300).await.unwrap();
+            outside.put(&dir, X, 90_000).await.unwrap();
+            close(&dir).await;
+            before
+        });
+        let lost = outside.needles.split_off(before);
+        for needle in &lost {
+            let key = format!("key {}", needle.serial);
+            assert_eq!(flip_where(&disk, "journal", &key), 1);
+        }
+        let (bad, whole) = (lost[0], lost[1]);
+        assert_eq!(
+            flip_where(&disk, &format!("extents/{X}"), &format!("key {}", bad.serial)),
+            1
+        );
+        disk.crash();
+        // Found anew, and as the table has it then.
+        for again in [false, true] {
+            life(async {
+                let opened = open(seed + 1, Arc::new(disk.clone())).unwrap();
+                let told = opened.report.damage.iter().any(|d| d.contains("frozen"));
+                assert!(told || again, "{:?}", opened.report);
+                let dir = opened.dir;
+                check_needle(&dir, &whole).unwrap();
+                let (done, _) = done();
+                let e = dir.remove(X, done).unwrap_err();
+                assert!(matches!(e, ExtentError::NotEmpty(_)), "{e}");
+                // All that anybody knew of goes, and gc may know of the last one, too.
+                let mut dropped: Vec<NeedleId> = outside.needles.iter().map(|n| n.appended.needle).collect();
+                for also in [None, Some(whole)] {
+                    dropped.extend(also.map(|n| n.appended.needle));
+                    let e = compact(&dir, X, 1, &dropped).await.unwrap_err();
+                    assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
+                }
+                dir.sweep().unwrap();
+                check_files(&disk, &dir).unwrap();
+                dir.checkpoint().unwrap();
+                check_needle(&dir, &whole).unwrap();
+                if again {
+                    // Nobody misses what is bad.
+                    dropped.pop();
+                    dropped.push(bad.appended.needle);
+                    dropped.sort();
+                    let status = compact(&dir, X, 1, &dropped).await.unwrap();
+                    assert_eq!(status.needles, 1);
+                    check_needle(&dir, &whole).unwrap();
+                }
+                close(&dir).await;
+            });
+            disk.crash();
+        }
+    }
+}
