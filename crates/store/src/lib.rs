@@ -5,10 +5,12 @@
 
 mod api;
 pub mod embedded;
+mod image;
 pub mod memory;
 pub mod suite;
 mod versions;
 
 pub use api::{Batch, Committed, Fence, Rows, Scan, Snapshot, Store, StoreError};
-pub use embedded::{Embedded, Prepared};
+pub use embedded::{Embedded, LaidRows, OldLog, Prepared, lay};
+pub use image::{SnapshotHead, SnapshotRows, SnapshotStream};
 pub use memory::Memory;

@@ -17,7 +17,7 @@ use super::pages::Retired;
 use crate::StoreError;
 use crc_fast::{CrcAlgorithm, checksum};
 use extent::Superblock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use types::{DiskId, PartitionId};
@@ -54,7 +54,7 @@ impl Catalogue {
         found: impl Iterator<Item = (PartitionId, u16)>,
     ) -> Result<Self, StoreError> {
         let superblock = Superblock::read(&*disk).map_err(|e| meaning(&e))?;
-        let listed = read(&*disk, owner)?;
+        let listed = read(&*disk, NAME, owner)?;
         if listed.is_none() && superblock.is_some_and(|s| s.catalogued) {
             return Err(StoreError::Corrupt(format!(
                 "{NAME}: the file is missing, and with it which index files there were; nothing was changed"
@@ -134,9 +134,7 @@ impl Catalogue {
     }
 
     fn write(&self, listed: &Listed) -> Result<(), StoreError> {
-        let one = encode(self.owner, listed);
-        let twice = [&one[..], &one[..]].concat();
-        self.judged(NAME, extent::write_whole(&*self.disk, NAME, &twice))
+        self.judged(NAME, write_listed(&*self.disk, NAME, self.owner, listed))
     }
 
     fn judged(&self, name: &str, written: io::Result<()>) -> Result<(), StoreError> {
@@ -149,6 +147,32 @@ impl Catalogue {
             e
         })
     }
+}
+
+fn write_listed(disk: &dyn Disk, name: &str, owner: DiskId, listed: &Listed) -> io::Result<()> {
+    let one = encode(owner, listed);
+    let twice = [&one[..], &one[..]].concat();
+    extent::write_whole(disk, name, &twice)
+}
+
+/// Writes, under any name, a catalogue of partitions with one file each.
+pub(super) fn write_as(
+    disk: &dyn Disk,
+    name: &str,
+    owner: DiskId,
+    partitions: &BTreeSet<PartitionId>,
+) -> io::Result<()> {
+    let listed = partitions.iter().map(|partition| (*partition, 1)).collect();
+    write_listed(disk, name, owner, &listed)
+}
+
+/// The partitions of a catalogue under any name, if it is there.
+pub(super) fn read_as(
+    disk: &dyn Disk,
+    name: &str,
+    owner: DiskId,
+) -> Result<Option<BTreeSet<PartitionId>>, StoreError> {
+    Ok(read(disk, name, owner)?.map(|listed| listed.into_keys().collect()))
 }
 
 fn encode(owner: DiskId, listed: &Listed) -> Vec<u8> {
@@ -211,9 +235,9 @@ fn decode(bytes: &[u8], owner: DiskId) -> Found {
 }
 
 /// What the file lists; `None` where there is no file.
-fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
-    let failed = |e: io::Error| StoreError::io(NAME, &e);
-    let file = match disk.open(NAME) {
+fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<Option<Listed>, StoreError> {
+    let failed = |e: io::Error| StoreError::io(name, &e);
+    let file = match disk.open(name) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(e)),
@@ -229,7 +253,7 @@ fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
                 if let Some(at) = bad {
                     rot::found(
                         Rot::Catalogue,
-                        &format!("{NAME}: the copy at byte {at} is not what was written"),
+                        &format!("{name}: the copy at byte {at} is not what was written"),
                     );
                 }
                 return Ok(Some(listed));
@@ -240,9 +264,9 @@ fn read(disk: &dyn Disk, owner: DiskId) -> Result<Option<Listed>, StoreError> {
     }
     Err(match newer {
         Some(format) => StoreError::Failed(format!(
-            "{NAME}: its format {format} is of a newer build; nothing was changed"
+            "{name}: its format {format} is of a newer build; nothing was changed"
         )),
-        None => StoreError::Corrupt(format!("{NAME}: neither copy is what was written")),
+        None => StoreError::Corrupt(format!("{name}: neither copy is what was written")),
     })
 }
 

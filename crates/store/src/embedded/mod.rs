@@ -12,6 +12,7 @@ mod catalogue;
 mod core;
 mod files;
 mod form;
+mod lay;
 mod log;
 mod pages;
 mod partition;
@@ -34,6 +35,7 @@ use types::limits::{WRITE_BEHIND_QUEUE_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{JournalSeq, PartitionId};
 use world::{Clock, Disk, LoopEnd, World};
 
+pub use self::lay::{LaidRows, OldLog, lay};
 pub use self::log::{Done, Log};
 pub use self::prepare::Prepared;
 

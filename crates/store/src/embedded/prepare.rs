@@ -6,6 +6,7 @@
 use super::catalogue::Catalogue;
 use super::core::DIR;
 use super::files::{Whose, file_of};
+use super::lay;
 use super::pages::Retired;
 use super::partition::Partition;
 use super::recover::{self, LogTail};
@@ -44,6 +45,8 @@ impl Prepared {
         }
         // What a failed sync left in doubt of names.
         disk.sync_dir(DIR).map_err(failed)?;
+        // A restore may have been cut off.
+        lay::finish(&disk, owner)?;
         let mut logs: BTreeMap<PartitionId, LogTail> = BTreeMap::new();
         for (place, batch) in batches {
             logs.entry(batch.partition).or_default().push((place, batch));

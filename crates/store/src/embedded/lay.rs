@@ -1,0 +1,233 @@
+//! Laying a fresh index into a stopped directory, from rows: after a restore, or when an index was rebuilt from the extents.
+//!
+//! ```text
+//!   index/<partition>.laid, each whole and synced ─▶ index-laid, durable: from here on they count
+//!        ─▶ catalogue away ─▶ old files away, new ones in their place ─▶ catalogue ─▶ index-laid away
+//! ```
+//! A crash before `index-laid` leaves the old index, one after it the new one: whoever opens the directory next finishes ([`finish`]). Between
+//! the two an older build refuses the directory, for its catalogue is missing. The journal is not touched: batches of the old index that it still
+//! has are at or below the mark of the new files, so they are passed over and released.
+
+use super::catalogue::{self, Catalogue};
+use super::core::DIR;
+use super::files::{Whose, file_of, path_of};
+use super::form::{Form, Mark};
+use super::pages::Retired;
+use crate::{Batch, StoreError};
+use bytes::Bytes;
+use extent::LogBatch;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use types::limits::{ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
+use types::{DiskId, Epoch, JournalSeq, LogSeq, PartitionId};
+use world::Disk;
+
+/// Says, while it is there, that the new files count; its bytes are the catalogue that they get.
+pub(super) const LAID: &str = "index-laid";
+const SUFFIX: &str = ".laid";
+
+/// What the journal of a directory has of its old index.
+#[derive(Clone, Copy)]
+pub struct OldLog<'a> {
+    /// Batches that are not released (`extent::Opened::batches`).
+    pub batches: &'a [(JournalSeq, LogBatch)],
+    /// The next record's number (`extent::Journal::next`).
+    pub next: JournalSeq,
+}
+
+/// Rows of all partitions, ascending by partition and key.
+pub type LaidRows<'a> = &'a mut dyn Iterator<Item = Result<(PartitionId, Bytes, Bytes), StoreError>>;
+
+/// Replaces the index of a directory that is open and whose index is not: all of it, by `rows`, or on an error none. Answers how many rows.
+///
+/// # Errors
+/// The disk's, those of `rows`, and rows that are out of order.
+pub fn lay(
+    disk: &Arc<dyn Disk>,
+    owner: DiskId,
+    under: OldLog<'_>,
+    rows: LaidRows<'_>,
+) -> Result<u64, StoreError> {
+    let failed = |e: io::Error| StoreError::io(DIR, &e);
+    if !disk.exists(DIR).map_err(failed)? {
+        disk.create_dir(DIR).map_err(failed)?;
+        disk.sync_dir("").map_err(failed)?;
+    }
+    finish(disk, owner)?;
+    let mut marks = marks_over(under);
+    let mut laying = Laying {
+        disk: disk.as_ref(),
+        owner,
+        under,
+        form: None,
+        step: Vec::new(),
+        step_bytes: 0,
+        last: None,
+        laid: BTreeSet::new(),
+        count: 0,
+    };
+    for row in rows {
+        let (partition, key, value) = row?;
+        laying.take(&mut marks, partition, (key, value))?;
+    }
+    laying.end()?;
+    // What the log still has batches of, and the rows nothing: it is empty now.
+    while let Some((partition, _)) = marks.first_key_value() {
+        let partition = *partition;
+        laying.begin(&mut marks, partition)?;
+        laying.end()?;
+    }
+    let (laid, count) = (laying.laid, laying.count);
+    disk.sync_dir(DIR).map_err(failed)?;
+    catalogue::write_as(&**disk, LAID, owner, &laid).map_err(|e| StoreError::io(LAID, &e))?;
+    finish(disk, owner)?;
+    Ok(count)
+}
+
+/// Where the log of each partition has come to: the new files are above it.
+fn marks_over(under: OldLog<'_>) -> BTreeMap<PartitionId, Mark> {
+    let mut marks = BTreeMap::<PartitionId, Mark>::new();
+    for (_, batch) in under.batches {
+        let mark = marks.entry(batch.partition).or_default();
+        mark.epoch = mark.epoch.max(batch.epoch);
+        mark.sequence = mark.sequence.max(batch.sequence);
+    }
+    marks
+}
+
+/// One partition after another.
+struct Laying<'a> {
+    disk: &'a dyn Disk,
+    owner: DiskId,
+    under: OldLog<'a>,
+    form: Option<(Form, PartitionId, Mark)>,
+    step: Vec<(Bytes, Bytes)>,
+    step_bytes: usize,
+    last: Option<Bytes>,
+    laid: BTreeSet<PartitionId>,
+    count: u64,
+}
+
+impl Laying<'_> {
+    fn begin(
+        &mut self,
+        marks: &mut BTreeMap<PartitionId, Mark>,
+        partition: PartitionId,
+    ) -> Result<(), StoreError> {
+        if !self.laid.insert(partition) {
+            return Err(StoreError::Corrupt(format!(
+                "rows to lay: those of partition {partition} do not stand together"
+            )));
+        }
+        let log = marks.remove(&partition).unwrap_or_default();
+        let mark = Mark {
+            epoch: Epoch(log.epoch.0.max(1)),
+            sequence: LogSeq(log.sequence.0 + 1),
+            crc: 0,
+            place: JournalSeq(self.under.next.0.saturating_sub(1)),
+        };
+        let whose = Whose {
+            disk: self.owner,
+            partition,
+            retired: Retired::default(),
+        };
+        let mut place = whose.place(0);
+        place.path = laid_path(partition);
+        self.form = Some((Form::create(self.disk, &place)?, partition, mark));
+        self.last = None;
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        marks: &mut BTreeMap<PartitionId, Mark>,
+        partition: PartitionId,
+        (key, value): (Bytes, Bytes),
+    ) -> Result<(), StoreError> {
+        if self.form.as_ref().is_none_or(|(_, of, _)| *of != partition) {
+            self.end()?;
+            self.begin(marks, partition)?;
+        }
+        if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
+            return Err(StoreError::TooLarge(format!("a row key of {} bytes", key.len())));
+        }
+        if self.last.as_ref().is_some_and(|last| *last >= key) {
+            return Err(StoreError::Corrupt(format!(
+                "rows to lay: {} does not come after the one before it",
+                key.escape_ascii()
+            )));
+        }
+        self.last = Some(key.clone());
+        self.step_bytes += Batch::row_bytes(&key, Some(&value));
+        self.step.push((key, value));
+        self.count += 1;
+        if self.step_bytes >= WRITE_BEHIND_STEP_BYTES {
+            self.write(None)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, moved: Option<Mark>) -> Result<(), StoreError> {
+        if let Some((form, _, _)) = &self.form {
+            let rows = self.step.iter().map(|(key, value)| (key, Some(value)));
+            form.write(rows, moved)?;
+        }
+        self.step.clear();
+        self.step_bytes = 0;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), StoreError> {
+        if let Some((_, _, mark)) = &self.form {
+            let mark = *mark;
+            self.write(Some(mark))?;
+        }
+        self.form = None;
+        Ok(())
+    }
+}
+
+fn laid_path(partition: PartitionId) -> String {
+    format!("{DIR}/{partition}{SUFFIX}")
+}
+
+/// Ends what a crash left of [`lay`]: the new files take their places, or, where they do not count yet, they go.
+pub(super) fn finish(disk: &Arc<dyn Disk>, owner: DiskId) -> Result<(), StoreError> {
+    let failed = |e: io::Error| StoreError::io(DIR, &e);
+    let laid = catalogue::read_as(&**disk, LAID, owner)?;
+    let names = disk.list(DIR).map_err(failed)?;
+    let Some(laid) = laid else {
+        for name in names.iter().filter(|name| name.ends_with(SUFFIX)) {
+            disk.remove(&format!("{DIR}/{name}")).map_err(failed)?;
+        }
+        return Ok(());
+    };
+    remove_if_there(&**disk, catalogue::NAME)?;
+    disk.sync_dir("").map_err(failed)?;
+    for (partition, number) in names.iter().filter_map(|name| file_of(name)) {
+        if number > 0 || !laid.contains(&partition) {
+            remove_if_there(&**disk, &path_of(partition, number))?;
+        }
+    }
+    for partition in &laid {
+        let from = laid_path(*partition);
+        if disk.exists(&from).map_err(failed)? {
+            disk.rename(&from, &path_of(*partition, 0)).map_err(failed)?;
+        }
+    }
+    disk.sync_dir(DIR).map_err(failed)?;
+    catalogue::write_as(&**disk, catalogue::NAME, owner, &laid).map_err(failed)?;
+    remove_if_there(&**disk, LAID)?;
+    disk.sync_dir("").map_err(failed)?;
+    // The superblock learns of the catalogue, if it did not know.
+    Catalogue::open(disk.clone(), owner, Retired::default(), std::iter::empty())?;
+    Ok(())
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StoreError> {
+    match disk.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io(path, &e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,182 @@
+//! Taking a snapshot: the moment first, then block by block as fast as they are asked for. Memory is a page of rows.
+
+use super::{BLOCK_BYTES, END, FORMAT, HEAD_BYTES, MAGIC, PARTITION_END, ROWS, block_crc, head_crc};
+use crate::api::shared_bytes;
+use crate::{Scan, Snapshot, Store, StoreError};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use types::limits::SCAN_ROWS_MAX;
+use types::{DiskId, PartitionId};
+
+/// Rows read at once: they may be large.
+const PAGE_ROWS: usize = SCAN_ROWS_MAX / 4;
+/// How often a moment is looked for at which the directory stands still.
+const TRIES: usize = 1000;
+/// The row that every commit to a partition writes (docs/formats/rows.md).
+const STATE: &[u8] = &[1];
+
+/// A snapshot being taken. It holds a view of each partition: read it to its end soon, or drop it.
+pub struct SnapshotStream {
+    disk: DiskId,
+    taken_ms: u64,
+    /// What is still to be written, ascending.
+    left: VecDeque<(PartitionId, Arc<dyn Snapshot>)>,
+    stage: Stage,
+    number: u64,
+    /// The crc that the next block names.
+    before: u32,
+    partition_rows: u64,
+    rows: u64,
+}
+
+enum Stage {
+    Head,
+    /// Rows from this key on.
+    Rows(Bytes),
+    Done,
+}
+
+impl SnapshotStream {
+    /// Settles the moment: the directory and the objects as of one, the control plane as of a later one. So every extent that a row of the
+    /// index names has its row; whoever keeps extents from going away meanwhile has it in the copy too. Why this order:
+    /// docs/formats/index-snapshot.md.
+    ///
+    /// # Errors
+    /// A partition cannot be read; or buckets are changed without a pause.
+    pub async fn take(store: &dyn Store, disk: DiskId, now_ms: u64) -> Result<Self, StoreError> {
+        for _ in 0..TRIES {
+            let directory = store.snapshot(PartitionId::DIRECTORY).await?;
+            let data = store.snapshot(PartitionId::FIRST_DATA).await?;
+            let again = store.snapshot(PartitionId::DIRECTORY).await?;
+            let state = [Bytes::from_static(STATE)];
+            if directory.get(&state).await? != again.get(&state).await? {
+                continue;
+            }
+            let control = store.snapshot(PartitionId::CONTROL).await?;
+            return Ok(Self {
+                disk,
+                taken_ms: now_ms,
+                left: VecDeque::from([
+                    (PartitionId::DIRECTORY, directory),
+                    (PartitionId::CONTROL, control),
+                    (PartitionId::FIRST_DATA, data),
+                ]),
+                stage: Stage::Head,
+                number: 0,
+                before: 0,
+                partition_rows: 0,
+                rows: 0,
+            });
+        }
+        Err(StoreError::Busy(
+            "buckets are changed without a pause: no moment of all partitions was found".into(),
+        ))
+    }
+
+    /// The file's next bytes; `None` once it is whole.
+    ///
+    /// # Errors
+    /// Rows that cannot be read: the file is of no use.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        match &self.stage {
+            Stage::Done => Ok(None),
+            Stage::Head => {
+                self.stage = Stage::Rows(Bytes::from_static(&[0]));
+                Ok(Some(self.head()))
+            }
+            Stage::Rows(start) => {
+                let start = start.clone();
+                self.rows_from(start).await.map(Some)
+            }
+        }
+    }
+
+    fn head(&mut self) -> Bytes {
+        let mut head = BytesMut::with_capacity(HEAD_BYTES);
+        head.put_slice(MAGIC);
+        head.put_u16_le(FORMAT);
+        head.put_u16_le(0);
+        head.put_u32_le(self.left.len() as u32);
+        head.put_slice(&self.disk.to_bytes());
+        head.put_u64_le(self.taken_ms);
+        head.resize(HEAD_BYTES - 4, 0);
+        self.before = head_crc(&head);
+        head.put_u32_le(self.before);
+        head.freeze()
+    }
+
+    async fn rows_from(&mut self, mut start: Bytes) -> Result<Bytes, StoreError> {
+        let Some((partition, snapshot)) = self.left.front().cloned() else {
+            self.stage = Stage::Done;
+            let rows = self.rows;
+            return Ok(self.block((END, PartitionId(0)), &rows.to_le_bytes()));
+        };
+        let mut body = BytesMut::new();
+        let mut before = Bytes::new();
+        while body.len() < BLOCK_BYTES {
+            let scan = Scan {
+                start: start.clone(),
+                end: Bytes::from_static(&[0xFF]),
+                max: PAGE_ROWS,
+            };
+            let page = snapshot.scan(&scan).await?;
+            let is_last = page.len() < PAGE_ROWS;
+            for (key, value) in page {
+                put_row(&mut body, &before, (&key, &value));
+                self.partition_rows += 1;
+                start = [&key[..], &[0]].concat().into();
+                before = key;
+                if body.len() >= BLOCK_BYTES {
+                    // The rest of the page is read again with the next block.
+                    self.stage = Stage::Rows(start);
+                    return Ok(self.block((ROWS, partition), &body));
+                }
+            }
+            if is_last {
+                return Ok(self.end_partition(partition, &body));
+            }
+        }
+        self.stage = Stage::Rows(start);
+        Ok(self.block((ROWS, partition), &body))
+    }
+
+    /// The partition's last rows, and its end.
+    fn end_partition(&mut self, partition: PartitionId, body: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        if !body.is_empty() {
+            out.extend_from_slice(&self.block((ROWS, partition), body));
+        }
+        let rows = std::mem::take(&mut self.partition_rows);
+        self.rows += rows;
+        out.extend_from_slice(&self.block((PARTITION_END, partition), &rows.to_le_bytes()));
+        // Not held longer than it is read.
+        self.left.pop_front();
+        self.stage = Stage::Rows(Bytes::from_static(&[0]));
+        out.freeze()
+    }
+
+    fn block(&mut self, (kind, partition): (u32, PartitionId), body: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(super::BLOCK_HEAD_BYTES + body.len());
+        out.put_u32_le(kind);
+        out.put_u32_le(u32::try_from(body.len()).expect("a block is bounded"));
+        out.put_u64_le(self.number);
+        out.put_u64_le(partition.0);
+        out.put_u32_le(self.before);
+        let crc = block_crc(&out, body);
+        out.put_u32_le(crc);
+        out.put_slice(body);
+        self.number += 1;
+        self.before = crc;
+        out.freeze()
+    }
+}
+
+fn put_row(body: &mut BytesMut, before: &[u8], (key, value): (&Bytes, &Bytes)) {
+    let shared = shared_bytes(before, key);
+    body.put_u16_le(u16::try_from(key.len()).expect("a row key is bounded"));
+    body.put_u16_le(u16::try_from(shared).expect("a row key is bounded"));
+    body.put_u32_le(u32::try_from(value.len()).expect("a value is bounded"));
+    body.put_slice(&key[shared..]);
+    body.put_slice(value);
+}
