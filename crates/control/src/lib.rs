@@ -15,5 +15,6 @@ mod page;
 mod plane;
 mod reclaim;
 mod rows;
+mod scrub;
 
 pub use plane::ControlPlane;

@@ -6,8 +6,9 @@
 //!   52 disk 16              DiskRecord            01                      PartitionState
 //!   53 extent 8             ExtentRecord          58                      ReclaimState
 //!   59 extent 8 · page 8    DroppedPage           5A extent 8 · page 8    DroppedPage: of the generation that is decided
+//!   5B                      ScrubState
 //! ```
-//! The pages of 59 and 5A are not kept in memory: an extent may have a quarter of a million needles.
+//! The pages of 59 and 5A are not kept in memory: an extent may have a quarter of a million needles. Neither is 5B: who scrubs knows it.
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use types::{DiskId, Epoch, ExtentId, NodeId, SessionId};
 use wire::records::{
     CopyRecord, DiskRecord, DroppedPage, ExtentRecord, NodeRecord, PartitionState, ReclaimState,
-    SessionRecord,
+    ScrubState, SessionRecord,
 };
 
 const STATE: u8 = 0x01;
@@ -28,6 +29,7 @@ const SERIALS: u8 = 0x57;
 const RECLAIM: u8 = 0x58;
 const DROPPED: u8 = 0x59;
 const DROPPING: u8 = 0x5A;
+const SCRUB: u8 = 0x5B;
 
 /// The first row key that is read at a start, and one past the last.
 pub(crate) const FIRST: u8 = SESSIONS;
@@ -109,6 +111,7 @@ pub(crate) enum Change {
     PageGone(Pages, ExtentId, u64),
     ExtentGone(ExtentId),
     CopyGone(DiskId, ExtentId),
+    Scrub(Box<ScrubState>),
 }
 
 fn key(table: u8, fields: &[&[u8]]) -> Bytes {
@@ -117,6 +120,11 @@ fn key(table: u8, fields: &[&[u8]]) -> Bytes {
         key.extend_from_slice(field);
     }
     key.into()
+}
+
+/// The key of the scrub's row.
+pub(crate) fn scrub_key() -> Bytes {
+    key(SCRUB, &[])
 }
 
 /// The partition's own row.
@@ -146,6 +154,7 @@ impl Change {
             Self::Reclaim(r) => (key(RECLAIM, &[]), r.encode_to_vec()),
             Self::Page(pages, extent, page, r) => (pages.row_key(*extent, *page), r.encode_to_vec()),
             Self::PageGone(pages, extent, page) => return (pages.row_key(*extent, *page), None),
+            Self::Scrub(r) => (scrub_key(), r.encode_to_vec()),
             Self::ExtentGone(id) => return (key(EXTENTS, &[&id.0.to_be_bytes()]), None),
             Self::CopyGone(disk, id) => {
                 return (key(COPIES, &[&disk.to_bytes(), &id.0.to_be_bytes()]), None);
@@ -166,7 +175,11 @@ impl Rows {
                 self.disks.insert(disk, r);
             }
             Change::Extent(r) => drop(self.extents.insert(ExtentId(r.extent), r)),
-            Change::Copy(..) | Change::CopyGone(..) | Change::Page(..) | Change::PageGone(..) => {}
+            Change::Copy(..)
+            | Change::CopyGone(..)
+            | Change::Page(..)
+            | Change::PageGone(..)
+            | Change::Scrub(_) => {}
             Change::ExtentGone(id) => drop(self.extents.remove(&id)),
             Change::Reclaim(r) => self.reclaim = r,
             Change::LastSession(n) => self.last_session = n,

@@ -33,6 +33,7 @@ mod sizes;
 mod superblock;
 mod survey;
 mod table;
+mod verify;
 mod walk;
 
 pub use append::{Body, LargeAppend};

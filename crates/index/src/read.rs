@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::sync::Arc;
 use store::{Snapshot, StoreError};
+use types::limits::SCAN_ROWS_MAX;
 use types::{BlobId, BucketId, BucketName, VersionId};
 use wire::Fault;
 use wire::index::{BucketsQuery, Found, ReadAnswer, Reason, SettingKind, VersionRef};
@@ -293,6 +294,27 @@ impl Handle {
                 .map_err(|e| corrupt(&e))
         });
         listed.await
+    }
+
+    /// What the bucket of an id is called. It looks at all of them: nobody asks who is in a hurry.
+    pub(crate) async fn bucket_name(&self, bucket: BucketId) -> Result<Option<String>, Fault> {
+        let mut range = Range::bucket_names();
+        loop {
+            let all = &range;
+            let rows = self
+                .at_one_moment(|snapshot| async move { first_rows(&*snapshot, all, SCAN_ROWS_MAX).await })
+                .await?;
+            for (key, value) in &rows {
+                let record = decode::<BucketRecord>(key, value).map_err(|e| fault(&corrupt(&e)))?;
+                if record.bucket == bucket.0 {
+                    return Ok(Some(record.name));
+                }
+            }
+            match rows.last() {
+                Some((last, _)) if rows.len() == SCAN_ROWS_MAX => range.start = after(last),
+                _ => return Ok(None),
+            }
+        }
     }
 
     /// A bucket's usage by storage class.

@@ -13,6 +13,7 @@ use wire::index::{
     VersionsPage, VersionsQuery,
 };
 use wire::records::{BucketRecord, BucketSetting, UsageRecord};
+use wire::scrub::Reread;
 use world::{Clock, World};
 
 /// The index of one process: the directory and, until partitions split, one partition of objects.
@@ -128,6 +129,15 @@ impl Index for IndexRole {
 
     async fn walk_on(&self, cursor: Bytes) -> Result<(Vec<Named>, Vec<String>, Bytes), Fault> {
         self.data.walk_on(cursor).await
+    }
+
+    /// Both partitions are of one engine, and the control plane's is, too.
+    async fn verify_files(&self, cursor: Bytes) -> Result<Reread, Fault> {
+        self.data.verify_files(&cursor).await
+    }
+
+    async fn bucket_name(&self, bucket: BucketId) -> Result<Option<String>, Fault> {
+        self.directory.bucket_name(bucket).await
     }
 
     /// A cursor is the partition's place among those here, then a row key.

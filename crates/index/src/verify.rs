@@ -2,6 +2,7 @@
 
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
+use crate::owner::fault;
 use crate::rows::{BadRow, Range, Row, after, decode};
 use crate::walk::walk_page;
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use wire::records::{
     IntentRecord, ManifestPage, ObjectRecord, PartRecord, PartitionState, SessionFloor, UploadRecord,
     UsageRecord,
 };
+use wire::scrub::{Damage, Reread};
 
 /// Rows of one page.
 const PAGE_ROWS: usize = 256;
@@ -23,6 +25,18 @@ impl Handle {
     pub(crate) async fn walk_on(&self, cursor: Bytes) -> Result<(Vec<Named>, Vec<String>, Bytes), Fault> {
         self.at_one_moment(|snapshot| walk_on(snapshot, cursor.clone()))
             .await
+    }
+
+    /// Reads a piece of the engine's files, of whatever partition.
+    pub(crate) async fn verify_files(&self, cursor: &[u8]) -> Result<Reread, Fault> {
+        let read = self.shared.store.verify(cursor).await.map_err(|e| fault(&e))?;
+        let damage = read.damage.into_iter().map(|(rot, what)| Damage { rot, what });
+        Ok(Reread {
+            bytes: read.bytes,
+            of_bytes: read.of_bytes,
+            damage: damage.collect(),
+            next: read.next,
+        })
     }
 
     /// Reads a page of all rows from `cursor` (a row key; empty: the start).

@@ -3,7 +3,7 @@
 use crate::appending::LocalAppending;
 use crate::disk::DiskService;
 use crate::ticker;
-use crate::translate::{Synced, appended, fault, head, status, walked};
+use crate::translate::{Synced, appended, fault, head, status};
 use extent::{Body, Cursor, DataDir, ExtentError, Read};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -15,6 +15,7 @@ use wire::node::{
     Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Pace, ReadNeedle,
     WalkCursor, WalkDepth, WalkPage,
 };
+use wire::scrub::Reread;
 use world::World;
 
 /// A storage node over its data directories.
@@ -228,10 +229,17 @@ impl Node for LocalNode {
             needle: from.needle,
         };
         let verify = depth == WalkDepth::Bytes;
-        let walked_on = disk.reading(move |dir| dir.walk(extent, from, verify, count_max));
-        let (found, next) = walked_on.await?.map_err(|e| fault(&e))?;
+        let walked = if verify {
+            // Much is read of what no client waits for: not where clients' reads stand in line.
+            disk.aside(move |dir| dir.walk(extent, from, verify, count_max))
+                .await
+        } else {
+            disk.reading(move |dir| dir.walk(extent, from, verify, count_max))
+                .await
+        };
+        let (found, next) = walked?.map_err(|e| fault(&e))?;
         Ok(WalkPage {
-            found: found.into_iter().map(walked).collect(),
+            found: found.into_iter().map(crate::translate::walked).collect(),
             next: next.map(|next| WalkCursor {
                 generation: next.generation,
                 offset: next.offset,
@@ -260,6 +268,10 @@ impl Node for LocalNode {
             .expect("no panic under this lock")
             .remove(&extent);
         Ok(())
+    }
+
+    async fn verify_frame(&self, disk: DiskId) -> Result<Reread, Fault> {
+        self.disk(disk)?.verify_frame().await
     }
 
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault> {

@@ -4,7 +4,7 @@
 
 use crate::disk::{DiskService, Job, run};
 use crate::translate::{Synced, fault, status};
-use extent::Compaction;
+use extent::{Compaction, DataDir};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use types::limits::COMPACT_STEP_BYTES;
 use types::{ErrorKind, ExtentId, Generation, NeedleId};
 use wire::Fault;
 use wire::node::{Compacted, ExtentStatus, Pace};
+use wire::scrub::{Damage, Reread};
 use world::{Clock, JobSender};
 
 /// Longest pause between two pieces.
@@ -152,6 +153,31 @@ impl DiskService {
         self.reclaimer.removed.fetch_add(1, Ordering::Relaxed);
         self.give_back(end).await;
         Ok(())
+    }
+
+    /// Runs `f` on the loop for compactions, where no client waits.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&DataDir) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let dir = self.dir.clone();
+        run(&self.reclaimer.jobs, move || f(&dir)).await
+    }
+
+    /// Reads what is beside the extents: a whole journal, too.
+    pub(crate) async fn verify_frame(&self) -> Result<Reread, Fault> {
+        let read = self.aside(DataDir::verify_frame).await?;
+        let (bytes, damage) = read.map_err(|e| fault(&e))?;
+        let damage = damage.into_iter().map(|(rot, what)| Damage {
+            rot,
+            what: format!("disk {}: {what}", self.dir.disk_id()),
+        });
+        Ok(Reread {
+            bytes,
+            of_bytes: bytes,
+            damage: damage.collect(),
+            ..Reread::default()
+        })
     }
 
     /// Takes the files away that nothing needs any more, and the ballast back first of all.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use types::limits::{BATCH_BYTES_MAX, ROW_KEY_BYTES_MAX};
-use types::{DiskId, Epoch, ErrorKind, JournalSeq, Kind, LogSeq, PartitionId};
+use types::{DiskId, Epoch, ErrorKind, JournalSeq, Kind, LogSeq, PartitionId, Rot};
 
 /// Bytes of a row in a batch beside its key and value (docs/formats/log-batch.md).
 pub(crate) const ROW_HEAD_BYTES: usize = 8;
@@ -120,6 +120,24 @@ pub trait Store: Send + Sync {
     async fn snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Snapshot>, StoreError>;
     /// Writes a batch as `fence.sequence + 1`.
     async fn commit(&self, fence: Fence, batch: Batch) -> Committed;
+    /// Reads a piece of the engine's own files as they are on the disk, whether or not anything asks for what is in it: from an opaque
+    /// cursor (empty: the start). An engine without files has none.
+    async fn verify(&self, _cursor: &[u8]) -> Result<Reread, StoreError> {
+        Ok(Reread::default())
+    }
+}
+
+/// A piece of an engine's files, read from the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reread {
+    /// How many bytes were read.
+    pub bytes: u64,
+    /// Of how many that there are in all.
+    pub of_bytes: u64,
+    /// What is not what was written, a sentence with its place each.
+    pub damage: Vec<(Rot, String)>,
+    /// Where it goes on; empty at the end.
+    pub next: Bytes,
 }
 
 /// An engine's failure.

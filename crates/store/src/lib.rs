@@ -10,7 +10,7 @@ pub mod memory;
 pub mod suite;
 mod versions;
 
-pub use api::{Batch, Committed, Fence, Rows, Scan, Snapshot, Store, StoreError};
+pub use api::{Batch, Committed, Fence, Reread, Rows, Scan, Snapshot, Store, StoreError};
 pub use embedded::{Embedded, LaidRows, OldLog, Prepared, lay};
 pub use image::{SnapshotHead, SnapshotRows, SnapshotStream};
 pub use memory::Memory;

@@ -10,6 +10,7 @@ mod id;
 pub mod limits;
 mod name;
 mod range;
+mod rot;
 
 pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumKind};
 pub use error::{ErrorKind, Kind};
@@ -20,3 +21,4 @@ pub use id::{
 };
 pub use name::{BucketName, BucketNameError, ObjectKey, ObjectKeyError};
 pub use range::ByteRange;
+pub use rot::Rot;

@@ -216,6 +216,16 @@ pub const IDLE_UPLOADS_WATCHED_MAX: usize = 16 << 10;
 /// Who may hold reclaim at one time, and how long a name or a reason may be.
 pub const HOLDS_MAX: usize = 16;
 pub const HOLD_TEXT_BYTES_MAX: usize = 1024;
+/// Share of time that the scrub takes, however late it is.
+pub const SCRUB_SHARE_PERCENT: u32 = 10;
+/// Needles that the scrub reads at once.
+pub const SCRUB_PAGE_NEEDLES: usize = 64;
+/// How often the scrub keeps how far it has come.
+pub const SCRUB_KEEP_MS: u64 = 60_000;
+/// Longest time that a scrub waits for what stands beside extents on a disk: a whole journal is read.
+pub const SCRUB_FRAME_MS_MAX: u64 = 10 * 60_000;
+/// Findings of a pass that are kept in words; all are counted.
+pub const SCRUB_FINDINGS_MAX: usize = 64;
 /// Needles that one generation of an extent drops.
 pub const GENERATION_NEEDLES_MAX: u64 = 1 << 20;
 

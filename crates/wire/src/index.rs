@@ -10,6 +10,7 @@ use crate::records::{
     Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
     Pair, PartRecord, UploadRecord, UsageRecord, bucket_setting,
 };
+use crate::scrub::Reread;
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
 use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
@@ -580,6 +581,15 @@ pub trait Index: Send + Sync {
     async fn walk_on(&self, cursor: Bytes) -> Result<(Vec<Named>, Vec<String>, Bytes), Fault> {
         let (named, next) = self.walk(cursor).await?;
         Ok((named, Vec::new(), next))
+    }
+    /// Reads a piece of the engine's files as they are on the disk, of all partitions, whether or not a row needs it; cursors as for
+    /// [`Index::walk`]. An engine without files has none.
+    async fn verify_files(&self, _cursor: Bytes) -> Result<Reread, Fault> {
+        Ok(Reread::default())
+    }
+    /// What a bucket is called, for people; `None` where that is not known.
+    async fn bucket_name(&self, _bucket: BucketId) -> Result<Option<String>, Fault> {
+        Ok(None)
     }
     /// Reads a page of every row there is, whatever it is for, past rows that cannot be had; cursors as for [`Index::walk`].
     async fn verify(&self, _cursor: Bytes) -> Result<Verified, Fault> {

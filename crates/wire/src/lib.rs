@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod index;
 pub mod node;
 mod reclaim;
+pub mod scrub;
 mod versions;
 
 /// What the index stores, from `proto/records.proto`.

@@ -10,6 +10,7 @@
 //! decided by the control plane, and nobody can name it or is reading it any more (I3).
 
 use crate::Fault;
+use crate::scrub::Reread;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -327,6 +328,10 @@ pub trait Node: Send + Sync {
     ) -> Result<ExtentStatus, Fault>;
     /// Removes a sealed extent in which no needle is left. One that is not there is fine. `Conflict`: not sealed, or needles are left.
     async fn remove(&self, extent: ExtentId) -> Result<(), Fault>;
+    /// Reads what a disk has beside its extents: superblock, table of extents, journal. A double has none.
+    async fn verify_frame(&self, _disk: DiskId) -> Result<Reread, Fault> {
+        Ok(Reread::default())
+    }
     /// The node's disks.
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault>;
 }

@@ -270,6 +270,11 @@ impl Journal {
         JournalSeq(self.shared.queue.lock().expect("no panic under this lock").next)
     }
 
+    /// The lowest sequence that anyone needs: nothing is written over it or what follows.
+    pub(crate) fn low_water(&self) -> JournalSeq {
+        JournalSeq(self.shared.low_water(self.next().0))
+    }
+
     /// The highest sequence known to be on stable storage.
     pub fn synced(&self) -> JournalSeq {
         JournalSeq(self.shared.synced.load(Ordering::Acquire))

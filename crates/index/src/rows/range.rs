@@ -109,6 +109,11 @@ impl Range {
         Self::under(head)
     }
 
+    /// All buckets.
+    pub(crate) fn bucket_names() -> Self {
+        Self::under(vec![table::BUCKET_NAMES])
+    }
+
     /// Bucket names of an account that begin with `prefix`.
     pub(crate) fn account_buckets(account: AccountId, prefix: &str) -> Self {
         let mut head = vec![table::ACCOUNT_BUCKETS];

@@ -114,6 +114,31 @@ impl Catalogue {
         listed.keys().copied().collect()
     }
 
+    /// Which of its copies on the disk are not what was written.
+    pub(super) fn verify(&self) -> Result<Vec<String>, StoreError> {
+        // Held: it is not replaced meanwhile.
+        let listed = self.listed.lock().expect("no panic under this lock");
+        if listed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let failed = |e: io::Error| StoreError::io(NAME, &e);
+        let file = match self.disk.open(NAME) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Ok(vec![format!("{NAME}: the file is missing")]);
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        let mut bytes = vec![0; usize::try_from(file.len().map_err(failed)?).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let copies = [(0, first), (first.len(), second)].into_iter();
+        let bad = copies.filter(|(_, copy)| !matches!(decode(copy, self.owner), Found::Whole(_)));
+        Ok(bad
+            .map(|(at, _)| format!("{NAME}: the copy at byte {at} is not what was written"))
+            .collect())
+    }
+
     /// How many files a partition has had at once.
     pub(super) fn files(&self, partition: PartitionId) -> u16 {
         let listed = self.listed.lock().expect("no panic under this lock");

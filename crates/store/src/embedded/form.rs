@@ -301,6 +301,12 @@ impl Reader {
         }
     }
 
+    /// Its files, the newest first.
+    pub(super) fn files(&self) -> Vec<Arc<Pages>> {
+        let below = self.below.as_ref().map_or(Vec::new(), |below| below.files());
+        std::iter::once(self.pages.clone()).chain(below).collect()
+    }
+
     /// The row of `key`.
     pub(super) fn get(&self, key: &[u8]) -> RowOr<Option<Bytes>> {
         match self.attempt(|| self.rows.get(key))? {

@@ -21,13 +21,14 @@ mod reading;
 mod recover;
 mod snapshot;
 mod turn;
+mod verify;
 
 use self::batch::BatchRows;
 use self::core::{Core, WriteBehind};
 use self::log::JournalLog;
 use self::partition::{Partition, Step, Submitted};
 use self::snapshot::EmbeddedSnapshot;
-use crate::{Batch, Committed, Fence, Snapshot, Store, StoreError};
+use crate::{Batch, Committed, Fence, Reread, Snapshot, Store, StoreError};
 use extent::{Journal, LogBatch, Lost};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -238,6 +239,10 @@ impl Store for Embedded {
             .unwrap_or_else(|| Arc::new(Partition::new(partition)));
         let (view, at) = partition.durable()?;
         Ok(Arc::new(EmbeddedSnapshot { partition, view, at }))
+    }
+
+    async fn verify(&self, cursor: &[u8]) -> Result<Reread, StoreError> {
+        verify::piece(&self.core, cursor)
     }
 
     async fn commit(&self, fence: Fence, batch: Batch) -> Committed {

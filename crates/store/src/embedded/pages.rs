@@ -24,6 +24,8 @@
 //!
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
+mod reread;
+
 use super::reading;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
@@ -90,6 +92,8 @@ pub(super) struct Pages {
     place: Place,
     table: RwLock<Table>,
     turn: Mutex<Turn>,
+    /// Held while pages are written, until their crcs are known.
+    writing: Mutex<()>,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -179,6 +183,7 @@ impl Pages {
             place: place.clone(),
             table: RwLock::new(state.0),
             turn: Mutex::new(state.1),
+            writing: Mutex::default(),
             trouble: Mutex::new(None),
         }
     }
@@ -348,6 +353,7 @@ impl Pages {
         while !data.is_empty() {
             let n = run(page, data.len());
             let (now, rest) = data.split_at(n * PAGE_BYTES);
+            let _writing = self.writing.lock().expect("no panic under this lock");
             self.file.write_all_at(now, page_place(page))?;
             let mut table = self.table.write().expect("no panic under this lock");
             for (i, bytes) in now.chunks_exact(PAGE_BYTES).enumerate() {

@@ -224,6 +224,30 @@ fn read_padded(file: &dyn DiskFile, place: u64, n: usize) -> Result<Vec<u8>, Unu
     Ok(bytes)
 }
 
+/// Whether the head that lies at `which` is whole, and of `owner` and `turn`; `None`: of whatever turn.
+pub(super) fn is_head(
+    file: &dyn DiskFile,
+    which: usize,
+    (owner, turn): (Owner, Option<u64>),
+) -> Result<bool, Unusable> {
+    Ok(
+        match Head::decode(&read_padded(file, head_place(which), HEAD_BYTES)?) {
+            HeadFound::Whole(head, _) => head.owner == owner && turn.is_none_or(|turn| head.turn == turn),
+            HeadFound::Newer(_) | HeadFound::Bad => false,
+        },
+    )
+}
+
+/// Whether crc page `which` of `group` is whole and its entries are those whose crc is `crc`.
+pub(super) fn is_crc_page(
+    file: &dyn DiskFile,
+    (group, which): (u64, usize),
+    crc: u32,
+) -> Result<bool, Unusable> {
+    let page = read_padded(file, crc_page_place(group, which), CRC_PAGE_BYTES)?;
+    Ok(decode_crc_page(&page, group, which).is_some_and(|found| entries_crc(&found.crcs) == crc))
+}
+
 /// Finds the turn to go on from: the newest of which the file proves that its sync succeeded.
 ///
 /// A turn is begun only after the one before it was synced, and copies are made of a turn only once it is synced. So of two heads that
