@@ -1,5 +1,6 @@
-//! `/-/health/live`, `/-/health/ready`, `/-/metrics`. No bucket can begin with `-`, so these paths collide with none.
+//! `/-/health/live`, `/-/health/ready`, `/-/health/scrub`, `/-/metrics`. No bucket can begin with `-`, so these paths collide with none.
 
+use crate::scrubbed;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tower::ServiceExt;
 use wire::index::Index;
 use wire::node::Node;
+use wire::scrub::Scrubbing;
 
 /// A page of metrics is far below.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -81,18 +83,29 @@ pub struct Admin {
 #[derive(Clone)]
 struct Shared {
     readiness: Arc<Readiness>,
+    scrubbing: Option<Arc<dyn Scrubbing>>,
     metrics: PrometheusHandle,
 }
 
 impl Admin {
     /// The face over what the roles say of themselves.
-    pub fn new(readiness: Arc<Readiness>, metrics: PrometheusHandle) -> Self {
+    /// `scrubbing` is `None` where nothing is scrubbed.
+    pub fn new(
+        readiness: Arc<Readiness>,
+        scrubbing: Option<Arc<dyn Scrubbing>>,
+        metrics: PrometheusHandle,
+    ) -> Self {
         let router = Router::new()
             .route("/-/health/live", get(|| async { "live\n" }))
             .route("/-/health/ready", get(ready))
+            .route("/-/health/scrub", get(scrub))
             .route("/-/metrics", get(render))
             .fallback(|| async { (StatusCode::NOT_FOUND, "no such operator path\n") })
-            .with_state(Shared { readiness, metrics });
+            .with_state(Shared {
+                readiness,
+                scrubbing,
+                metrics,
+            });
         Self { router }
     }
 
@@ -121,6 +134,24 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     match shared.readiness.ready().await {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    }
+}
+
+async fn scrub(State(shared): State<Shared>) -> impl IntoResponse {
+    let Some(scrubbing) = &shared.scrubbing else {
+        return (StatusCode::OK, "not scrubbed: scrub_period is 0\n".to_owned());
+    };
+    match scrubbing.scrub_state().await {
+        Ok(state) => {
+            let found = scrubbed::findings(&state);
+            let status = if found == 0 {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            (status, scrubbed::page(&state))
+        }
+        Err(fault) => (StatusCode::SERVICE_UNAVAILABLE, format!("not known: {fault}\n")),
     }
 }
 

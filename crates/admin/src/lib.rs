@@ -7,6 +7,7 @@ mod ask;
 pub mod check;
 mod face;
 mod operator;
+mod scrubbed;
 mod socket;
 mod upkeep;
 

@@ -43,6 +43,9 @@ pub(crate) struct Flags {
     /// Multipart uploads that nobody worked on for so many days are aborted; 0: never [default: 0].
     #[arg(long, env = "CAIRN_UPLOADS_ABANDONED_DAYS")]
     pub(crate) uploads_abandoned_days: Option<u32>,
+    /// Everything that is stored is read again and verified within so long; 0s: never [default: 30d].
+    #[arg(long, env = "CAIRN_SCRUB_PERIOD")]
+    pub(crate) scrub_period: Option<Span>,
     /// What to log, e.g. `info` or `warn,s3=debug` [default: info].
     #[arg(long, env = "CAIRN_LOG")]
     pub(crate) log: Option<String>,
@@ -60,6 +63,7 @@ struct File {
     gc_grace: Option<Span>,
     gc_horizon: Option<Span>,
     uploads_abandoned_days: Option<u32>,
+    scrub_period: Option<Span>,
     log: Option<String>,
     #[serde(default)]
     access_keys: Vec<FileKey>,
@@ -133,6 +137,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// What is reclaimed when.
     pub(crate) gc: worker::gc::Settings,
+    /// How everything is read again; `None`: it is not.
+    pub(crate) scrub: Option<worker::scrub::Settings>,
     /// Log filter.
     pub(crate) log: String,
     /// Access keys beside the root key.
@@ -181,8 +187,10 @@ impl Config {
             },
             ..default
         };
+        let scrub = scrub(flags.scrub_period.or(file.scrub_period));
         Ok(Self {
             gc,
+            scrub,
             dir: flags.dir,
             listen: flags
                 .listen
@@ -198,6 +206,12 @@ impl Config {
             access_keys,
         })
     }
+}
+
+fn scrub(period: Option<Span>) -> Option<worker::scrub::Settings> {
+    let default = worker::scrub::Settings::default();
+    let period = period.map_or(default.period, |span| span.0);
+    (!period.is_zero()).then_some(worker::scrub::Settings { period, ..default })
 }
 
 #[allow(
@@ -284,6 +298,15 @@ mod tests {
         assert_eq!(settle(Some(2)).uploads_abandoned, Some(2 * day));
         assert!(toml::from_str::<File>("gc_grace = \"1h\"").is_ok());
         assert!(toml::from_str::<File>("gc_grace = \"1 fortnight\"").is_err());
+    }
+
+    #[test]
+    fn everything_is_read_within_a_period_or_never() {
+        let period = |text: &str| scrub(Some(text.parse().unwrap())).map(|s| s.period);
+        assert_eq!(scrub(None).unwrap().period, Duration::from_secs(30 * 86_400));
+        assert_eq!(period("7d"), Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(period("0s"), None);
+        assert!(toml::from_str::<File>("scrub_period = \"7d\"").is_ok());
     }
 
     #[test]

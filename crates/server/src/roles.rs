@@ -5,6 +5,7 @@
 //!        └─ journal ─▶ store ┴─▶ index ──────────────┴─▶ gc
 //! ```
 
+use crate::config::Config;
 use anyhow::Context;
 use blob::Blob;
 use control::ControlPlane;
@@ -21,7 +22,9 @@ use types::{NodeId, StampId};
 use wire::control::Control;
 use wire::index::Index;
 use wire::node::Node;
+use wire::scrub::Scrubbing;
 use worker::gc::{self, Gc};
+use worker::scrub::{self, Scrub};
 use world::{Disk, World};
 
 /// The only node of a store that is one process.
@@ -143,11 +146,11 @@ impl Roles {
         ))
     }
 
-    /// Begins to reclaim, under a session of its own; until it is stopped.
+    /// Begins to reclaim, under a session of its own, and to scrub where that is wanted; until it is stopped.
     pub(crate) async fn worker(
         &self,
         world: &World,
-        settings: gc::Settings,
+        (gc, scrub): (gc::Settings, Option<scrub::Settings>),
         gateway: Arc<Objects>,
     ) -> anyhow::Result<Worker> {
         let session = self
@@ -162,11 +165,24 @@ impl Roles {
             gateways: vec![gateway],
         };
         let (stop, stopping) = watch::channel(false);
-        let gc = Gc::new(world.clone(), settings, roles, session, stopping);
-        Ok(Worker {
-            stop,
-            task: tokio::spawn(gc.run()),
-        })
+        let gc = Gc::new(world.clone(), gc, roles, session, stopping.clone());
+        let mut tasks = vec![("gc", tokio::spawn(gc.run()))];
+        if let Some(settings) = scrub {
+            let roles = scrub::Roles {
+                index: self.index.clone(),
+                control: self.control.clone(),
+                nodes: BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]),
+            };
+            let scrub = Scrub::new(world.clone(), settings, roles, stopping);
+            tasks.push(("scrub", tokio::spawn(scrub.run())));
+        }
+        Ok(Worker { stop, tasks })
+    }
+
+    /// Who knows how far the scrub has come, where there is one.
+    pub(crate) fn scrubbing(&self, config: &Config) -> Option<Arc<dyn Scrubbing>> {
+        let control: Arc<dyn Scrubbing> = self.control.clone();
+        config.scrub.is_some().then_some(control)
     }
 
     /// Tells the log what recovery found.
@@ -193,23 +209,25 @@ impl Roles {
     }
 }
 
-/// gc at work.
+/// Background jobs at work.
 pub(crate) struct Worker {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 impl Worker {
-    /// Tells it to stop; it does soon.
+    /// Tells them to stop; they do soon.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Waits until it has stopped: nothing below it may be closed before.
+    /// Waits until they have stopped: nothing below them may be closed before.
     pub(crate) async fn stopped(self) {
         self.stop();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "gc ended badly");
+        for (job, task) in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, job, "a background job ended badly");
+            }
         }
     }
 }

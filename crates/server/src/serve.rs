@@ -47,16 +47,15 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let disk: Arc<dyn Disk> =
         Arc::new(RealDisk::open(&config.dir).with_context(|| format!("directory {}", config.dir.display()))?);
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
-    let tls = match &config.tls {
-        Some((cert, key)) => Some(Arc::new(Tls(tls::acceptor(cert, key)?)) as Arc<dyn Secure>),
-        None => None,
-    };
+    let tls = secure(&config)?;
     let opened = roles::open(&world, disk.clone()).await?;
     opened.report();
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let objects = opened.gateway(&world, &config.region).await?;
-    let worker = opened.worker(&world, config.gc.clone(), objects.clone()).await?;
+    let worker = opened
+        .worker(&world, (config.gc.clone(), config.scrub.clone()), objects.clone())
+        .await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let clock = world.clock.clone();
@@ -64,7 +63,11 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         world,
         objects.clone(),
         Arc::new(keys(&config, &root)?),
-        Arc::new(Face(Admin::new(readiness.clone(), metrics))),
+        Arc::new(Face(Admin::new(
+            readiness.clone(),
+            opened.scrubbing(&config),
+            metrics,
+        ))),
         s3::Config {
             region: config.region.clone(),
             domains: config.domain.iter().cloned().collect(),
@@ -111,6 +114,13 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn secure(config: &Config) -> anyhow::Result<Option<Arc<dyn Secure>>> {
+    let Some((cert, key)) = &config.tls else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(Tls(tls::acceptor(cert, key)?))))
 }
 
 /// The work with all that ends it: whoever signals again need not wait for any of it.

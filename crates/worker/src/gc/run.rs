@@ -10,6 +10,8 @@ use crate::gc::idle::Watch;
 use crate::gc::metrics::{self, Tally};
 use crate::gc::plan::{self, Level};
 use crate::pace;
+pub(crate) use crate::work::End;
+use crate::work::Work;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use types::limits::{CALL_MS_MAX, DROP_NEEDLES_MAX, FORGET_ROWS_MAX, GC_PAGE_ROWS};
+use types::limits::{DROP_NEEDLES_MAX, FORGET_ROWS_MAX, GC_PAGE_ROWS};
 use types::{BlobId, DiskId, ErrorKind, ExtentId, NodeId, SessionId};
 use wire::Fault;
 use wire::control;
@@ -52,20 +54,6 @@ pub struct Roles {
     pub gateways: Vec<Arc<dyn Gateway>>,
 }
 
-/// Why a phase ended early.
-pub(crate) enum End {
-    /// gc is to stop.
-    Stopped,
-    /// A role did not do it.
-    Failed(Fault),
-}
-
-impl From<Fault> for End {
-    fn from(fault: Fault) -> Self {
-        Self::Failed(fault)
-    }
-}
-
 /// The job.
 pub struct Gc {
     pub(crate) world: World,
@@ -86,7 +74,7 @@ pub struct Gc {
     pub(crate) idle_uploads: Watch,
     /// Extents that were walked, and when (of wall time) to walk them again.
     pub(crate) again_ms: BTreeMap<ExtentId, u64>,
-    stop: watch::Receiver<bool>,
+    work: Work,
     held: bool,
     /// When (of monotonic time) the next pass is due, and what is done seldom.
     next_pass: Duration,
@@ -118,10 +106,10 @@ impl Gc {
             next_pass: Duration::ZERO,
             next_seldom: Duration::ZERO,
             idle: Duration::ZERO,
+            work: Work::new(world.clone(), stop),
             world,
             settings,
             roles,
-            stop,
         }
     }
 
@@ -362,23 +350,7 @@ impl Gc {
         what: &str,
         call: impl Future<Output = Result<T, Fault>> + Send,
     ) -> Result<T, End> {
-        self.call_in(what, Duration::from_millis(CALL_MS_MAX), call).await
-    }
-
-    /// The same with a deadline of its own.
-    pub(crate) async fn call_in<T>(
-        &self,
-        what: &str,
-        deadline: Duration,
-        call: impl Future<Output = Result<T, Fault>> + Send,
-    ) -> Result<T, End> {
-        tokio::select! {
-            biased;
-            () = stopped(self.stop.clone()) => Err(End::Stopped),
-            answer = call => answer.map_err(|f| End::Failed(Fault::new(f.kind, format!("{what}: {}", f.what)))),
-            () = self.world.clock.sleep(deadline) =>
-                Err(End::Failed(Fault::new(ErrorKind::Unknown, format!("{what}: no answer in {deadline:?}")))),
-        }
+        self.work.call(what, call).await
     }
 
     /// Rests after a piece of work, unless room is short.
@@ -401,11 +373,7 @@ impl Gc {
     }
 
     pub(crate) async fn sleep(&self, time: Duration) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            () = stopped(self.stop.clone()) => Err(End::Stopped),
-            () = self.world.clock.sleep(time) => Ok(()),
-        }
+        self.work.sleep(time).await
     }
 
     /// Something failed that a later pass tries again.
@@ -413,9 +381,4 @@ impl Gc {
         self.tally.errors += 1;
         tracing::warn!(%fault, what, "gc: a step failed; it is tried again later");
     }
-}
-
-/// Ends once gc is to stop; whoever could say so being gone says it too.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
 }
