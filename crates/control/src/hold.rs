@@ -154,7 +154,7 @@ mod tests {
             why: "restored".into(),
             since_ms: 7,
         };
-        assert_eq!(all(&rows, &Holdings::default()), [operators.clone()]);
+        assert_eq!(all(&rows, &Holdings::default()), std::slice::from_ref(&operators));
         let another = Hold {
             by: "backup".into(),
             why: "copying".into(),

@@ -53,7 +53,7 @@ impl Work {
     ) -> Result<T, End> {
         tokio::select! {
             biased;
-            () = stopped(self.stop.clone()) => Err(End::Stopped),
+            () = self.stopped() => Err(End::Stopped),
             answer = call => answer.map_err(|f| End::Failed(Fault::new(f.kind, format!("{what}: {}", f.what)))),
             () = self.world.clock.sleep(deadline) =>
                 Err(End::Failed(Fault::new(ErrorKind::Unknown, format!("{what}: no answer in {deadline:?}")))),
@@ -64,13 +64,13 @@ impl Work {
     pub(crate) async fn sleep(&self, time: Duration) -> Result<(), End> {
         tokio::select! {
             biased;
-            () = stopped(self.stop.clone()) => Err(End::Stopped),
+            () = self.stopped() => Err(End::Stopped),
             () = self.world.clock.sleep(time) => Ok(()),
         }
     }
-}
 
-/// Ends once the job is to stop; whoever could say so being gone says it too.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
+    /// Ends once the job is to stop; whoever could say so being gone says it too.
+    pub(crate) async fn stopped(&self) {
+        drop(self.stop.clone().wait_for(|stop| *stop).await);
+    }
 }

@@ -8,9 +8,7 @@ use wire::control::{ExtentUse, Stage};
 use wire::index::{Booked, BookedRef};
 use wire::node::{Compacted, DiskStatus, ExtentStatus};
 use wire::records::Chunk;
-use worker::gc::plan::{
-    Extents, Level, Step, extent_levels, extent_steps, is_ripe, levels, next_pass, rooms,
-};
+use worker::gc::plan::{Extents, Level, Step, extent_levels, extent_steps, is_ripe, levels, next_pass, room};
 
 const DISK: DiskId = DiskId(7);
 const MIB: u64 = 1 << 20;
@@ -137,7 +135,46 @@ fn what_is_begun_is_ended_before_anything_is_begun() {
 fn an_open_extent_is_taken_from_its_writer_for_much_garbage_only() {
     let seals = |mib, level| !steps(vec![usage(1, Stage::Open, mib)], level).is_empty();
     assert!(!seals(31, Level::Calm) && seals(32, Level::Calm));
-    assert!(!seals(0, Level::Full) && seals(1, Level::Short));
+    // Short of room: a sixteenth of what it may hold, not of what it holds. They would become many.
+    assert!(!seals(7, Level::Short) && seals(8, Level::Short));
+    assert!(
+        !seals(0, Level::Full) && seals(1, Level::Full),
+        "nothing else gives anything"
+    );
+}
+
+#[test]
+fn little_garbage_takes_an_extent_from_its_writer_only_where_nothing_else_gives_anything() {
+    let open = |mib| usage(1, Stage::Open, mib);
+    assert_eq!(steps(vec![open(1)], Level::Short), []);
+    assert_eq!(
+        steps(vec![open(1)], Level::Full),
+        [Step::Seal(ExtentId(1), Epoch(3))]
+    );
+    assert_eq!(steps(vec![open(0)], Level::Full), []);
+    let other = usage(2, Stage::Sealed, 40);
+    assert_eq!(
+        steps(vec![open(1), other.clone()], Level::Full),
+        [Step::Compact(ExtentId(2))]
+    );
+    let mut elsewhere = other;
+    elsewhere.replicas = vec![(NodeId(1), DiskId(8))];
+    assert_eq!(
+        steps(vec![open(1), elsewhere], Level::Full),
+        [Step::Seal(ExtentId(1), Epoch(3)), Step::Compact(ExtentId(2))],
+        "what another disk gives is no room here"
+    );
+}
+
+#[test]
+fn what_a_writer_was_asked_for_is_sealed_whatever_the_level_is_by_now() {
+    let uses = vec![usage(1, Stage::Open, 0), usage(2, Stage::Open, 0)];
+    let extents = Extents {
+        released: BTreeSet::from([ExtentId(2)]),
+        uses,
+        ..Extents::default()
+    };
+    assert_eq!(extent_steps(&extents), [Step::Seal(ExtentId(2), Epoch(3))]);
 }
 
 #[test]
@@ -211,7 +248,10 @@ fn a_compaction_leaves_room_to_writers_unless_there_is_none() {
         extent_steps(&Extents {
             statuses: [status(1, 5)].into(),
             levels: extent_levels(&uses, &levels),
-            rooms: rooms(&uses, &[disk(free_percent, None)], &levels),
+            rooms: uses
+                .iter()
+                .filter_map(|u| Some((u.extent, room(u, &[disk(free_percent, None)], &levels)?)))
+                .collect(),
             uses: uses.clone(),
             ..Extents::default()
         })

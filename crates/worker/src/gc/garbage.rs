@@ -32,6 +32,8 @@ pub(crate) struct Pass {
     under_way: Option<(BookedRef, u32)>,
     /// When the oldest booking that stays was made, milliseconds since 1970.
     pub(crate) oldest_ms: Option<u64>,
+    /// How many bookings stay.
+    pub(crate) stayed: u64,
 }
 
 /// What decides whether a booking goes.
@@ -44,6 +46,11 @@ pub(crate) struct Ripeness<'a> {
 }
 
 impl Pass {
+    /// Whether anything of a page may go, were nobody reading it.
+    pub(crate) fn wants(&self, page: &[Booked], ripeness: &Ripeness<'_>) -> bool {
+        self.under_way.is_some() || page.iter().any(|b| b.page == 0 && ripeness.lets_go(b))
+    }
+
     /// Which of a page's needles and rows go now.
     pub(crate) fn hand_over(&mut self, page: Vec<Booked>, ripeness: &Ripeness<'_>) -> Handing {
         let mut handing = Handing::default();
@@ -77,6 +84,7 @@ impl Pass {
     }
 
     fn stays(&mut self, booked: &Booked) {
+        self.stayed += u64::from(booked.is_last);
         let since = booked.row.booked.wall_ms();
         self.oldest_ms = Some(self.oldest_ms.map_or(since, |oldest| oldest.min(since)));
     }

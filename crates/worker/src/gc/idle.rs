@@ -17,9 +17,6 @@ use types::limits::IDLE_UPLOADS_WATCHED_MAX;
 use types::{ErrorKind, UploadId};
 use wire::index::Command;
 
-/// How much the wall clock may go ahead of the monotonic one, or behind, without having been set.
-const CLOCK_STEP_MS_MAX: u64 = 60_000;
-
 /// Uploads that were old when they were looked at last.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -27,32 +24,29 @@ pub(crate) struct Watch {
     since: BTreeMap<UploadId, Duration>,
     /// Those of this look.
     seen: BTreeSet<UploadId>,
-    /// Wall time less monotonic time.
-    apart_ms: Option<i128>,
 }
 
 impl Watch {
-    /// A look begins. After a clock was set nothing is known.
-    pub(crate) fn begin(&mut self, wall_ms: u64, mono: Duration) {
-        let apart_ms = i128::from(wall_ms) - i128::try_from(mono.as_millis()).unwrap_or(i128::MAX);
-        let stepped = |was: i128| was.abs_diff(apart_ms) > u128::from(CLOCK_STEP_MS_MAX);
-        if self.apart_ms.is_some_and(stepped) {
-            self.since.clear();
-            self.apart_ms = None;
-        }
-        self.apart_ms.get_or_insert(apart_ms);
+    /// A look begins.
+    pub(crate) fn begin(&mut self) {
         self.seen.clear();
     }
 
-    /// An upload is old; whether it has been for `long`.
-    pub(crate) fn saw(&mut self, upload: UploadId, mono: Duration, long: Duration) -> bool {
+    /// An upload is old; whether it has been for `long` with the clocks in step, which they are since `in_step`.
+    pub(crate) fn saw(
+        &mut self,
+        upload: UploadId,
+        mono: Duration,
+        in_step: Duration,
+        long: Duration,
+    ) -> bool {
         if self.since.len() >= IDLE_UPLOADS_WATCHED_MAX && !self.since.contains_key(&upload) {
             // Its turn comes once others are gone.
             return false;
         }
         self.seen.insert(upload);
         let since = *self.since.entry(upload).or_insert(mono);
-        mono.saturating_sub(since) >= long
+        mono.saturating_sub(since.max(in_step)) >= long
     }
 
     /// A look has ended that saw all of them: the others are not old, or not any more.
@@ -70,7 +64,10 @@ impl Gc {
         let age_ms = u64::try_from(abandoned.as_millis()).unwrap_or(u64::MAX);
         let (wall_ms, mono) = (self.world.clock.wall_ms(), self.world.clock.mono());
         let before_ms = wall_ms.saturating_sub(age_ms);
-        self.idle_uploads.begin(wall_ms, mono);
+        let Some(in_step) = self.clocks.in_step_since() else {
+            return Ok(());
+        };
+        self.idle_uploads.begin();
         let mut cursor = Bytes::new();
         loop {
             let begun = self.world.clock.mono();
@@ -86,7 +83,9 @@ impl Gc {
                 .collect();
             for idle in page {
                 let watched = self.settings.uploads_watched;
-                if under_way.contains(&idle.upload) || !self.idle_uploads.saw(idle.upload, mono, watched) {
+                if under_way.contains(&idle.upload)
+                    || !self.idle_uploads.saw(idle.upload, mono, in_step, watched)
+                {
                     continue;
                 }
                 let (bucket, key, upload) = (idle.bucket, idle.key.clone(), idle.upload);
@@ -124,9 +123,9 @@ mod tests {
     const UPLOAD: UploadId = UploadId(7);
 
     /// Looks at a moment; whether the upload, which is old in it, is to go.
-    fn look(watch: &mut Watch, wall_ms: u64, mono: Duration, old: bool) -> bool {
-        watch.begin(wall_ms, mono);
-        let goes = old && watch.saw(UPLOAD, mono, HOUR);
+    fn look(watch: &mut Watch, mono: Duration, in_step: Duration, old: bool) -> bool {
+        watch.begin();
+        let goes = old && watch.saw(UPLOAD, mono, in_step, HOUR);
         watch.end();
         goes
     }
@@ -134,36 +133,21 @@ mod tests {
     #[test]
     fn an_upload_goes_once_it_was_seen_to_be_idle_for_long() {
         let mut watch = Watch::default();
-        let hour_ms = 3_600_000;
-        assert!(
-            !look(&mut watch, 0, Duration::ZERO, true),
-            "whatever its rows say"
-        );
-        assert!(!look(&mut watch, hour_ms / 2, HOUR / 2, true));
-        assert!(look(&mut watch, hour_ms, HOUR, true));
-        assert!(look(&mut watch, hour_ms, HOUR, true), "it was not aborted then");
-        assert!(!look(&mut watch, hour_ms, HOUR, false));
-        assert!(!look(&mut watch, 2 * hour_ms, 2 * HOUR, true), "somebody came");
+        let mut look = |mono, old| look(&mut watch, mono, Duration::ZERO, old);
+        assert!(!look(Duration::ZERO, true), "whatever its rows say");
+        assert!(!look(HOUR / 2, true));
+        assert!(look(HOUR, true));
+        assert!(look(HOUR, true), "it was not aborted then");
+        assert!(!look(HOUR, false));
+        assert!(!look(2 * HOUR, true), "somebody came");
     }
 
     #[test]
     fn a_clock_that_is_set_makes_nobody_idle() {
-        let week_ms = 7 * 24 * 3_600_000;
-        for stepped_ms in [week_ms, CLOCK_STEP_MS_MAX + 1] {
-            let mut watch = Watch::default();
-            assert!(!look(&mut watch, week_ms, Duration::ZERO, true));
-            assert!(
-                !look(&mut watch, week_ms + 3_600_000 + stepped_ms, HOUR, true),
-                "ahead"
-            );
-            assert!(look(
-                &mut watch,
-                week_ms + 2 * 3_600_000 + stepped_ms,
-                2 * HOUR,
-                true
-            ));
-            assert!(!look(&mut watch, week_ms, 3 * HOUR, true), "and back");
-        }
+        let mut watch = Watch::default();
+        assert!(!look(&mut watch, Duration::ZERO, Duration::ZERO, true));
+        assert!(!look(&mut watch, HOUR, HOUR / 2, true), "it was set since");
+        assert!(look(&mut watch, HOUR * 3 / 2, HOUR / 2, true));
     }
 
     #[test]
@@ -171,11 +155,9 @@ mod tests {
         let mut watch = Watch::default();
         let all = 0..2 * IDLE_UPLOADS_WATCHED_MAX as u128;
         for mono in [Duration::ZERO, HOUR] {
-            watch.begin(mono.as_millis() as u64, mono);
-            let old = all
-                .clone()
-                .filter(|n| watch.saw(UploadId(*n), mono, HOUR))
-                .count();
+            watch.begin();
+            let old = |n: &u128| watch.saw(UploadId(*n), mono, Duration::ZERO, HOUR);
+            let old = all.clone().filter(old).count();
             watch.end();
             assert_eq!(watch.since.len(), IDLE_UPLOADS_WATCHED_MAX);
             assert_eq!(old, if mono == HOUR { IDLE_UPLOADS_WATCHED_MAX } else { 0 });

@@ -2,6 +2,7 @@
 
 use crate::gc::plan::Level;
 use types::DiskId;
+use wire::control::{ExtentUse, Stage};
 
 /// What one pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +75,22 @@ pub(crate) fn held(held: bool) {
 /// How short a disk is of room: 0 not, 1 short, 2 full.
 pub(crate) fn level(disk: DiskId, level: Level) {
     metrics::gauge!("cairn_gc_level", "disk" => disk.to_string()).set(f64::from(level as u8));
+}
+
+/// Bookings that were read and stay for now.
+pub(crate) fn waiting_bookings(bookings: u64) {
+    metrics::gauge!("cairn_gc_bookings").set(bookings as f64);
+}
+
+/// Needles that may go and whose bytes are still there.
+pub(crate) fn waiting_needles(uses: &[ExtentUse]) {
+    let bytes: u64 = uses.iter().map(|u| u.dropped_bytes + u.deciding_bytes).sum();
+    metrics::gauge!("cairn_gc_dropped_bytes_waiting").set(bytes as f64);
+    let unswept = uses
+        .iter()
+        .filter(|u| u.stage == Stage::Sealed && !u.swept)
+        .count();
+    metrics::gauge!("cairn_gc_extents_unswept").set(unswept as f64);
 }
 
 /// A pass has ended.

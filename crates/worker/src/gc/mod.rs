@@ -1,7 +1,7 @@
 //! gc: takes back the room of bytes that nothing names any more, while the store serves.
 //!
 //! ```text
-//!   garbage rows ──ripe, no reader on them──▶ dropped lists (control) ──▶ rows forgotten        `garbage.rs`
+//!   garbage rows ──ripe, no reader on them──▶ dropped lists (control) ──▶ rows forgotten        `garbage.rs`, `handover.rs`
 //!   orphans      ──condemned──▶ dropped lists                                                   `orphans.rs`
 //!   extents      ──enough dropped──▶ sealed ▶ generation decided ▶ compacted ▶ (empty) removed  `run.rs`
 //!   uploads that nobody works on ──seen to be idle──▶ aborted ──▶ garbage rows                  `idle.rs`
@@ -15,11 +15,15 @@
 //! short of room as fast as it goes. **Not here:** which bytes a compaction keeps (the node decides nothing), and what a booking is
 //! (the index decides that in the commit).
 
+mod bell;
+mod clocks;
 mod garbage;
+mod handover;
 mod idle;
 mod metrics;
 mod orphans;
 pub mod plan;
+mod resting;
 mod run;
 mod steps;
 mod sweep;

@@ -20,8 +20,8 @@ use wire::node::Walked;
 pub(crate) struct Suspect {
     pub(crate) doubt: Doubt,
     pub(crate) stored_length: u64,
-    /// When it was written, milliseconds since 1970.
-    pub(crate) written_ms: u64,
+    /// When it was written, milliseconds since 1970; `None`: its writer gave it up, however young it is.
+    pub(crate) written_ms: Option<u64>,
 }
 
 impl Suspect {
@@ -59,7 +59,7 @@ pub(crate) fn suspects(
                 needle: walked.needle,
             },
             stored_length: walked.stored_length,
-            written_ms: Hlc(head.append_hlc).wall_ms(),
+            written_ms: Some(Hlc(head.append_hlc).wall_ms()),
         });
     }
     (all, known)
@@ -72,41 +72,59 @@ pub(crate) struct Verdict {
     pub(crate) drop: Vec<Suspect>,
     /// Nothing names them, and they are old: to be condemned.
     pub(crate) condemn: Vec<Suspect>,
-    /// When the youngest of those that are left alone for now was written.
-    pub(crate) young_ms: Option<u64>,
+    /// How long until the youngest of those that are left alone for now is old.
+    pub(crate) old_in: Option<Duration>,
+}
+
+/// What a needle's age is measured by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ages {
+    /// The wall clock.
+    pub(crate) now_ms: u64,
+    /// For how long it goes as it should, as far as this process has seen: nothing is taken for older. A clock that was set ahead makes the
+    /// needles of a put that is under way look old; those of dead sessions need not grow old.
+    pub(crate) in_step: Duration,
+    /// Age of an orphan.
+    pub(crate) horizon: Duration,
+}
+
+impl Ages {
+    /// How long until a needle is old.
+    fn old_in(&self, suspect: &Suspect) -> Duration {
+        let Some(written_ms) = suspect.written_ms else {
+            return Duration::ZERO;
+        };
+        let age = Duration::from_millis(self.now_ms.saturating_sub(written_ms));
+        self.horizon.saturating_sub(age.min(self.in_step))
+    }
 }
 
 /// Sorts suspects by what the index says of them.
-pub(crate) fn judge(suspects: Vec<Suspect>, reach: &[Reach], now_ms: u64, horizon: Duration) -> Verdict {
+pub(crate) fn judge(suspects: Vec<Suspect>, reach: &[Reach], ages: &Ages) -> Verdict {
     let mut verdict = Verdict::default();
     for (suspect, reach) in suspects.into_iter().zip(reach) {
-        let age = u128::from(now_ms.saturating_sub(suspect.written_ms));
+        let old_in = ages.old_in(&suspect);
         match reach {
             Reach::Named | Reach::Booked => {}
             Reach::Condemned => verdict.drop.push(suspect),
-            Reach::Unnamed if age >= horizon.as_millis() => verdict.condemn.push(suspect),
-            Reach::Unnamed => {
-                let youngest = verdict
-                    .young_ms
-                    .map_or(suspect.written_ms, |y| y.max(suspect.written_ms));
-                verdict.young_ms = Some(youngest);
-            }
+            Reach::Unnamed if old_in.is_zero() => verdict.condemn.push(suspect),
+            Reach::Unnamed => verdict.old_in = verdict.old_in.max(Some(old_in)),
         }
     }
     verdict
 }
 
 /// Which extents to walk, those on the shortest disks first. An open one is walked once in a life of this process: for what dead
-/// sessions left in it. `again_ms`: not before.
+/// sessions left in it. `again`: not before.
 pub(crate) fn to_sweep(
     uses: &[ExtentUse],
     levels: &BTreeMap<ExtentId, Level>,
-    again_ms: &BTreeMap<ExtentId, u64>,
-    now_ms: u64,
+    again: &BTreeMap<ExtentId, Duration>,
+    now: Duration,
 ) -> Vec<(ExtentId, bool)> {
     let due = |u: &&ExtentUse| match u.stage {
-        Stage::Sealed => !u.swept && again_ms.get(&u.extent).is_none_or(|at| *at <= now_ms),
-        Stage::Open => !again_ms.contains_key(&u.extent),
+        Stage::Sealed => !u.swept && again.get(&u.extent).is_none_or(|at| *at <= now),
+        Stage::Open => !again.contains_key(&u.extent),
         Stage::Sealing | Stage::Gone => false,
     };
     let mut extents: Vec<&ExtentUse> = uses.iter().filter(due).collect();
@@ -173,12 +191,34 @@ mod tests {
             Reach::Unnamed,
             Reach::Booked,
         ];
-        let verdict = judge(all, &reach, 1000, Duration::from_millis(100));
+        let ages = Ages {
+            now_ms: 1000,
+            in_step: Duration::from_secs(9),
+            horizon: Duration::from_millis(100),
+        };
+        let verdict = judge(all.clone(), &reach, &ages);
         let ids = |suspects: &[Suspect]| suspects.iter().map(|s| s.doubt.needle.0).collect::<Vec<_>>();
         assert_eq!(
-            (ids(&verdict.drop), ids(&verdict.condemn), verdict.young_ms),
-            (vec![2], vec![3], Some(901))
+            (ids(&verdict.drop), ids(&verdict.condemn), verdict.old_in),
+            (vec![2], vec![3], Some(Duration::from_millis(1)))
         );
+        let just_set = Ages {
+            in_step: Duration::from_millis(10),
+            ..ages
+        };
+        let verdict = judge(all.clone(), &reach, &just_set);
+        assert_eq!(verdict.old_in, Some(Duration::from_millis(90)));
+        assert_eq!(
+            ids(&verdict.condemn),
+            [0; 0],
+            "nothing is old by a clock that was just set"
+        );
+        let given_up = |s: &Suspect| Suspect {
+            written_ms: None,
+            ..s.clone()
+        };
+        let given_up = all.iter().map(given_up).collect();
+        assert_eq!(ids(&judge(given_up, &reach, &just_set).condemn), [3, 4]);
     }
 
     #[test]
@@ -205,9 +245,10 @@ mod tests {
             usage(5, Stage::Open, false),
             usage(6, Stage::Gone, false),
         ];
-        let again = BTreeMap::from([(ExtentId(3), 11), (ExtentId(5), 0)]);
+        let seconds = Duration::from_secs;
+        let again = BTreeMap::from([(ExtentId(3), seconds(11)), (ExtentId(5), seconds(0))]);
         let levels = BTreeMap::from([(ExtentId(4), Level::Full)]);
-        let due = |now| to_sweep(&uses, &levels, &again, now);
+        let due = |now| to_sweep(&uses, &levels, &again, seconds(now));
         assert_eq!(due(10), [(ExtentId(4), false), (ExtentId(1), true)]);
         assert!(due(11).contains(&(ExtentId(3), true)));
     }

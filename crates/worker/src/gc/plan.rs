@@ -5,6 +5,7 @@
 //!                    0       2 %           10 %     (calm again only from 20 % on)
 //!   collected           all at once: no grace          after the grace
 //!   an extent goes   at 1/64 dropped   at 1/16         at 1/4
+//!   is sealed for it at 1/16 of what it may hold       at 1/4      (full, and nothing else gives anything: at 1/64 of what it holds)
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ const CALM_MORE_PERCENT: u64 = 10;
 const FULL_PERCENT: u64 = 2;
 /// What a file of an extent takes beside its needles.
 const EXTENT_HEAD_BYTES: u64 = 4096;
-/// Dropped bytes below which no open extent is taken from its writer, however short of room its disk is.
+/// Dropped bytes below which no open extent is taken from its writer, however full its disk is.
 const SEAL_BYTES_MIN: u64 = 256 << 10;
 
 /// How short of room a disk is.
@@ -75,23 +76,25 @@ pub fn levels(disks: &[DiskStatus], before: &BTreeMap<DiskId, Level>) -> BTreeMa
     disks.iter().map(|d| (d.disk, level(d))).collect()
 }
 
-/// Bytes that a compaction may take of the disks of an extent, so that writers find room meanwhile. Where they are refused already it may
-/// take what there is.
-pub fn rooms(
-    uses: &[ExtentUse],
-    disks: &[DiskStatus],
-    levels: &BTreeMap<DiskId, Level>,
-) -> BTreeMap<ExtentId, u64> {
+/// Bytes that a compaction of an extent may take of its disks, so that writers find room meanwhile. Where they are refused already it may
+/// take what there is. `None`: its disks are not known.
+pub fn room(u: &ExtentUse, disks: &[DiskStatus], levels: &BTreeMap<DiskId, Level>) -> Option<u64> {
     let room = |d: &DiskStatus| match levels.get(&d.disk) {
         Some(Level::Full) => u64::MAX,
         _ => d.free.saturating_sub(d.total / 100 * FULL_PERCENT),
     };
-    let rooms: BTreeMap<DiskId, u64> = disks.iter().map(|d| (d.disk, room(d))).collect();
-    let of = |u: &ExtentUse| {
-        let of = u.replicas.iter().filter_map(|(_, disk)| rooms.get(disk));
-        of.min().map(|room| (u.extent, *room))
-    };
-    uses.iter().filter_map(of).collect()
+    let of = |disk: &DiskId| disks.iter().find(|d| d.disk == *disk).map(room);
+    u.replicas.iter().filter_map(|(_, disk)| of(disk)).min()
+}
+
+/// What a compaction of an extent keeps, at most.
+pub fn kept(u: &ExtentUse, status: Option<&ExtentStatus>) -> u64 {
+    bytes(u, status).saturating_sub(u.dropped_bytes + u.deciding_bytes)
+}
+
+fn bytes(u: &ExtentUse, status: Option<&ExtentStatus>) -> u64 {
+    let end = status.map_or(u.bytes, |s| s.end);
+    end.saturating_sub(EXTENT_HEAD_BYTES).max(1)
 }
 
 /// The level of each extent: that of its shortest disk.
@@ -121,6 +124,15 @@ pub enum Step {
     Seal(ExtentId, Epoch),
 }
 
+impl Step {
+    /// With which.
+    pub fn extent(&self) -> ExtentId {
+        match self {
+            Self::Bury(extent) | Self::Compact(extent) | Self::Seal(extent, _) => *extent,
+        }
+    }
+}
+
 /// What is known of all extents.
 #[derive(Clone, Debug, Default)]
 pub struct Extents {
@@ -132,13 +144,18 @@ pub struct Extents {
     pub levels: BTreeMap<ExtentId, Level>,
     /// What a compaction of them may take of their disks.
     pub rooms: BTreeMap<ExtentId, u64>,
+    /// Writers were asked to let them go, and give them to no append any more.
+    pub released: BTreeSet<ExtentId>,
     /// Not to be tried now: it failed a while ago.
     pub resting: BTreeSet<ExtentId>,
 }
 
+/// A step, and what it comes after.
+type Ordered = (u8, u64, Step);
+
 /// What to do with extents: what costs nothing first, then what gives back most for what it costs.
 pub fn extent_steps(extents: &Extents) -> Vec<Step> {
-    let mut steps: Vec<(u8, u64, Step)> = Vec::new();
+    let mut steps: Vec<Ordered> = Vec::new();
     for u in extents
         .uses
         .iter()
@@ -148,16 +165,18 @@ pub fn extent_steps(extents: &Extents) -> Vec<Step> {
         let status = extents.statuses.get(&u.extent);
         match u.stage {
             Stage::Gone => steps.push((0, 0, Step::Bury(u.extent))),
-            Stage::Open if wants_seal(u, level) => steps.push((1, 0, Step::Seal(u.extent, u.epoch))),
-            Stage::Open => {}
+            Stage::Open => {
+                let released = extents.released.contains(&u.extent);
+                if released || wants_seal(u, level) {
+                    steps.push((1, 0, Step::Seal(u.extent, u.epoch)));
+                }
+            }
             Stage::Sealing => steps.push((1, 0, Step::Seal(u.extent, u.epoch))),
             Stage::Sealed if u.deciding.is_none() && is_empty(u, status) => {
                 steps.push((0, 0, Step::Bury(u.extent)));
             }
             Stage::Sealed => {
-                let end = status.map_or(u.bytes, |s| s.end);
-                let bytes = end.saturating_sub(EXTENT_HEAD_BYTES).max(1);
-                let kept = bytes.saturating_sub(u.dropped_bytes + u.deciding_bytes);
+                let (bytes, kept) = (bytes(u, status), kept(u, status));
                 if extents.rooms.get(&u.extent).is_some_and(|room| kept > *room) {
                     continue;
                 }
@@ -169,17 +188,48 @@ pub fn extent_steps(extents: &Extents) -> Vec<Step> {
             }
         }
     }
+    steps.extend(last_seals(extents, &steps));
     steps.sort_by_key(|(order, kept, _)| (*order, *kept));
     steps.into_iter().map(|(_, _, step)| step).collect()
 }
 
+/// Open extents to seal on full disks to which no other step gives anything.
+fn last_seals(extents: &Extents, steps: &[Ordered]) -> Vec<Ordered> {
+    let stepped: BTreeSet<ExtentId> = steps.iter().map(|(_, _, step)| step.extent()).collect();
+    let given = extents.uses.iter().filter(|u| stepped.contains(&u.extent));
+    let given: BTreeSet<DiskId> = given.flat_map(disks_of).collect();
+    let last = |u: &&ExtentUse| {
+        u.stage == Stage::Open
+            && extents.levels.get(&u.extent) == Some(&Level::Full)
+            && !extents.resting.contains(&u.extent)
+            && disks_of(u).all(|disk| !given.contains(&disk))
+            && wants_seal_at_last(u, extents.statuses.get(&u.extent))
+    };
+    let seal = |u: &ExtentUse| (1, 0, Step::Seal(u.extent, u.epoch));
+    extents.uses.iter().filter(last).map(seal).collect()
+}
+
+fn disks_of(u: &ExtentUse) -> impl Iterator<Item = DiskId> {
+    u.replicas.iter().map(|(_, disk)| *disk)
+}
+
+/// Whether an open extent is to be taken from its writer. One that is sealed too soon stays small for as long as anything in it is alive,
+/// and a store that lives on a disk short of room would come to have ever more of them.
 fn wants_seal(u: &ExtentUse, level: Level) -> bool {
-    match level {
-        Level::Calm => u.dropped_needles > 0 && u.dropped_bytes >= u.bytes_max / 4,
-        Level::Short | Level::Full => {
-            u.dropped_needles > 0 && u.dropped_bytes >= SEAL_BYTES_MIN.min(u.bytes_max / 16)
-        }
-    }
+    let enough = match level {
+        Level::Calm => u.bytes_max / 4,
+        Level::Short | Level::Full => u.bytes_max / 16,
+    };
+    u.dropped_needles > 0 && u.dropped_bytes >= enough
+}
+
+/// The same on a full disk of which no sealed extent gives anything: little is much then.
+fn wants_seal_at_last(u: &ExtentUse, status: Option<&ExtentStatus>) -> bool {
+    let written = status.map_or(u.bytes_max, |s| s.end);
+    let enough = SEAL_BYTES_MIN
+        .min(u.bytes_max / 16)
+        .max(Level::Full.worth(written));
+    u.dropped_needles > 0 && u.dropped_bytes >= enough
 }
 
 fn is_empty(u: &ExtentUse, status: Option<&ExtentStatus>) -> bool {

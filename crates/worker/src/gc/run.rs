@@ -5,14 +5,15 @@
 
 use crate::commands::Commands;
 use crate::gc::Settings;
-use crate::gc::garbage::{Pass, Ripeness};
+use crate::gc::bell::Bell;
+use crate::gc::clocks::Clocks;
 use crate::gc::idle::Watch;
 use crate::gc::metrics::{self, Tally};
 use crate::gc::plan::{self, Level};
+use crate::gc::resting::Resting;
 use crate::pace;
 pub(crate) use crate::work::End;
 use crate::work::Work;
-use bytes::Bytes;
 use futures_util::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -20,24 +21,27 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use types::limits::{DROP_NEEDLES_MAX, FORGET_ROWS_MAX, GC_PAGE_ROWS};
-use types::{BlobId, DiskId, ErrorKind, ExtentId, NodeId, SessionId};
+use types::{DiskId, ExtentId, NodeId, SessionId};
 use wire::Fault;
 use wire::control;
 use wire::gateway::Gateway;
-use wire::index::{self, Command};
+use wire::index;
 use wire::node::{DiskStatus, Node};
 use world::World;
 
 /// Longest time between two passes of a store that is short of room and in which the last one found nothing.
 const SHORT_PASS_MS_MAX: u64 = 10_000;
+/// And no longer than so many lengths of the last pass.
+const IDLE_SHARE: u32 = 50;
 /// How long a disk that was short of room is collected as if it were: whoever empties it has not deleted everything at the moment when there
 /// is room again.
 const STAYS_SHORT: Duration = Duration::from_secs(60);
 /// How soon a pass follows one that left something begun, in looks.
 const UNFINISHED_LOOKS: u32 = 3;
-/// How often it is asked whether readers are gone.
-const READERS_POLL_MS: u64 = 10;
+/// How soon gc hears of a writer that met a full disk after it heard of another.
+const HEARD_MS_MIN: u64 = 50;
+/// How long it lets be, in lengths of the last pass, before it makes one for such a writer.
+const HEARD_SHARE: u32 = 4;
 /// How often the sessions of promises are looked at, and uploads for whether anyone works on them.
 const SELDOM: Duration = Duration::from_secs(3600);
 
@@ -64,21 +68,30 @@ pub struct Gc {
     pub(crate) levels: BTreeMap<DiskId, Level>,
     /// When (of monotonic time) a disk was last seen to be short of room.
     short: BTreeMap<DiskId, Duration>,
-    /// The disks as they were looked at last.
+    /// The disks as they were looked at last, and when (of monotonic time) that was.
     pub(crate) disks: Vec<DiskStatus>,
-    /// Extents that something failed with: until when (of monotonic time) they are let be, and what.
-    pub(crate) resting: BTreeMap<ExtentId, (Duration, ErrorKind)>,
+    looked: Duration,
+    /// The level that this pass began at.
+    pub(crate) pass_level: Level,
+    pub(crate) clocks: Clocks,
+    /// Extents that something failed with.
+    pub(crate) resting: Resting,
+    /// Extents that writers were asked to let go: they get no append, whatever the level is by now.
+    pub(crate) released: BTreeSet<ExtentId>,
     /// Something was begun that only a later pass can end.
     pub(crate) unfinished: bool,
     /// Uploads that may be idle.
     pub(crate) idle_uploads: Watch,
-    /// Extents that were walked, and when (of wall time) to walk them again.
-    pub(crate) again_ms: BTreeMap<ExtentId, u64>,
+    /// Extents that were walked, and when (of monotonic time) to walk them again.
+    pub(crate) again: BTreeMap<ExtentId, Duration>,
+    bell: Bell,
     work: Work,
     held: bool,
     /// When (of monotonic time) the next pass is due, and what is done seldom.
     next_pass: Duration,
     next_seldom: Duration,
+    /// No pass for a writer that met a full disk before, so that those who do cannot keep gc at passes that find nothing.
+    next_heard: Duration,
     /// How long the last passes of a store short of room found nothing.
     idle: Duration,
 }
@@ -98,13 +111,19 @@ impl Gc {
             levels: BTreeMap::new(),
             short: BTreeMap::new(),
             disks: Vec::new(),
-            resting: BTreeMap::new(),
+            looked: Duration::ZERO,
+            pass_level: Level::default(),
+            clocks: Clocks::default(),
+            resting: Resting::default(),
+            released: BTreeSet::new(),
             unfinished: false,
             idle_uploads: Watch::default(),
-            again_ms: BTreeMap::new(),
+            again: BTreeMap::new(),
+            bell: Bell::of(&roles.gateways),
             held: false,
             next_pass: Duration::ZERO,
             next_seldom: Duration::ZERO,
+            next_heard: Duration::ZERO,
             idle: Duration::ZERO,
             work: Work::new(world.clone(), stop),
             world,
@@ -126,22 +145,25 @@ impl Gc {
                 // Every step may be done again, so the next turn can be trusted with what this one left.
                 Err(_) => tracing::error!("gc panicked; it goes on with its next turn"),
             }
-            if self.sleep(self.settings.look).await.is_err() {
+            if self.doze(self.settings.look).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Looks, does what cannot wait, and makes a pass when one is due.
+    /// Looks, does what cannot wait, and makes a pass when one is due: by time, because room got short, or because a writer found none.
     async fn turn(&mut self) -> Result<(), End> {
         let before = self.level();
         self.look().await?;
-        if self.is_held().await? {
+        let held = self.is_held().await?;
+        self.bell.attend(!held);
+        if held {
             return Ok(());
         }
         self.take_abandoned().await?;
         let now = self.world.clock.mono();
-        if now >= self.next_pass || self.level() > before {
+        let heard = self.bell.rings() && now >= self.next_heard;
+        if now >= self.next_pass || self.level() > before || heard {
             self.pass().await?;
         }
         Ok(())
@@ -179,10 +201,34 @@ impl Gc {
         }
         self.levels.extend(levels);
         self.disks = disks;
+        self.looked = now;
+        if self.clocks.look(self.world.clock.wall_ms(), now) {
+            tracing::warn!(
+                "the wall clock was set: nothing is old by it until gc has seen it go on for as long"
+            );
+        }
         Ok(())
     }
 
-    async fn is_held(&mut self) -> Result<bool, End> {
+    /// What cannot wait for a long piece of work to end: looks where the last look is old, and takes what writers gave up.
+    pub(crate) async fn keep_up(&mut self) -> Result<(), End> {
+        if self.world.clock.mono().saturating_sub(self.looked) < self.settings.look {
+            return Ok(());
+        }
+        self.look().await?;
+        if !self.is_held().await? {
+            self.take_abandoned().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether what this pass planned is out of date: room has got shorter since it began, or an operator holds it. What clients delete to make
+    /// room is what goes first then, in a pass made anew.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.held || self.level() > self.pass_level
+    }
+
+    pub(crate) async fn is_held(&mut self) -> Result<bool, End> {
         let control = self.roles.control.clone();
         let holds = self.call("held", control.held()).await?;
         let held = !holds.is_empty();
@@ -200,6 +246,8 @@ impl Gc {
 
     async fn pass(&mut self) -> Result<(), End> {
         let (begun, before) = (self.world.clock.mono(), self.tally);
+        self.pass_level = self.level();
+        let rung = self.bell.heard();
         let ended = self.phases().await;
         let oldest_ms = match ended {
             Ok(oldest_ms) => oldest_ms,
@@ -216,16 +264,24 @@ impl Gc {
         if did.moved() {
             tracing::info!(?did, level = ?self.level(), took = ?(now - begun), "gc pass");
         }
-        let next = now + self.until_next(did.moved(), oldest_ms, now_ms);
-        let rested = self.resting.values().map(|(until, _)| *until).min();
-        self.next_pass = rested.map_or(next, |rested| next.min(rested));
-        if std::mem::take(&mut self.unfinished) {
+        let next = now + self.until_next(did.moved(), oldest_ms, now - begun);
+        self.next_pass = self.resting.next(now).map_or(next, |rested| next.min(rested));
+        let unfinished = std::mem::take(&mut self.unfinished);
+        if unfinished {
             self.next_pass = self.next_pass.min(now + UNFINISHED_LOOKS * self.settings.look);
         }
+        if self.is_outdated() {
+            self.next_pass = now;
+        } else if !did.moved() && !unfinished {
+            // Nothing more comes for those who met a full disk before this pass.
+            self.bell.answer(rung);
+        }
+        self.next_heard = now + HEARD_SHARE * (now - begun);
         Ok(())
     }
 
-    fn until_next(&mut self, moved: bool, oldest_ms: Option<u64>, now_ms: u64) -> Duration {
+    fn until_next(&mut self, moved: bool, oldest_ms: Option<u64>, took: Duration) -> Duration {
+        let now_ms = self.world.clock.wall_ms();
         let s = &self.settings;
         if self.level() == Level::Calm {
             self.idle = Duration::ZERO;
@@ -235,7 +291,13 @@ impl Gc {
             true => Duration::ZERO,
             false => (2 * self.idle).max(s.look),
         };
-        self.idle.min(Duration::from_millis(SHORT_PASS_MS_MAX))
+        // A pass over little costs little, and whoever deletes to make room waits for the next.
+        let longest = (IDLE_SHARE * took).max(s.look);
+        self.idle = self
+            .idle
+            .min(longest)
+            .min(Duration::from_millis(SHORT_PASS_MS_MAX));
+        self.idle
     }
 
     /// One pass; when the oldest booking that stays was made. A phase that fails, at a row that is damaged say, does not keep the others
@@ -245,10 +307,13 @@ impl Gc {
         let oldest_ms = self.went_on(garbage, "bookings")?.flatten();
         let extents = self.collect_extents().await;
         self.went_on(extents, "extents")?;
+        if self.is_outdated() {
+            return Ok(oldest_ms);
+        }
         let swept = self.sweep().await;
         self.went_on(swept, "orphans")?;
         let now = self.world.clock.mono();
-        if now >= self.next_seldom {
+        if now >= self.next_seldom && !self.is_outdated() {
             let aborted = self.abort_uploads().await;
             self.went_on(aborted, "uploads")?;
             let forgotten = self.forget_condemned().await;
@@ -259,7 +324,11 @@ impl Gc {
     }
 
     /// What a phase answered; `None` where it failed, which is told.
-    fn went_on<T>(&mut self, ended: Result<T, End>, phase: &'static str) -> Result<Option<T>, End> {
+    pub(crate) fn went_on<T>(
+        &mut self,
+        ended: Result<T, End>,
+        phase: &'static str,
+    ) -> Result<Option<T>, End> {
         match ended {
             Ok(answer) => Ok(Some(answer)),
             Err(End::Failed(fault)) => {
@@ -268,80 +337,6 @@ impl Gc {
             }
             Err(End::Stopped) => Err(End::Stopped),
         }
-    }
-
-    /// Every booking that may go, handed over and forgotten.
-    async fn collect_garbage(&mut self) -> Result<Option<u64>, End> {
-        let (mut pass, mut cursor) = (Pass::default(), Bytes::new());
-        let control = self.roles.control.clone();
-        let uses = self.call("uses", control.uses()).await?;
-        loop {
-            let begun = self.world.clock.mono();
-            let index = self.roles.index.clone();
-            let (page, next) = self.call("garbage", index.garbage(cursor, GC_PAGE_ROWS)).await?;
-            self.tally.rows += page.len() as u64;
-            let read = self.readers().await?;
-            let levels = plan::extent_levels(&uses, &self.levels);
-            let handing = match &read {
-                None => {
-                    pass.leave(&page);
-                    None
-                }
-                Some(read) => Some(pass.hand_over(
-                    page,
-                    &Ripeness {
-                        now_ms: self.world.clock.wall_ms(),
-                        grace: self.settings.grace,
-                        levels: &levels,
-                        read,
-                    },
-                )),
-            };
-            if let Some(handing) = handing {
-                self.drop_needles(&handing.needles).await?;
-                for rows in handing.rows.chunks(FORGET_ROWS_MAX) {
-                    let forget = Command::ForgetGarbage { rows: rows.to_vec() };
-                    self.commands.send(forget).await?;
-                }
-            }
-            if next.is_empty() {
-                return Ok(pass.oldest_ms);
-            }
-            cursor = next;
-            self.rest(begun).await?;
-        }
-    }
-
-    /// The blobs that readers who began before now are on; `None` when some have not said after a while.
-    async fn readers(&self) -> Result<Option<BTreeSet<BlobId>>, End> {
-        let mut on = BTreeSet::new();
-        let begun = self.world.clock.mono();
-        for gateway in &self.roles.gateways {
-            let mark = gateway.readers_mark();
-            loop {
-                let readers = gateway.readers_below(mark);
-                if readers.anywhere == 0 {
-                    on.extend(readers.on);
-                    break;
-                }
-                if self.world.clock.mono().saturating_sub(begun) >= self.settings.readers_wait {
-                    return Ok(None);
-                }
-                self.sleep(Duration::from_millis(READERS_POLL_MS)).await?;
-            }
-        }
-        Ok(Some(on))
-    }
-
-    /// Books needles with the control plane as such that may go.
-    pub(crate) async fn drop_needles(&mut self, needles: &[control::Dropped]) -> Result<(), End> {
-        let control = self.roles.control.clone();
-        for some in needles.chunks(DROP_NEEDLES_MAX) {
-            self.call("drop_needles", control.drop_needles(some)).await?;
-            self.tally.needles += some.len() as u64;
-            self.tally.dropped_bytes += some.iter().map(|d| d.stored_length).sum::<u64>();
-        }
-        Ok(())
     }
 
     /// Waits for an answer of a role: until its deadline, or until gc is to stop.
@@ -356,20 +351,37 @@ impl Gc {
     /// Rests after a piece of work, unless room is short.
     pub(crate) async fn rest(&mut self, begun: Duration) -> Result<(), End> {
         let worked = self.world.clock.mono().saturating_sub(begun);
-        let mut left = pace::rest(worked, self.level().share_percent());
-        while !left.is_zero() {
-            let some = left.min(self.settings.look);
-            self.sleep(some).await?;
-            left -= some;
-            if left.is_zero() {
-                break;
+        let until = self.world.clock.mono() + pace::rest(worked, self.level().share_percent());
+        loop {
+            self.keep_up().await?;
+            let left = until.saturating_sub(self.world.clock.mono());
+            if left.is_zero() || self.level() > Level::Calm {
+                return Ok(());
             }
-            self.look().await?;
-            if self.level() > Level::Calm {
-                break;
-            }
+            self.doze(left.min(self.settings.look)).await?;
+        }
+    }
+
+    /// Sleeps until a writer meets a full disk; then the disks are to be looked at.
+    pub(crate) async fn doze(&mut self, time: Duration) -> Result<(), End> {
+        let at_once = time.min(Duration::from_millis(HEARD_MS_MIN));
+        self.sleep(at_once).await?;
+        let slept = tokio::select! {
+            biased;
+            () = self.work.stopped() => return Err(End::Stopped),
+            () = self.bell.rung() => false,
+            () = self.world.clock.sleep(time - at_once) => true,
+        };
+        if !slept {
+            self.looked = Duration::ZERO;
         }
         Ok(())
+    }
+
+    /// There is more room than there was.
+    pub(crate) fn room_made(&mut self) {
+        self.resting.room_made();
+        self.bell.made();
     }
 
     pub(crate) async fn sleep(&self, time: Duration) -> Result<(), End> {

@@ -1,10 +1,11 @@
 //! Runs what `orphans.rs` plans: walks extents for needles whose name never came.
 
-use crate::gc::orphans::{self, Suspect};
+use crate::gc::orphans::{self, Ages, Suspect};
 use crate::gc::plan;
 use crate::gc::run::{End, Gc};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use types::limits::DOUBTS_MAX;
 use types::{ErrorKind, ExtentId, NeedleId};
 use wire::Fault;
@@ -14,14 +15,14 @@ use wire::node::{WalkCursor, WalkDepth};
 use wire::records::answer::Kind;
 
 /// When an extent in which something could not be told is walked again.
-const AGAIN_MS: u64 = 3_600_000;
+const AGAIN: Duration = Duration::from_secs(3600);
 
 /// What was seen of some needles.
 struct Swept {
     /// Each could be told what it is.
     known: bool,
-    /// When the youngest was written that is left alone for now.
-    young_ms: Option<u64>,
+    /// How long until the youngest that is left alone for now is old.
+    old_in: Option<Duration>,
 }
 
 impl Gc {
@@ -30,8 +31,11 @@ impl Gc {
         let control = self.roles.control.clone();
         let uses = self.call("uses", control.uses()).await?;
         let levels = plan::extent_levels(&uses, &self.levels);
-        let now_ms = self.world.clock.wall_ms();
-        for (extent, is_sealed) in orphans::to_sweep(&uses, &levels, &self.again_ms, now_ms) {
+        let now = self.world.clock.mono();
+        for (extent, is_sealed) in orphans::to_sweep(&uses, &levels, &self.again, now) {
+            if self.is_outdated() {
+                break;
+            }
             let Some(usage) = uses.iter().find(|u| u.extent == extent) else {
                 continue;
             };
@@ -39,34 +43,34 @@ impl Gc {
                 Err(End::Stopped) => return Err(End::Stopped),
                 Err(End::Failed(fault)) if fault.kind == ErrorKind::NotFound => {
                     // Its node never had it, or it is gone: nothing to look at.
-                    self.again_ms
-                        .insert(extent, self.world.clock.wall_ms() + AGAIN_MS);
+                    self.sweep_again(extent, AGAIN);
                 }
                 Err(End::Failed(fault)) => {
                     self.failed(
                         "sweep",
                         &Fault::new(fault.kind, format!("{extent}: {}", fault.what)),
                     );
-                    self.again_ms
-                        .insert(extent, self.world.clock.wall_ms() + AGAIN_MS);
+                    self.sweep_again(extent, AGAIN);
                 }
-                Ok(swept) if is_sealed && swept.known && swept.young_ms.is_none() => {
+                Ok(swept) if is_sealed && swept.known && swept.old_in.is_none() => {
                     self.call("swept", control.swept(extent)).await?;
-                    self.again_ms.remove(&extent);
+                    self.again.remove(&extent);
                 }
                 Ok(swept) if is_sealed => {
-                    let horizon = u64::try_from(self.settings.horizon.as_millis()).unwrap_or(u64::MAX);
-                    let ripe = swept.young_ms.map(|young| young.saturating_add(horizon));
-                    let again = ripe.unwrap_or_else(|| self.world.clock.wall_ms() + AGAIN_MS);
-                    self.again_ms.insert(extent, again);
+                    self.sweep_again(extent, swept.old_in.unwrap_or(AGAIN));
                 }
                 // What dead sessions left in it was seen; once it is sealed it is walked in any case.
                 Ok(_) => {
-                    self.again_ms.insert(extent, 0);
+                    self.sweep_again(extent, Duration::ZERO);
                 }
             }
         }
         Ok(())
+    }
+
+    fn sweep_again(&mut self, extent: ExtentId, wait: Duration) {
+        let at = self.world.clock.mono() + wait;
+        self.again.insert(extent, at);
     }
 
     async fn sweep_extent(&mut self, usage: &ExtentUse) -> Result<Swept, End> {
@@ -86,7 +90,7 @@ impl Gc {
             node.ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("no way to extent {extent}")))?;
         let mut swept = Swept {
             known: true,
-            young_ms: None,
+            old_in: None,
         };
         let mut cursor = WalkCursor::default();
         loop {
@@ -97,7 +101,7 @@ impl Gc {
             let (suspects, known) = orphans::suspects(extent, &page.found, &dropped);
             let asked = self.ask(suspects).await?;
             swept.known &= known && asked.known;
-            swept.young_ms = swept.young_ms.max(asked.young_ms);
+            swept.old_in = swept.old_in.max(asked.old_in);
             match page.next {
                 None => return Ok(swept),
                 Some(next) => cursor = next,
@@ -110,7 +114,7 @@ impl Gc {
     async fn ask(&mut self, suspects: Vec<Suspect>) -> Result<Swept, End> {
         let mut swept = Swept {
             known: true,
-            young_ms: None,
+            old_in: None,
         };
         if suspects.is_empty() {
             return Ok(swept);
@@ -118,13 +122,19 @@ impl Gc {
         let doubts = suspects.iter().map(|s| s.doubt.clone()).collect();
         let index = self.roles.index.clone();
         let reached = self.call("reached", index.reached(doubts)).await?;
-        let now_ms = self.world.clock.wall_ms();
-        let verdict = orphans::judge(suspects, &reached.each, now_ms, self.settings.horizon);
+        let now = self.world.clock.mono();
+        let in_step = self.clocks.in_step_since().unwrap_or(now);
+        let ages = Ages {
+            now_ms: self.world.clock.wall_ms(),
+            in_step: now.saturating_sub(in_step),
+            horizon: self.settings.horizon,
+        };
+        let verdict = orphans::judge(suspects, &reached.each, &ages);
         let mut going: Vec<Dropped> = verdict.drop.iter().map(Suspect::dropped).collect();
         let condemned = self.condemn(&verdict.condemn, reached.unnamed).await?;
         // The commit may have taken one for named that is not: it looks at what came since, and not at all of it.
         swept.known = condemned.len() == verdict.condemn.len();
-        swept.young_ms = verdict.young_ms;
+        swept.old_in = verdict.old_in;
         going.extend(condemned);
         self.tally.orphans += going.len() as u64;
         self.drop_needles(&going).await?;
@@ -160,7 +170,7 @@ impl Gc {
                 .map(|a| Suspect {
                     doubt: a.doubt,
                     stored_length: a.stored_length,
-                    written_ms: 0,
+                    written_ms: None,
                 })
                 .collect();
             self.ask(suspects).await?;
