@@ -9,14 +9,14 @@
 use crate::decide::{self, Told};
 use crate::hold::Holdings;
 use crate::load::{self, from_store};
-use crate::rows::{self, Change, GONE, Rows, SEALED, disks_of};
+use crate::rows::{self, Change, GONE, OPEN, Rows, SEALED, disks_of};
 use layout::Policy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::{Batch, Committed, Fence, Store};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use types::limits::{CALL_MS_MAX, RETRIES_MAX};
 use types::{DiskId, Epoch, ErrorKind, ExtentId, NodeId, SessionId, StampId};
 use wire::Fault;
@@ -47,6 +47,39 @@ pub(crate) struct Owner {
     pub(crate) rows: Rows,
     /// Extents that living sessions of this life have in their hands.
     pub(crate) granted: BTreeSet<ExtentId>,
+}
+
+/// The owner, held while something is decided, however often that takes: nobody else decides meanwhile.
+///
+/// ```text
+///   ready ─▶ (look, ask) ─▶ commit ─┬─▶ done
+///     ▲                             └─▶ not known: decided again, though not for ever
+///     └─────────────────────────────────┘
+/// ```
+pub(crate) struct Turn<'a> {
+    plane: &'a ControlPlane,
+    owner: MutexGuard<'a, Owner>,
+    again: u32,
+}
+
+impl Turn<'_> {
+    /// The owner with rows that are durable.
+    pub(crate) async fn ready(&mut self) -> Result<&mut Owner, Fault> {
+        self.plane.ready(&mut self.owner).await?;
+        Ok(&mut self.owner)
+    }
+
+    /// Commits what was decided; `false`: it is to be decided again.
+    pub(crate) async fn commit(&mut self, changes: Vec<Change>) -> Result<bool, Fault> {
+        match self.plane.commit(&mut self.owner, changes).await? {
+            Outcome::Done => Ok(true),
+            Outcome::DecideAgain(fault) if self.again >= RETRIES_MAX => Err(fault),
+            Outcome::DecideAgain(_) => {
+                self.again += 1;
+                Ok(false)
+            }
+        }
+    }
 }
 
 /// How a commit ended for whoever decided it.
@@ -92,16 +125,21 @@ impl ControlPlane {
         &self,
         decision: impl Fn(&Rows) -> Result<(T, Vec<Change>), Fault> + Send,
     ) -> Result<T, Fault> {
-        let mut owner = self.owner.lock().await;
-        let mut attempt = 0;
+        let mut turn = self.turn().await;
         loop {
-            self.ready(&mut owner).await?;
-            let (answer, changes) = decision(&owner.rows)?;
-            match self.commit(&mut owner, changes).await? {
-                Outcome::Done => return Ok(answer),
-                Outcome::DecideAgain(fault) if attempt >= RETRIES_MAX => return Err(fault),
-                Outcome::DecideAgain(_) => attempt += 1,
+            let (answer, changes) = decision(&turn.ready().await?.rows)?;
+            if turn.commit(changes).await? {
+                return Ok(answer);
             }
+        }
+    }
+
+    /// A turn to decide: for a decision that reads or asks first.
+    pub(crate) async fn turn(&self) -> Turn<'_> {
+        Turn {
+            plane: self,
+            owner: self.owner.lock().await,
+            again: 0,
         }
     }
 
@@ -113,7 +151,7 @@ impl ControlPlane {
         self.world.clock.wall_ms()
     }
 
-    pub(crate) async fn owner(&self) -> Result<tokio::sync::MutexGuard<'_, Owner>, Fault> {
+    pub(crate) async fn owner(&self) -> Result<MutexGuard<'_, Owner>, Fault> {
         let mut owner = self.owner.lock().await;
         self.ready(&mut owner).await?;
         Ok(owner)
@@ -156,6 +194,12 @@ impl ControlPlane {
                 owner.fence = Some(next);
                 for change in changes {
                     self.publish(owner, &change);
+                    if let Change::Extent(record) = &change
+                        && record.state != OPEN
+                    {
+                        // Nobody writes to it any more, and it is granted to nobody again.
+                        owner.granted.remove(&ExtentId(record.extent));
+                    }
                     owner.rows.apply(change);
                 }
                 Ok(Outcome::Done)

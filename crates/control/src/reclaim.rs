@@ -20,10 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
 use store::{Scan, Snapshot};
-use tokio::sync::MutexGuard;
-use types::limits::{
-    DROP_NEEDLES_MAX, DROPPED_PAGES_MAX, GENERATION_NEEDLES_MAX, RETRIES_MAX, SCAN_ROWS_MAX,
-};
+use types::limits::{DROP_NEEDLES_MAX, DROPPED_PAGES_MAX, GENERATION_NEEDLES_MAX, SCAN_ROWS_MAX};
 use types::{Epoch, ErrorKind, ExtentId, Generation, NeedleId, PartitionId};
 use wire::Fault;
 use wire::control::{Decision, Dropped, ExtentUse, Hold, Holding, Reclaim, Stage};
@@ -38,12 +35,11 @@ fn conflict(what: String) -> Fault {
 }
 
 impl ControlPlane {
-    /// The owner, if reclaim is not held.
-    async fn unheld(&self) -> Result<MutexGuard<'_, Owner>, Fault> {
-        let owner = self.owner().await?;
-        match hold::all(&owner.rows, &self.holdings).first() {
+    /// Refuses while reclaim is held.
+    fn check_unheld(&self, rows: &Rows) -> Result<(), Fault> {
+        match hold::all(rows, &self.holdings).first() {
             Some(Hold { by, why, .. }) => Err(conflict(format!("reclaim is held by {by}: {why}"))),
-            None => Ok(owner),
+            None => Ok(()),
         }
     }
 
@@ -54,12 +50,12 @@ impl ControlPlane {
 
     /// Books needles of up to `DROPPED_PAGES_MAX` pages in one commit.
     async fn book(&self, wanted: &Wanted) -> Result<(), Fault> {
-        let mut owner = self.unheld().await?;
-        let mut attempt = 0;
+        let mut turn = self.turn().await;
         loop {
-            self.ready(&mut owner).await?;
+            let owner = turn.ready().await?;
+            self.check_unheld(&owner.rows)?;
             let changes = self.booked(&owner.rows, wanted).await?;
-            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+            if turn.commit(changes).await? {
                 return Ok(());
             }
         }
@@ -143,9 +139,12 @@ impl ControlPlane {
         }
         // An index that was restored may have forgotten generations that its nodes have: their numbers are not given again.
         let (node, _) = self.head(&owner.rows, record)?;
-        let status = self.in_time("extent", node.extent(extent)).await?;
+        let mut status = self.in_time("extent", node.extent(extent)).await?;
         if !status.sealed {
-            return Err(conflict(format!("extent {extent} is not sealed on its node")));
+            // Its node has lost the record of it; nobody has been granted it since, and nobody else would say it again.
+            tracing::warn!(%extent, "an extent that is sealed was open on its node: sealed again");
+            let epoch = status.epoch.max(Epoch(record.epoch)).next();
+            status = self.in_time("seal", node.seal(extent, epoch)).await?;
         }
         if record.deciding != 0 && status.generation.0 >= record.deciding {
             return Ok((as_it_is, Vec::new()));
@@ -204,18 +203,6 @@ impl ControlPlane {
             // Its node never had it: nothing was ever acknowledged in it.
             Err(fault) if fault.kind == ErrorKind::NotFound && record.sealed_bytes == 0 => Ok(()),
             Err(fault) => Err(fault),
-        }
-    }
-}
-
-/// Whether a commit is done; else it is to be decided again, though not for ever.
-fn settled(outcome: Outcome, attempt: &mut u32) -> Result<bool, Fault> {
-    match outcome {
-        Outcome::Done => Ok(true),
-        Outcome::DecideAgain(fault) if *attempt >= RETRIES_MAX => Err(fault),
-        Outcome::DecideAgain(_) => {
-            *attempt += 1;
-            Ok(false)
         }
     }
 }
@@ -311,22 +298,16 @@ impl Reclaim for ControlPlane {
     }
 
     async fn decide(&self, extent: ExtentId) -> Result<Option<Decision>, Fault> {
-        let mut owner = self.unheld().await?;
-        let mut attempt = 0;
+        let mut turn = self.turn().await;
         loop {
-            self.ready(&mut owner).await?;
-            let Some(record) = owner
-                .rows
-                .extents
-                .get(&extent)
-                .filter(|e| e.state != GONE)
-                .cloned()
-            else {
+            let owner = turn.ready().await?;
+            self.check_unheld(&owner.rows)?;
+            let Some(record) = there(&owner.rows, extent) else {
                 return Ok(None);
             };
             check_sealed(&record)?;
-            let (decision, changes) = self.decided(&owner, &record).await?;
-            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+            let (decision, changes) = self.decided(owner, &record).await?;
+            if turn.commit(changes).await? {
                 return Ok(decision);
             }
         }
@@ -338,23 +319,20 @@ impl Reclaim for ControlPlane {
         generation: Generation,
         status: &ExtentStatus,
     ) -> Result<(), Fault> {
-        let mut owner = self.owner().await?;
-        let mut attempt = 0;
+        let mut turn = self.turn().await;
         loop {
-            self.ready(&mut owner).await?;
-            let Some(record) = owner.rows.extents.get(&extent).cloned() else {
-                return Ok(());
+            let owner = turn.ready().await?;
+            let record = match owner.rows.extents.get(&extent) {
+                Some(record) if record.generation < generation.0 => record.clone(),
+                _ => return Ok(()),
             };
-            if record.generation >= generation.0 {
-                return Ok(());
-            }
             if record.deciding != generation.0 || status.generation < generation || !status.sealed {
                 let what = format!("generation {} of extent {extent} is not done", generation.0);
                 return Err(conflict(what));
             }
-            let mut changes = self.drop_pages(&mut owner, extent, Pages::Dropping).await?;
+            let mut changes = self.drop_pages(owner, extent, Pages::Dropping).await?;
             changes.push(Change::Extent(decide::generation_done(&record, status.end)));
-            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+            if turn.commit(changes).await? {
                 return Ok(());
             }
         }
@@ -377,54 +355,43 @@ impl Reclaim for ControlPlane {
     }
 
     async fn gone(&self, extent: ExtentId) -> Result<(), Fault> {
-        let mut owner = self.unheld().await?;
-        let mut attempt = 0;
+        let mut turn = self.turn().await;
         loop {
-            self.ready(&mut owner).await?;
-            let Some(record) = owner
-                .rows
-                .extents
-                .get(&extent)
-                .filter(|e| e.state != GONE)
-                .cloned()
-            else {
+            let owner = turn.ready().await?;
+            self.check_unheld(&owner.rows)?;
+            let Some(record) = there(&owner.rows, extent) else {
                 return Ok(());
             };
             check_sealed(&record)?;
             if record.deciding != 0 {
-                return Err(conflict(format!(
-                    "extent {extent} has a generation that is not done"
-                )));
+                let what = format!("extent {extent} has a generation that is not done");
+                return Err(conflict(what));
             }
             self.check_empty(&owner.rows, &record).await?;
             let gone = ExtentRecord {
                 state: GONE,
                 ..record
             };
-            if settled(
-                self.commit(&mut owner, vec![Change::Extent(gone)]).await?,
-                &mut attempt,
-            )? {
+            if turn.commit(vec![Change::Extent(gone)]).await? {
                 return Ok(());
             }
         }
     }
 
     async fn forget(&self, extent: ExtentId) -> Result<(), Fault> {
-        let mut owner = self.owner().await?;
-        let mut attempt = 0;
+        let mut turn = self.turn().await;
         loop {
-            self.ready(&mut owner).await?;
+            let owner = turn.ready().await?;
             let Some(record) = owner.rows.extents.get(&extent).cloned() else {
                 return Ok(());
             };
             if record.state != GONE {
                 return Err(conflict(format!("extent {extent} is not gone")));
             }
-            let mut changes = self.drop_pages(&mut owner, extent, Pages::Dropped).await?;
+            let mut changes = self.drop_pages(owner, extent, Pages::Dropped).await?;
             changes.extend(disks_of(&record).map(|disk| Change::CopyGone(disk, extent)));
             changes.push(Change::ExtentGone(extent));
-            if settled(self.commit(&mut owner, changes).await?, &mut attempt)? {
+            if turn.commit(changes).await? {
                 return Ok(());
             }
         }
@@ -460,6 +427,11 @@ impl Reclaim for ControlPlane {
         let owner = self.owner().await?;
         Ok(hold::all(&owner.rows, &self.holdings))
     }
+}
+
+/// An extent that is not gone.
+fn there(rows: &Rows, extent: ExtentId) -> Option<ExtentRecord> {
+    rows.extents.get(&extent).filter(|e| e.state != GONE).cloned()
 }
 
 fn check_sealed(record: &ExtentRecord) -> Result<(), Fault> {

@@ -9,7 +9,7 @@ use store::{Memory, memory};
 use types::limits::{
     DROP_NEEDLES_MAX, DROPPED_PAGE_NEEDLES, DROPPED_PAGES_MAX, HOLD_TEXT_BYTES_MAX, HOLDS_MAX,
 };
-use types::{BlobId, BucketId, DiskId, ErrorKind, ExtentId, Generation, NeedleId, NodeId, SessionId};
+use types::{BlobId, BucketId, DiskId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId, SessionId};
 use wire::control::{Control, Dropped, ExtentUse, Grant, Reclaim, Stage};
 use wire::double::MemoryNode;
 use wire::node::{Ack, Checked, ExtentStatus, NeedleHead, Node, OwnerRef, Pace};
@@ -312,6 +312,21 @@ async fn a_gone_extent_is_told_to_nobody_and_forgotten_after_its_file() {
         extent,
         "ids are never given twice"
     );
+}
+
+#[tokio::test]
+async fn an_extent_that_is_open_on_its_node_though_it_was_sealed_is_sealed_again() {
+    let b = bench().await;
+    let extent = b.sealed(2).await;
+    b.plane.drop_needles(&dropped(extent, [1])).await.unwrap();
+    // Its node has lost the record of it.
+    let node = MemoryNode::new(DiskId(7), 1 << 20);
+    let opened = node.open_extent(DiskId(7), extent, Epoch(1), 1 << 20).await;
+    assert!(!opened.unwrap().sealed);
+    let b = open(Arc::new(b.store.crash()), node).await;
+    assert_eq!(b.plane.decide(extent).await.unwrap().unwrap().needles, ids([1]));
+    assert!(b.node.extent(extent).await.unwrap().sealed);
+    assert_ne!(b.plane.grant(b.session).await.unwrap().extent, extent);
 }
 
 async fn holders(b: &Bench) -> Vec<String> {
