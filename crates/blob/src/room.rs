@@ -112,8 +112,6 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::Future;
-    use std::pin::Pin;
     use world::real::RealClock;
 
     fn room() -> Room {
@@ -160,19 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_has_an_end() {
-        struct Paused(tokio::time::Instant);
-        impl Clock for Paused {
-            fn wall_ms(&self) -> u64 {
-                0
-            }
-            fn mono(&self) -> Duration {
-                self.0.elapsed()
-            }
-            fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-                Box::pin(tokio::time::sleep(time))
-            }
-        }
-        let room = Room::new(Arc::new(Paused(tokio::time::Instant::now())));
+        let room = room();
         room.told(Told::Attended);
         let mut waiting = room.waiting();
         assert!(!room.wait(&mut waiting).await);
