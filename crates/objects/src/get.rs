@@ -115,7 +115,9 @@ impl Objects {
         })?;
         let size = found.record.size;
         reading.on(BlobId::from_slice(&found.record.blob));
-        let reading = matches!(place, Place::Chunks(..)).then_some(reading);
+        // Who has no needle to read keeps none back: an empty object's blob is none that could be told.
+        let reads = matches!(&place, Place::Chunks(_, chunks) if !chunks.is_empty());
+        let reading = reads.then_some(reading);
         Ok(Opened {
             parts: parts(&found),
             record: found.record,

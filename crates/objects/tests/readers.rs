@@ -31,6 +31,16 @@ fn only(blob: BlobId) -> Readers {
 }
 
 #[tokio::test]
+async fn who_has_nothing_to_read_holds_nothing_back() {
+    let b = bench().await;
+    b.put("empty", &[]).await.unwrap();
+    b.put("inline", b"few").await.unwrap();
+    let opened = [open(&b, "empty").await, open(&b, "inline").await];
+    assert_eq!(readers(&b), Readers::default());
+    drop(opened);
+}
+
+#[tokio::test]
 async fn a_slow_reader_holds_its_blob_while_the_object_is_deleted_and_to_its_last_needle() {
     let b = bench().await;
     let all = bytes(LARGE);
