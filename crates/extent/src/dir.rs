@@ -2,14 +2,15 @@
 //!
 //! Everything here may block on the disk, but for [`DataDir::append`], which writes to the page cache, and what only asks.
 
+use crate::ExtentError;
 use crate::extent::{self, BODY_OFFSET, Extent, State, Status};
 use crate::journal::{Consumer, Done, Journal, RecordType, Urgency};
 use crate::leaving::Leaving;
+use crate::mapping::Mappings;
 use crate::places::Places;
 use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::table::{Row, Table};
-use crate::{ExtentError, footer};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,6 +41,7 @@ pub(crate) struct Open {
     /// Whether an extent is being compacted.
     pub(crate) compacting: AtomicBool,
     pub(crate) room: Room,
+    pub(crate) mappings: Mappings,
 }
 
 impl DataDir {
@@ -239,12 +241,22 @@ impl DataDir {
         self.0.journal.check()?;
         let mut on_disk = self.0.checkpointing.lock().expect("no panic under this lock");
         self.sweep()?;
-        footer::write_missing(self)?;
+        let unsaid = self.0.mappings.take_unsaid();
+        let saved = self.save(&mut on_disk, unsaid);
+        if saved.is_err() && unsaid {
+            self.0.mappings.unsaid();
+        }
+        saved
+    }
+
+    /// Releases the journal, once a table says what it held; `unsaid`: there is something new to say even where nothing can be released.
+    fn save(&self, on_disk: &mut u64, unsaid: bool) -> Result<(), ExtentError> {
         // Taken before the rows: every record below has its bytes in a file and its row in a state by now, or is held back.
         let synced = self.0.journal.synced().0;
         let extents = self.all();
         let (rows, released) = self.rows_synced(&extents, synced + 1)?;
-        if released > *on_disk {
+        if released > *on_disk || unsaid {
+            let released = released.max(*on_disk);
             self.write_table(&Table {
                 released,
                 synced,

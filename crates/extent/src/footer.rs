@@ -1,12 +1,8 @@
 //! The needle map at the end of a sealed extent (docs/formats/extent.md).
 
-use crate::ExtentError;
-use crate::dir::DataDir;
-use crate::extent::Extent;
 use crate::fields::{Fields, crc32c, joined, put};
 use crate::needle::HEADER_BYTES_MIN;
 use crate::table::Row;
-use crate::walk::{Step, Walker};
 use types::{ExtentId, NeedleId};
 use world::DiskFile;
 
@@ -40,54 +36,6 @@ pub(crate) fn encode(row: &Row, entries: &[(NeedleId, u64)]) -> Vec<u8> {
     let crc = crc32c(&b[..36]);
     put(&mut b, 36, &crc.to_le_bytes());
     b
-}
-
-/// Writes the footers of sealed extents that have none. One that finds no room or has damage stays without: it is walked.
-pub(crate) fn write_missing(dir: &DataDir) -> Result<(), ExtentError> {
-    for extent in dir.all() {
-        let row = {
-            let mut state = extent.lock();
-            let row = state.row;
-            if !row.sealed || row.footer || row.gone || state.no_footer || state.rewriting {
-                continue;
-            }
-            state.rewriting = true;
-            row
-        };
-        let written = write(dir, &extent, &row);
-        let mut state = extent.lock();
-        state.rewriting = false;
-        match written {
-            Ok(true) => {
-                state.row.footer = true;
-                state.allocated = 0;
-            }
-            Ok(false) | Err(ExtentError::Corrupt(_)) => state.no_footer = true,
-            Err(ExtentError::Full(_)) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-fn write(dir: &DataDir, extent: &Extent, row: &Row) -> Result<bool, ExtentError> {
-    let file = extent.file(dir.disk())?;
-    let mut walker = Walker::new(file.clone(), row.extent, row.salt, 0, row.end);
-    let mut entries = Vec::with_capacity(row.needles as usize);
-    while let Some(step) = walker.step() {
-        match step {
-            Step::Needle(_, header) if header.void => {}
-            Step::Needle(offset, header) => entries.push((header.needle, offset)),
-            Step::Damage(..) => return Ok(false),
-        }
-    }
-    let footer = encode(row, &entries);
-    let written = file
-        .set_len(row.end)
-        .and_then(|()| file.write_all_at(&footer, row.end))
-        .and_then(|()| file.sync_data());
-    dir.settled("footer", written)?;
-    Ok(true)
 }
 
 /// The needle map of an extent's generation, on disk. What it says is believed only where the needle's own header proves it.

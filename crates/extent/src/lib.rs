@@ -23,6 +23,7 @@ mod footer;
 mod generations;
 mod journal;
 mod leaving;
+mod mapping;
 mod needle;
 mod open;
 mod places;

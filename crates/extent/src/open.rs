@@ -15,6 +15,7 @@ use crate::journal::scan::{FoundHeader, payload, read_patiently, scan};
 use crate::journal::writer::{Position, Writer};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
 use crate::leaving::Leaving;
+use crate::mapping::Mappings;
 use crate::replay::{Recovered, Replay};
 use crate::room::Room;
 use crate::sizes::Sizes;
@@ -336,6 +337,7 @@ fn start(
         leaving: Leaving::of(recovered.gone),
         compacting: AtomicBool::new(false),
         room: Room::of(&superblock),
+        mappings: Mappings::default(),
     };
     let dir = DataDir::from_open(open);
     dir.leave(recovered.leaving);

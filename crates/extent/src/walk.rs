@@ -55,6 +55,8 @@ pub(crate) struct Walker {
     end: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// Bytes read so far.
+    read: u64,
 }
 
 impl Walker {
@@ -67,7 +69,13 @@ impl Walker {
             end,
             window: Vec::new(),
             window_at: 0,
+            read: 0,
         }
+    }
+
+    /// Bytes that it has read.
+    pub(crate) fn read(&self) -> u64 {
+        self.read
     }
 
     /// Where the next step begins.
@@ -86,6 +94,7 @@ impl Walker {
             let len = (self.end.saturating_sub(at) as usize).min(len);
             self.window.resize(len, 0);
             self.window_at = at;
+            self.read += len as u64;
             if self.file.read_exact_at(&mut self.window, at).is_err() {
                 self.window.fill(0);
                 for (i, block) in self.window.chunks_mut(4096).enumerate() {

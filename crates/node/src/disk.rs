@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::oneshot;
-use types::limits::DISK_LOOP_QUEUE_MAX;
+use types::limits::{DISK_LOOP_QUEUE_MAX, MAP_STEP_BYTES};
 use types::{ErrorKind, JournalSeq};
 use wire::Fault;
 use world::{JobSender, Loop, World};
@@ -16,6 +16,11 @@ use world::{JobSender, Loop, World};
 const WRITE_LOOPS: usize = 4;
 /// Loops that read from one disk.
 const READ_LOOPS: usize = 4;
+
+/// Ticks for which needle maps are let be that found no room.
+const MAP_REST_TICKS: u64 = 1200;
+/// Where no map is missing, or one is being made.
+const NEVER: u64 = u64::MAX;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -45,6 +50,8 @@ pub(crate) struct DiskService {
     checkpoint_due: Arc<AtomicBool>,
     /// Journal sequence at the last checkpoint.
     checkpointed: AtomicU64,
+    /// The tick from which on needle maps are gone on with.
+    map_tick: AtomicU64,
 }
 
 impl DiskService {
@@ -66,6 +73,7 @@ impl DiskService {
             turn: AtomicUsize::new(0),
             checkpoint_due: Arc::default(),
             checkpointed: AtomicU64::new(0),
+            map_tick: AtomicU64::new(0),
         });
         let pressed = Arc::downgrade(&service);
         service.dir.journal().on_pressure(Box::new(move || {
@@ -122,7 +130,32 @@ impl DiskService {
         let next = self.dir.journal().next();
         self.dir.checkpoint()?;
         self.checkpointed.store(next.0, Ordering::Release);
+        // Something may have been sealed since.
+        let _was = (self.map_tick).compare_exchange(NEVER, 0, Ordering::AcqRel, Ordering::Acquire);
         Ok(())
+    }
+
+    /// Does a piece of the needle maps that sealed extents lack, on the loop for compactions: one a tick, so that it is no load.
+    pub(crate) fn tend_maps(self: &Arc<Self>, tick: u64) {
+        if tick < self.map_tick.load(Ordering::Acquire) {
+            return;
+        }
+        self.map_tick.store(NEVER, Ordering::Release);
+        let service = self.clone();
+        let job: Job = Box::new(move || {
+            let again = match service.dir.map_extents(MAP_STEP_BYTES) {
+                Ok(true) => tick + 1,
+                Ok(false) => return,
+                Err(e) => {
+                    tracing::warn!(disk = %service.dir.disk_id(), error = %e, "an extent's needle map waits");
+                    tick + MAP_REST_TICKS
+                }
+            };
+            service.map_tick.store(again, Ordering::Release);
+        });
+        if !self.reclaimer.try_do(job) {
+            self.map_tick.store(tick + 1, Ordering::Release);
+        }
     }
 
     /// How many extents it has, and their bytes.
@@ -131,9 +164,10 @@ impl DiskService {
         (all.len() as u64, all.iter().map(|extent| extent.end).sum())
     }
 
-    /// Whether anything was queued since the last checkpoint.
+    /// Whether there is anything that the last checkpoint does not say.
     pub(crate) fn is_checkpoint_old(&self) -> bool {
         self.dir.journal().next() > JournalSeq(self.checkpointed.load(Ordering::Acquire))
+            || self.dir.is_map_unsaid()
     }
 
     /// Gives ballast back or takes it again, on the upkeep loop.

@@ -42,6 +42,11 @@ impl Reclaimer {
         }
     }
 
+    /// Hands its loop something else to do; `false` where there is too much already.
+    pub(crate) fn try_do(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+
     /// No compaction goes on, and none begins.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);

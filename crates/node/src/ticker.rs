@@ -1,4 +1,4 @@
-//! What a node does by the clock: marks idle journals, checkpoints, tends ballast, counts.
+//! What a node does by the clock: marks idle journals, checkpoints, tends ballast and needle maps, counts.
 
 use crate::disk::DiskService;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ pub(crate) async fn run(clock: Arc<dyn Clock>, disks: Vec<Arc<DiskService>>) {
         ticks += 1;
         for disk in &disks {
             disk.dir.journal().tick();
+            disk.tend_maps(ticks);
             if ticks.is_multiple_of(CHECKPOINT_TICKS) && disk.is_checkpoint_old() {
                 disk.want_checkpoint();
             }

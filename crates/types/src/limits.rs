@@ -185,6 +185,8 @@ pub const CHECK_NEEDLES_MAX: u64 = 1 << 21;
 pub const PLACES_MAX: usize = 16 << 10;
 /// Bytes that one page of a walk reads before it ends.
 pub const WALK_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a sealed extent that are read at once to make its needle map.
+pub const MAP_STEP_BYTES: u64 = 1 << 20;
 /// Bytes that a compaction copies before it lets others have the disk.
 pub const COMPACT_STEP_BYTES: usize = 1 << 20;
 /// Files of sealed extents kept open.

@@ -6,6 +6,7 @@
 
 mod crash;
 mod damage;
+mod maps;
 mod node;
 mod room;
 mod stage;

@@ -19,7 +19,7 @@ use wire::node::{
 const E1: Epoch = Epoch(1);
 const G1: Generation = Generation(1);
 
-async fn start(disk: &SimDisk, extents: &[ExtentId]) -> LocalNode {
+pub(crate) async fn start(disk: &SimDisk, extents: &[ExtentId]) -> LocalNode {
     let world = world(7);
     let opened = DataDir::open(&world, Arc::new(disk.clone()), config()).unwrap();
     assert_eq!(opened.report.damage, Vec::<String>::new());
@@ -75,7 +75,7 @@ async fn get(node: &LocalNode, a: &Appended, serial: u64, length: usize) -> Resu
 }
 
 /// `count` needles of `length` in X, which is sealed then.
-async fn fill(node: &LocalNode, count: u64, length: usize) -> Vec<Appended> {
+pub(crate) async fn fill(node: &LocalNode, count: u64, length: usize) -> Vec<Appended> {
     let mut all = Vec::new();
     for serial in 1..=count {
         all.push(put(node, X, serial, length).await.unwrap());

@@ -10,10 +10,10 @@ use types::{ErrorKind, Generation, Kind};
 use world::{Disk, DiskFile, DiskLock, Space};
 
 /// A disk on which one write or allocation finds no room.
-struct Filling {
-    disk: SimDisk,
+pub(crate) struct Filling {
+    pub(crate) disk: SimDisk,
     /// Calls that go well before it.
-    left: Arc<AtomicI64>,
+    pub(crate) left: Arc<AtomicI64>,
 }
 
 struct FillingFile {

@@ -245,6 +245,7 @@ impl Outside {
     /// X and Z sealed with footers, Y open. A large needle, one of two frames, a void.
     pub(crate) async fn set_up(&mut self, dir: &DataDir) {
         self.fill(dir).await;
+        while dir.map_extents(1 << 20).unwrap() {}
         dir.checkpoint().unwrap();
     }
 
