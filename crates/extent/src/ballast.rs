@@ -45,11 +45,12 @@ fn len(disk: &dyn Disk) -> io::Result<u64> {
     }
 }
 
-/// Gives back what is short of `bytes` being free; `StorageFull` where the ballast does not make up for it, and nothing was given.
-pub(crate) fn free(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+/// Gives back what is short of `bytes` being free, and answers how much; `StorageFull` where the ballast does not make up for it, and
+/// nothing was given.
+pub(crate) fn free(disk: &dyn Disk, bytes: u64) -> io::Result<u64> {
     let short = bytes.saturating_sub(disk.space()?.free);
     if short == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let left = len(disk)?;
     if short > left {
@@ -66,26 +67,25 @@ pub(crate) fn free(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
         left = left - short,
         "ballast given to a compaction"
     );
-    Ok(())
+    Ok(short)
 }
 
 /// Takes back what is missing, as far as a quarter of the whole stays free beside it: after a compaction gave room back, before new
-/// data takes it.
-pub(crate) fn regrow(disk: &dyn Disk, whole: u64) -> io::Result<()> {
+/// data takes it. Whether it is whole then.
+pub(crate) fn regrow(disk: &dyn Disk, whole: u64) -> io::Result<bool> {
     let left = len(disk)?;
     let spare = disk.space()?.free.saturating_sub(whole / 4);
     let more = whole.saturating_sub(left).min(spare);
-    if more == 0 {
-        return Ok(());
+    if more > 0 && !disk.exists(NAME)? {
+        create(disk, more)?;
+    } else if more > 0 {
+        let file = disk.open(NAME)?;
+        match file.allocate(left, more) {
+            Err(e) if e.kind() != io::ErrorKind::StorageFull => return Err(e),
+            _ => file.sync_data()?,
+        }
     }
-    if !disk.exists(NAME)? {
-        return create(disk, more);
-    }
-    let file = disk.open(NAME)?;
-    match file.allocate(left, more) {
-        Err(e) if e.kind() != io::ErrorKind::StorageFull => Err(e),
-        _ => file.sync_data(),
-    }
+    Ok(len(disk)? >= whole)
 }
 
 /// Shrinks or grows it by what is free now. `whole` is its full length.

@@ -101,7 +101,7 @@ impl DataDir {
         Ok(())
     }
 
-    /// Removes the files that nothing needs any more. Blocks.
+    /// Removes the files that nothing needs any more, and takes back ballast that a compaction was given. Blocks.
     ///
     /// # Errors
     /// The disk failed: it is out of service.
@@ -110,7 +110,18 @@ impl DataDir {
         let _sweeping = leaving.sweeping.lock().expect("no panic under this lock");
         // Before the files: the file of each was handed over before its row.
         let gone = leaving.rows();
-        let mut removed = !gone.is_empty();
+        self.removing(|| self.remove_files(!gone.is_empty()))?;
+        let mut rows = leaving.gone.lock().expect("no panic under this lock");
+        rows.retain(|id, _| !gone.contains_key(id));
+        Ok(())
+    }
+}
+
+impl DataDir {
+    /// `sync`: there may be names to be gone though no file is handed over.
+    fn remove_files(&self, sync: bool) -> Result<(), ExtentError> {
+        let leaving = &self.0.leaving;
+        let mut removed = sync;
         while let Some(path) = leaving.take_file() {
             removed = true;
             match self.disk().remove(&path) {
@@ -124,8 +135,6 @@ impl DataDir {
         if removed {
             self.settled(extent::DIR, self.disk().sync_dir(extent::DIR))?;
         }
-        let mut rows = leaving.gone.lock().expect("no panic under this lock");
-        rows.retain(|id, _| !gone.contains_key(id));
         Ok(())
     }
 }

@@ -336,7 +336,7 @@ fn start(
         places: Mutex::default(),
         leaving: Leaving::of(recovered.gone),
         compacting: AtomicBool::new(false),
-        room: Room::of(&superblock),
+        room: Room::of(&superblock, !recovered.leaving.is_empty()),
         mappings: Mappings::default(),
     };
     let dir = DataDir::from_open(open);

@@ -14,7 +14,7 @@ use crate::table::{self, Table};
 use crate::{ExtentError, ballast};
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use world::Space;
 
 /// Who has which room.
@@ -22,8 +22,10 @@ use world::Space;
 pub(crate) struct Room {
     /// Held while the ballast is made shorter or longer.
     ballast: Mutex<()>,
-    /// Bytes that a compaction is about to take: new data leaves them alone.
+    /// Bytes that a compaction, or the ballast, is about to take: new data leaves them alone.
     claimed: AtomicU64,
+    /// Whether a compaction was given ballast that is not back yet. However it ends, what it leaves goes to the ballast first.
+    owed: AtomicBool,
     /// Format version that the superblock on disk has.
     format: AtomicU32,
     /// Held while it is raised.
@@ -31,9 +33,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn of(superblock: &Superblock) -> Self {
+    /// `owed`: a compaction may have died with ballast that it was given.
+    pub(crate) fn of(superblock: &Superblock, owed: bool) -> Self {
         Self {
             format: AtomicU32::new(superblock.format),
+            owed: AtomicBool::new(owed),
             ..Self::default()
         }
     }
@@ -92,7 +96,30 @@ impl DataDir {
     pub fn regrow_ballast(&self) -> Result<(), ExtentError> {
         let _held = self.0.room.ballast.lock().expect("no panic under this lock");
         let regrown = ballast::regrow(self.disk(), self.superblock().ballast_bytes);
-        regrown.map_err(|e| ExtentError::io("ballast", &e))
+        if regrown.map_err(|e| ExtentError::io("ballast", &e))? {
+            self.0.room.owed.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Removes files and, where ballast is owed, takes it back out of their room before new data sees any of it.
+    pub(crate) fn removing<T>(
+        &self,
+        remove: impl FnOnce() -> Result<T, ExtentError>,
+    ) -> Result<T, ExtentError> {
+        if !self.0.room.owed.load(Ordering::Acquire) {
+            return remove();
+        }
+        let (claimed, whole) = (&self.0.room.claimed, self.superblock().ballast_bytes);
+        claimed.fetch_add(whole, Ordering::AcqRel);
+        let removed = remove();
+        let regrown = self.regrow_ballast();
+        claimed.fetch_sub(whole, Ordering::AcqRel);
+        if let Err(e) = regrown {
+            // It is owed still, and nothing else waits for it.
+            tracing::warn!(disk = %self.disk_id(), error = %e, "ballast");
+        }
+        removed
     }
 
     /// Makes something of `bytes` for a compaction, in the ballast where the disk is full.
@@ -105,9 +132,12 @@ impl DataDir {
         let _held = room.ballast.lock().expect("no panic under this lock");
         // What writes little leaves little: a full disk can always be rid of what is wholly dead.
         let kept = (self.superblock().ballast_bytes / 4).min(bytes);
-        room.claimed.store(bytes, Ordering::Release);
-        let made = ballast::free(self.disk(), bytes + kept).and_then(|()| make());
-        room.claimed.store(0, Ordering::Release);
+        room.claimed.fetch_add(bytes, Ordering::AcqRel);
+        let made = ballast::free(self.disk(), bytes + kept).and_then(|given| {
+            room.owed.fetch_or(given > 0, Ordering::AcqRel);
+            make()
+        });
+        room.claimed.fetch_sub(bytes, Ordering::AcqRel);
         self.settled("extent", made)
     }
 

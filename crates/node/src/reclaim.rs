@@ -105,6 +105,8 @@ impl DiskService {
         };
         if let Err(e) = &result {
             self.count_failure(extent, e);
+            // What it left goes, and the ballast that it was given comes back, before a writer finds either.
+            self.give_back(0).await;
         }
         result
     }

@@ -4,6 +4,7 @@
 //! The oracle: a needle that was kept reads right by every hint it ever had; a dropped one reads right or is absent; an extent is what the
 //! last answer said or what was asked for next; no file is left over, and nothing of this is damage.
 
+mod ballast;
 mod crash;
 mod damage;
 mod maps;

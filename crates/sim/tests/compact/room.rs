@@ -96,7 +96,7 @@ impl Disk for Filling {
     }
 }
 
-fn ballast(disk: &SimDisk) -> u64 {
+pub(crate) fn ballast(disk: &SimDisk) -> u64 {
     Disk::open(disk, "ballast").unwrap().len().unwrap()
 }
 
