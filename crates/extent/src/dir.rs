@@ -4,6 +4,7 @@
 
 use crate::ExtentError;
 use crate::extent::{self, BODY_OFFSET, Extent, State, Status};
+use crate::generations::Files;
 use crate::journal::{Consumer, Done, Journal, RecordType, Urgency};
 use crate::leaving::Leaving;
 use crate::mapping::Mappings;
@@ -99,7 +100,7 @@ impl DataDir {
     /// once that is on stable storage.
     ///
     /// # Errors
-    /// Sealed, a lower epoch, a full or failed disk: nothing happened and `done` will not run.
+    /// Sealed, a lower epoch, a file with needles where none should be, a full or failed disk: nothing happened and `done` will not run.
     pub fn open_extent(
         &self,
         id: ExtentId,
@@ -133,6 +134,9 @@ impl DataDir {
         if self.0.leaving.rows().contains_key(&id) {
             return Err(ExtentError::Sealed);
         }
+        if Files::list(self.disk())?.hold(self.disk(), self.superblock(), id) {
+            return Err(ExtentError::Taken(id));
+        }
         let extent = self.create(row)?;
         // Known only once its row is queued: refused there, it is made anew next time. Queued under this lock: a checkpoint
         // that sees the row synced must see the extent too.
@@ -152,7 +156,7 @@ impl DataDir {
         self.check_room(step)?;
         let path = extent::path(row.extent, row.generation);
         let made = || {
-            // A file of that name is what a crash left of an extent that nobody was told of.
+            // A file of that name, without needles, is what a crash left of an extent that nobody was told of.
             match self.0.disk.remove(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -327,13 +331,13 @@ impl DataDir {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "tests touch the real world")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::open::DataDirConfig;
     use world::World;
     use world::real::RealDisk;
 
-    fn open(path: &std::path::Path) -> (Arc<RealDisk>, DataDir) {
+    pub(crate) fn open(path: &std::path::Path) -> (Arc<RealDisk>, DataDir) {
         let disk = Arc::new(RealDisk::open(path).unwrap());
         let config = DataDirConfig {
             journal_bytes: Some(1 << 20),
@@ -345,7 +349,7 @@ mod tests {
         (disk, opened.dir)
     }
 
-    fn wait<T>(f: impl FnOnce(Done) -> Result<T, ExtentError>) -> T {
+    pub(crate) fn wait<T>(f: impl FnOnce(Done) -> Result<T, ExtentError>) -> T {
         let (tx, rx) = std::sync::mpsc::channel();
         let out = f(Box::new(move |r| tx.send(r).unwrap())).unwrap();
         rx.recv().unwrap().unwrap();

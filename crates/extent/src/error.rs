@@ -46,6 +46,9 @@ pub enum ExtentError {
     /// Needles are left in it: it is not removed.
     #[error("{0} needles are left in the extent")]
     NotEmpty(u64),
+    /// A file of the extent with needles is there, of which nothing is known: no other is made in its place.
+    #[error("extent {0} is not known, but a file of it holds needles")]
+    Taken(ExtentId),
     /// The needle does not fit into what is left of the extent.
     #[error("the extent has no room for it")]
     NoRoom,
@@ -93,9 +96,12 @@ impl Kind for ExtentError {
             Self::Newer { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Corrupt(_) => ErrorKind::Corrupt,
             Self::NoExtent(_) => ErrorKind::NotFound,
-            Self::StaleEpoch { .. } | Self::Sealed | Self::NotSealed | Self::NotEmpty(_) | Self::NoRoom => {
-                ErrorKind::Conflict
-            }
+            Self::StaleEpoch { .. }
+            | Self::Sealed
+            | Self::NotSealed
+            | Self::NotEmpty(_)
+            | Self::Taken(_)
+            | Self::NoRoom => ErrorKind::Conflict,
             Self::Full(_) => ErrorKind::Full,
             Self::Busy(_) => ErrorKind::Busy,
             Self::OutOfService(_) => ErrorKind::Fault,

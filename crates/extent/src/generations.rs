@@ -88,6 +88,12 @@ impl Files {
         self.0.range(all).map(|(_, generation)| *generation)
     }
 
+    /// Whether a file of an extent may hold needles.
+    pub(crate) fn hold(&self, disk: &dyn Disk, superblock: &Superblock, id: ExtentId) -> bool {
+        self.generations(id)
+            .any(|generation| !is_empty(disk, superblock, (id, generation)))
+    }
+
     /// Paths of all files of an extent.
     pub(crate) fn of(&self, id: ExtentId) -> Vec<String> {
         self.generations(id)
@@ -108,7 +114,7 @@ impl Files {
                 let counts = extent.lock().row.generation;
                 counts != *generation && self.has(*id, counts)
             }
-            None => *generation == Generation(0) && is_empty(disk, superblock, *id),
+            None => *generation == Generation(0) && is_empty(disk, superblock, (*id, *generation)),
         };
         let left = self.0.iter().filter(is_left);
         left.map(|(id, generation)| extent::path(*id, *generation))
@@ -117,8 +123,8 @@ impl Files {
 }
 
 /// Whether an extent's file has no needle: one that was made and never told of. What cannot be read is kept.
-fn is_empty(disk: &dyn Disk, superblock: &Superblock, id: ExtentId) -> bool {
-    let Ok(file) = disk.open(&extent::path(id, Generation(0))) else {
+fn is_empty(disk: &dyn Disk, superblock: &Superblock, of: (ExtentId, Generation)) -> bool {
+    let Ok(file) = disk.open(&extent::path(of.0, of.1)) else {
         return false;
     };
     let Ok(len) = file.len() else { return false };
@@ -132,6 +138,12 @@ fn is_empty(disk: &dyn Disk, superblock: &Superblock, id: ExtentId) -> bool {
         // Made and not synced: nothing can be in it.
         return len <= BODY_OFFSET || head.iter().all(|b| *b == 0);
     };
-    let mut walker = Walker::new(file, id, row.salt, 0, len);
-    !matches!(walker.step(), Some(Step::Needle(..)))
+    let mut walker = Walker::new(file, of.0, row.salt, 0, len);
+    while let Some(step) = walker.step() {
+        // Also behind damage.
+        if let Step::Needle(..) = step {
+            return false;
+        }
+    }
+    true
 }

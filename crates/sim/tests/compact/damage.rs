@@ -244,3 +244,55 @@ fn what_stands_behind_damage_is_not_compacted_away() {
         }
     }
 }
+
+/// What is in a file of which nothing is known is not made room of for a new extent.
+#[test]
+fn an_extent_is_not_made_over_needles() {
+    let disk = SimDisk::new(65, 64 << 20);
+    let mut outside = Outside::default();
+    let glance = |path: &str| {
+        let file = Disk::open(&disk, path).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let early = life(async {
+        let dir = open_whole(65, &disk).unwrap();
+        close(&dir).await;
+        ["journal", "extent-table"].map(|path| (path, glance(path)))
+    });
+    life(async {
+        let dir = open_whole(66, &disk).unwrap();
+        open_extent(&dir, X).await.unwrap();
+        outside.put(&dir, X, 500).await.unwrap();
+        outside.put(&dir, X, 90_000).await.unwrap();
+        dir.checkpoint().unwrap();
+        close(&dir).await;
+    });
+    // As if both had been put back from a copy.
+    for (path, bytes) in early {
+        let file = Disk::open(&disk, path).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    let path = format!("extents/{X}");
+    // Damage in front of the second needle hides none.
+    for flip in [None, Some(outside.needles[0].appended.offset + 25), Some(33)] {
+        if let Some(at) = flip {
+            let file = Disk::open(&disk, &path).unwrap();
+            file.write_all_at(b"?", at).unwrap();
+            file.sync_data().unwrap();
+        }
+        let before = glance(&path);
+        disk.kill();
+        life(async {
+            let dir = open(67, Arc::new(disk.clone())).unwrap().dir;
+            assert!(dir.status(X).is_err(), "nothing knows of it");
+            let e = open_extent(&dir, X).await.unwrap_err();
+            assert_eq!(e, ExtentError::Taken(X), "flip at {flip:?}");
+            close(&dir).await;
+        });
+        assert!(glance(&path) == before, "flip at {flip:?}");
+    }
+}
