@@ -22,7 +22,7 @@ use crate::walk::{Census, Found, Walker};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
-use types::{ExtentId, Generation, NeedleId};
+use types::{ExtentId, Generation, JournalSeq, NeedleId};
 use world::DiskFile;
 
 /// The right to compact on a disk; one at a time.
@@ -68,6 +68,9 @@ impl Drop for Rewriting {
         self.extent.lock().rewriting = false;
     }
 }
+
+/// What waits for its row to be durable; whoever takes it out ends it.
+type Held = Arc<Mutex<Option<Rewriting>>>;
 
 /// What is to be done next.
 enum Phase {
@@ -281,6 +284,19 @@ impl Compaction {
     /// # Panics
     /// When steps are left to do.
     pub fn finish(self, done: Done) -> Result<(Status, u64), ExtentError> {
+        let journal = self.dir.journal().clone();
+        self.finish_by(done, |row, durable, _| {
+            let pieces = [Bytes::copy_from_slice(&row.encode()), Bytes::new(), Bytes::new()];
+            journal.submit(RecordType::Extent, pieces, Urgency::Now, Some(durable))
+        })
+    }
+
+    /// The same with `queue` to hand the row to the journal.
+    fn finish_by(
+        self,
+        done: Done,
+        queue: impl FnOnce(&Row, Done, &Held) -> Result<JournalSeq, ExtentError>,
+    ) -> Result<(Status, u64), ExtentError> {
         assert!(matches!(self.phase, Phase::Done), "all steps come first");
         let extent = self.rewriting.extent.clone();
         let file = self.copying.new_file();
@@ -294,7 +310,7 @@ impl Compaction {
         // we hear that it is queued, so the new file is let go of before and taken back where the journal refuses.
         let mut rewriting = self.rewriting;
         rewriting.queued = true;
-        let held = Arc::new(Mutex::new(Some(rewriting)));
+        let held: Held = Arc::new(Mutex::new(Some(rewriting)));
         let handed = held.clone();
         let durable: Done = Box::new(move |result| {
             let rewriting = handed.lock().expect("no panic under this lock").take();
@@ -303,10 +319,7 @@ impl Compaction {
             }
             done(result);
         });
-        let pieces = [Bytes::copy_from_slice(&row.encode()), Bytes::new(), Bytes::new()];
-        let journal = self.dir.journal();
-        let queued = journal.submit(RecordType::Extent, pieces, Urgency::Now, Some(durable));
-        match queued {
+        match queue(&row, durable, &held) {
             Ok(sequence) => {
                 state.changing = Some(sequence);
                 Ok((Status::of(&row), reclaimed))
@@ -341,5 +354,61 @@ fn switch(rewriting: &Rewriting, row: Row, file: Arc<dyn DiskFile>) {
     drop(state);
     if let Some(open) = rewriting.open.upgrade() {
         open.leaving.file(old);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests touch the real world")]
+mod tests {
+    use super::*;
+    use crate::dir::tests::{open, wait};
+    use types::Epoch;
+    use world::Disk;
+
+    /// The journal's loop is faster than whoever queued the row: it has the row durable, and begun to switch, before the one that queued it
+    /// goes on. The new file must be nobody's to remove by then. // I3
+    #[test]
+    fn a_row_may_be_durable_before_it_is_known_to_be_queued() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (disk, dir) = open(tmp.path());
+        let id = ExtentId(1);
+        wait(|done| dir.open_extent(id, Epoch(1), 1 << 20, done));
+        wait(|done| dir.seal(id, Epoch(1), done));
+        let mut compaction = dir.begin_compaction(id, Generation(1), &[]).unwrap().unwrap();
+        while !compaction.step(1 << 20).unwrap() {}
+        let mut switching = None;
+        let finished = compaction.finish_by(Box::new(|result| result.unwrap()), |_, durable, held| {
+            switching = Some(std::thread::spawn(move || durable(Ok(()))));
+            while held.lock().unwrap().is_some() {
+                std::thread::yield_now();
+            }
+            Ok(dir.journal().next())
+        });
+        assert_eq!(finished.unwrap().0.generation, Generation(1));
+        switching.unwrap().join().unwrap();
+        dir.sweep().unwrap();
+        assert!(disk.exists(&extent::path(id, Generation(1))).unwrap());
+        assert!(!disk.exists(&extent::path(id, Generation(0))).unwrap());
+        assert_eq!(dir.status(id).unwrap().generation, Generation(1));
+    }
+
+    /// A row that the journal refuses leaves the extent as it was, and no file.
+    #[test]
+    fn a_refused_row_leaves_no_file() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (disk, dir) = open(tmp.path());
+        let id = ExtentId(1);
+        wait(|done| dir.open_extent(id, Epoch(1), 1 << 20, done));
+        wait(|done| dir.seal(id, Epoch(1), done));
+        for _ in 0..2 {
+            let mut compaction = dir.begin_compaction(id, Generation(1), &[]).unwrap().unwrap();
+            while !compaction.step(1 << 20).unwrap() {}
+            let refused = ExtentError::Busy("on purpose");
+            let told = compaction.finish_by(Box::new(|_| unreachable!()), |_, _, _| Err(refused.clone()));
+            assert_eq!(told, Err(refused));
+            dir.sweep().unwrap();
+            assert!(!disk.exists(&extent::path(id, Generation(1))).unwrap());
+        }
+        assert_eq!(dir.status(id).unwrap().generation, Generation(0));
     }
 }
