@@ -3,6 +3,7 @@
 use crate::commands;
 use crate::owner::{Job, Owner};
 use crate::partition::{Draft, Partition};
+use crate::past::readable;
 use crate::rows::{BadRow, Range, Row, RowRef, after, decode, is_condemned};
 use crate::view::Needs;
 use bytes::Bytes;
@@ -28,6 +29,9 @@ impl From<StoreError> for Missed {
 
 impl Owner {
     /// Takes the partition and reads what its owner must know.
+    ///
+    /// Answers and floors that cannot be read: they can only be those of sessions before this life's, as long as it has decided nothing.
+    /// Commands wait until those are ended, which makes them refused for ever. Of rows that were decided in this life nothing may be missing.
     pub(crate) async fn load(&self) -> Result<Partition, StoreError> {
         let fence = self.shared.store.take(self.shared.id).await?;
         let snapshot = self.shared.store.snapshot(self.shared.id).await?;
@@ -43,6 +47,15 @@ impl Owner {
             );
             return Err(StoreError::Corrupt(what));
         }
+        let done = readable(&*snapshot, &Range::done()).await?;
+        let floors = readable(&*snapshot, &Range::sessions()).await?;
+        let lost = done.lost.into_iter().chain(floors.lost).next();
+        if let Some(lost) = &lost {
+            if self.has_decided {
+                return Err(lost.clone());
+            }
+            tracing::error!(partition = %self.shared.id, error = %lost, "answers of earlier sessions cannot be read; they go on being refused");
+        }
         let mut partition = Partition {
             fence,
             stamp: self.stamp,
@@ -51,17 +64,18 @@ impl Owner {
             floors: BTreeMap::new(),
             done_rows_max: DONE_ROWS_MAX,
             forget_below: SessionId::default(),
-            none_condemned: first_rows(&*snapshot, &Range::condemned(), 1).await?.is_empty(),
-            unswept: !first_rows(&*snapshot, &Range::ended(), 1).await?.is_empty(),
+            answers_lost: lost.map(|_| SessionId(state.sessions_ended_below)),
+            none_condemned: !may_have(&*snapshot, &Range::condemned()).await?,
+            unswept: may_have(&*snapshot, &Range::ended()).await?,
         };
-        for (key, value) in all_rows(&*snapshot, Range::done()).await? {
+        for (key, value) in done.rows {
             let record: DoneRecord = decode(&key, &value).map_err(|e| corrupt(&e))?;
             let answer = prost::Message::encode_to_vec(&record.answer.unwrap_or_default());
             if let Row::Done(id) = Row::parse(&key).map_err(|e| corrupt(&e))? {
                 partition.done.insert(id, answer.into());
             }
         }
-        for (key, value) in all_rows(&*snapshot, Range::sessions()).await? {
+        for (key, value) in floors.rows {
             let record: SessionFloor = decode(&key, &value).map_err(|e| corrupt(&e))?;
             if let Row::Session(session) = Row::parse(&key).map_err(|e| corrupt(&e))? {
                 partition.floors.insert(session, record.done_below);
@@ -125,7 +139,10 @@ impl Owner {
             let values = snapshot.get(wanted).await?;
             let mut found = Vec::with_capacity(ranges.len());
             for (range, max) in ranges {
-                found.push(first_rows(&*snapshot, range, *max).await?);
+                found.push(match first_rows(&*snapshot, range, *max).await {
+                    Err(StoreError::Corrupt(why)) => Err(BadRow::new(why)),
+                    other => Ok(other?),
+                });
             }
             Ok((values, found))
         });
@@ -141,7 +158,12 @@ impl Owner {
                 draft.known.rows.insert(key, value);
             }
         }
-        draft.known.ranges.extend(needs.ranges.into_iter().zip(found));
+        for (range, found) in needs.ranges.into_iter().zip(found) {
+            match found {
+                Ok(rows) => drop(draft.known.ranges.insert(range, rows)),
+                Err(bad) => drop(draft.known.unreadable.insert(range, bad)),
+            }
+        }
         Ok(())
     }
 
@@ -181,6 +203,11 @@ pub(crate) async fn first_rows(
     Ok(rows)
 }
 
-async fn all_rows(snapshot: &dyn Snapshot, range: Range) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-    first_rows(snapshot, &range, usize::MAX).await
+/// Whether a range has rows, or may have: one that cannot be read is one.
+async fn may_have(snapshot: &dyn Snapshot, range: &Range) -> Result<bool, StoreError> {
+    match first_rows(snapshot, range, 1).await {
+        Ok(rows) => Ok(!rows.is_empty()),
+        Err(StoreError::Corrupt(_)) => Ok(true),
+        Err(e) => Err(e),
+    }
 }

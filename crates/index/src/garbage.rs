@@ -2,9 +2,12 @@
 //!
 //! A cursor is the row key to go on from, and how far its row was read: a booking's manifest pages, an upload's parts. What
 //! is done with a row in between is no harm: the rows that are left say all there is to say.
+//!
+//! Rows that cannot be read are gone past: what they booked stays, what stands behind them goes.
 
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
+use crate::past::{NextRows, next_rows};
 use crate::reach::read_page;
 use crate::rows::{BadRow, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
@@ -110,21 +113,30 @@ impl Bookings {
         };
         loop {
             range.start = cursor.row.clone();
-            let rows = first_rows(&**snapshot, &range, ROWS_AT_ONCE).await?;
-            let count = rows.len();
+            let NextRows { rows, next, .. } = next_rows(&**snapshot, &range, ROWS_AT_ONCE).await?;
             for (row, value) in rows {
                 let from = if row == cursor.row { cursor.within } else { 0 };
-                if let Some(page) = self.booking(snapshot, (&row, &value), from).await? {
-                    return Ok(Cursor { within: page, row }.bytes());
+                let before = (self.entries.len(), self.chunks);
+                match self.booking(snapshot, (&row, &value), from).await {
+                    Ok(Some(page)) => return Ok(Cursor { within: page, row }.bytes()),
+                    Ok(None) => {}
+                    // A page of its manifest.
+                    Err(StoreError::Corrupt(why)) => {
+                        tracing::debug!(why, "a booking stays");
+                        self.entries.truncate(before.0);
+                        self.chunks = before.1;
+                    }
+                    Err(e) => return Err(e),
                 }
                 cursor = Cursor::past(&row);
                 if self.is_full() {
                     return Ok(cursor.bytes());
                 }
             }
-            if count < ROWS_AT_ONCE {
+            if next >= range.end {
                 return Ok(Bytes::new());
             }
+            cursor = Cursor { within: 0, row: next };
         }
     }
 
@@ -198,8 +210,7 @@ impl Idle {
         };
         loop {
             range.start = cursor.row.clone();
-            let rows = first_rows(&*self.snapshot, &range, ROWS_AT_ONCE).await?;
-            let count = rows.len();
+            let NextRows { rows, next, .. } = next_rows(&*self.snapshot, &range, ROWS_AT_ONCE).await?;
             for (row, value) in rows {
                 let above = if row == cursor.row { cursor.within } else { 0 };
                 let Row::Upload(bucket, key, upload) = Row::parse(&row).map_err(|e| corrupt(&e))? else {
@@ -207,23 +218,26 @@ impl Idle {
                 };
                 let record: UploadRecord = decode(&row, &value).map_err(|e| corrupt(&e))?;
                 self.rows_left = self.rows_left.saturating_sub(1);
-                match self.activity((bucket, &key, upload), &record, above).await? {
-                    Activity::Fresh => {}
-                    Activity::None => {
+                match self.activity((bucket, &key, upload), &record, above).await {
+                    // A part that cannot be read may be of today.
+                    Ok(Activity::Fresh) | Err(StoreError::Corrupt(_)) => {}
+                    Err(e) => return Err(e),
+                    Ok(Activity::None) => {
                         let key = ObjectKey::new(&key);
                         let key = key.map_err(|e| corrupt(&BadRow::new(format!("an upload's key: {e}"))))?;
                         self.entries.push(IdleUpload { bucket, key, upload });
                     }
-                    Activity::After(within) => return Ok(Cursor { within, row }.bytes()),
+                    Ok(Activity::After(within)) => return Ok(Cursor { within, row }.bytes()),
                 }
                 cursor = Cursor::past(&row);
                 if self.rows_left == 0 {
                     return Ok(cursor.bytes());
                 }
             }
-            if count < ROWS_AT_ONCE {
+            if next >= range.end {
                 return Ok(Bytes::new());
             }
+            cursor = Cursor { within: 0, row: next };
         }
     }
 

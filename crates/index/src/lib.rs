@@ -24,6 +24,7 @@ mod handle;
 mod listing;
 mod owner;
 mod partition;
+mod past;
 mod reach;
 mod read;
 mod role;

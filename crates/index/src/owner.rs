@@ -191,6 +191,8 @@ pub(crate) struct Owner {
     pub(crate) stamp: StampId,
     pub(crate) shared: Arc<Shared>,
     partition: Option<Partition>,
+    /// It has sent commands of this life to the store.
+    pub(crate) has_decided: bool,
     backlog: VecDeque<Job>,
 }
 
@@ -217,6 +219,7 @@ impl Owner {
             stamp,
             shared,
             partition: None,
+            has_decided: false,
             backlog: VecDeque::new(),
         }
     }
@@ -327,6 +330,7 @@ impl Owner {
         let Some(batch) = partition.seal(&mut draft) else {
             return Outcome::Done;
         };
+        self.has_decided = true;
         let label = self.shared.id.to_string();
         metrics::histogram!("cairn_index_batch_rows", "partition" => label.clone())
             .record(batch.rows.len() as f64);

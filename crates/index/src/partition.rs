@@ -7,7 +7,8 @@
 //!
 //! I11: a command id that has an answer gets that answer; a command below its session's floor, or of an ended session,
 //! never takes effect again. Both are rows, so they hold for every later owner. Answers of ended sessions stay until the
-//! next sessions end, so that one that was still waiting is not told of a refusal that is not true.
+//! next sessions end, so that one that was still waiting is not told of a refusal that is not true. Where answers cannot be read
+//! (the index rotted) nothing is decided until their sessions are ended.
 
 use crate::commands;
 use crate::rows::{RowRef, decode, encode};
@@ -43,6 +44,8 @@ pub(crate) struct Partition {
     pub(crate) done_rows_max: usize,
     /// Sessions whose answers go, a batch's worth at a time: all below.
     pub(crate) forget_below: SessionId,
+    /// Answers could not be read, of sessions that were not ended below this one.
+    pub(crate) answers_lost: Option<SessionId>,
     /// No needle was ever condemned here: their rows need not be asked for.
     pub(crate) none_condemned: bool,
     /// There are ended uploads with rows to sweep.
@@ -111,6 +114,14 @@ impl Partition {
         let session = call.id.session();
         if session.0 < draft.state.sessions_ended_below {
             return Verdict::Decided(session_ended());
+        }
+        if self
+            .answers_lost
+            .is_some_and(|at| draft.state.sessions_ended_below <= at.0)
+        {
+            let what =
+                "answers of earlier sessions cannot be read: nothing is decided before those are ended";
+            return Verdict::Failed(Fault::new(ErrorKind::Unavailable, what));
         }
         let floor = self.floor(draft, session);
         if call.id.serial() < floor {
@@ -327,6 +338,7 @@ mod tests {
             floors: BTreeMap::new(),
             done_rows_max,
             forget_below: SessionId::default(),
+            answers_lost: None,
             none_condemned: true,
             unswept: false,
         }

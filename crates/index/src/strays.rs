@@ -13,15 +13,29 @@ use crate::fetch::{corrupt, first_rows};
 use crate::read::Source;
 use crate::rows::{Range, Row, RowRef, after, decode};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use store::{Snapshot, StoreError};
 use types::limits::SCAN_ROWS_MAX;
 use types::{BlobId, BucketId, UploadId, VersionId};
 use wire::records::object_record::Data;
 use wire::records::{EndedUpload, GarbageRecord, ObjectRecord, UploadRecord};
 
-/// What is known of the newest blob whose pages were met: pages of one stand together.
+/// Blobs of one key's versions that are remembered, with how many pages each has.
+const BLOBS_KNOWN_MAX: usize = 1 << 16;
+
+/// What is known of the newest blob whose pages were met, and of the versions of its key: pages of one blob stand together, and so do the
+/// blobs of a key.
 #[derive(Default)]
-pub(crate) struct Owners(Option<((BucketId, String, BlobId), u32)>);
+pub(crate) struct Owners {
+    blob: Option<((BucketId, String, BlobId), u32)>,
+    versions: Option<((BucketId, String), Blobs)>,
+}
+
+/// Pages of the blobs that a key's versions name; all of them unless there are too many.
+struct Blobs {
+    pages: BTreeMap<BlobId, u32>,
+    is_all: bool,
+}
 
 /// A row's place, as messages name it.
 type Name<'a> = (BucketId, &'a str);
@@ -63,7 +77,7 @@ impl Owners {
         (bucket, key): Name<'_>,
         blob: BlobId,
     ) -> Result<u32, StoreError> {
-        if let Some(((b, k, known), pages)) = &self.0
+        if let Some(((b, k, known), pages)) = &self.blob
             && (*b, k.as_str(), *known) == (bucket, key, blob)
         {
             return Ok(*pages);
@@ -79,26 +93,63 @@ impl Owners {
         if ended.is_some() {
             pages = u32::MAX;
         }
+        if pages == 0 {
+            pages = self.pages_of_versions(snapshot, (bucket, key), blob).await?;
+        }
+        self.blob = Some(((bucket, key.to_owned(), blob), pages));
+        Ok(pages)
+    }
+
+    /// How many pages of a blob versions of its key name. They are read once for all its blobs.
+    async fn pages_of_versions(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        (bucket, key): Name<'_>,
+        blob: BlobId,
+    ) -> Result<u32, StoreError> {
+        if let Some(((b, k), blobs)) = &self.versions
+            && (*b, k.as_str()) == (bucket, key)
+            && let Some(pages) = blobs.pages.get(&blob).copied().or(blobs.is_all.then_some(0))
+        {
+            return Ok(pages);
+        }
+        let mut found = 0;
+        let mut blobs = Blobs {
+            pages: BTreeMap::new(),
+            is_all: true,
+        };
         let mut rest = Range::versions(bucket, key);
-        while pages == 0 {
+        loop {
             let rows = first_rows(snapshot, &rest, SCAN_ROWS_MAX).await?;
             let Some((last, _)) = rows.last() else { break };
             rest.start = after(last);
             for (row, value) in &rows {
                 let record: ObjectRecord = decode(row, value).map_err(|e| corrupt(&e))?;
-                pages = pages.max(pages_of(&record, blob));
+                found = found.max(pages_of(&record, blob));
+                let Some((named, pages)) = named_pages(&record) else {
+                    continue;
+                };
+                blobs.is_all &= blobs.pages.len() < BLOBS_KNOWN_MAX;
+                if blobs.is_all {
+                    blobs.pages.insert(named, pages);
+                }
             }
         }
-        self.0 = Some(((bucket, key.to_owned(), blob), pages));
-        Ok(pages)
+        self.versions = Some(((bucket, key.to_owned()), blobs));
+        Ok(found)
+    }
+}
+
+/// The blob that a record names by pages, and how many they are.
+fn named_pages(record: &ObjectRecord) -> Option<(BlobId, u32)> {
+    match &record.data {
+        Some(Data::Manifest(manifest)) => Some((BlobId::from_slice(&record.blob)?, manifest.pages)),
+        _ => None,
     }
 }
 
 fn pages_of(record: &ObjectRecord, blob: BlobId) -> u32 {
-    match &record.data {
-        Some(Data::Manifest(manifest)) if record.blob == blob.to_bytes() => manifest.pages,
-        _ => 0,
-    }
+    named_pages(record).map_or(0, |(named, pages)| if named == blob { pages } else { 0 })
 }
 
 async fn no_upload(

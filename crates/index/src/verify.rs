@@ -3,11 +3,12 @@
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
 use crate::owner::fault;
+use crate::past::past;
 use crate::rows::{BadRow, Range, Row, after, decode};
 use crate::walk::walk_page;
 use bytes::Bytes;
 use std::sync::Arc;
-use store::{Scan, Snapshot, StoreError};
+use store::{Snapshot, StoreError};
 use wire::Fault;
 use wire::index::{Named, Verified};
 use wire::records::{
@@ -104,91 +105,6 @@ async fn verify(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<Verified, 
     Ok(found)
 }
 
-/// The first place behind `range.start`, where nothing can be read, from which rows can be read again: what cannot be read does not say
-/// where it ends. Somewhere behind it is found by dropping ends of the key, then the place itself by halving what lies between.
-async fn past(snapshot: &dyn Snapshot, range: &Range) -> Result<Bytes, StoreError> {
-    let mut high = range.end.clone();
-    for kept in (1..=range.start.len()).rev() {
-        let next = Bytes::from(incremented(&range.start[..kept]));
-        if next.is_empty() || next >= range.end {
-            break;
-        }
-        if is_readable(snapshot, &next, range).await? {
-            high = next;
-            break;
-        }
-    }
-    let mut low = padded(&range.start);
-    let mut high = padded(&high);
-    loop {
-        let middle = middle(&low, &high);
-        if middle == low {
-            return Ok(Bytes::from(high).min(range.end.clone()));
-        }
-        if is_readable(snapshot, &Bytes::from(middle.clone()), range).await? {
-            high = middle;
-        } else {
-            low = middle;
-        }
-    }
-}
-
-/// Bytes of a row key that are told apart where a place is looked for.
-const PLACE_BYTES: usize = 48;
-
-fn padded(key: &[u8]) -> Vec<u8> {
-    let mut key = key.to_vec();
-    key.resize(PLACE_BYTES.max(key.len()), 0);
-    key
-}
-
-/// The first key after all that begin with `key`; empty: none.
-fn incremented(key: &[u8]) -> Vec<u8> {
-    let mut key = key.to_vec();
-    while key.last() == Some(&0xFF) {
-        key.pop();
-    }
-    if let Some(last) = key.last_mut() {
-        *last += 1;
-    }
-    key
-}
-
-/// Half way between two keys, as numbers.
-fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
-    let n = low.len().max(high.len());
-    let digit = |key: &[u8], i: usize| u32::from(key.get(i).copied().unwrap_or(0));
-    let mut sum = vec![0_u32; n];
-    let mut carry = 0;
-    for i in (0..n).rev() {
-        let all = digit(low, i) + digit(high, i) + carry;
-        (sum[i], carry) = (all & 0xFF, all >> 8);
-    }
-    let mut rest = carry;
-    let halved = sum.into_iter().map(|digit| {
-        let all = rest << 8 | digit;
-        rest = all & 1;
-        (all >> 1) as u8
-    });
-    halved.collect()
-}
-
-async fn is_readable(snapshot: &dyn Snapshot, start: &Bytes, range: &Range) -> Result<bool, StoreError> {
-    if *start >= range.end {
-        return Ok(true);
-    }
-    let scan = Scan {
-        start: start.clone(),
-        end: range.end.clone(),
-        max: 1,
-    };
-    match snapshot.scan(&scan).await {
-        Ok(_) => Ok(true),
-        Err(StoreError::Corrupt(_)) => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
 /// Whether a row is one of ours and its value its message.
 fn judge(key: &[u8], value: &Bytes) -> Result<(), BadRow> {
     match Row::parse(key)? {
@@ -216,6 +132,7 @@ mod tests {
     use super::*;
     use crate::rows::{RowRef, encode};
     use std::collections::BTreeMap;
+    use store::Scan;
     use types::{BucketId, CommandId};
 
     /// Rows of which some lie on a page that cannot be read.

@@ -23,6 +23,8 @@ pub(crate) struct Known {
     pub(crate) rows: BTreeMap<Bytes, Option<Bytes>>,
     /// The first rows of a range, as many as were asked for.
     pub(crate) ranges: BTreeMap<(Range, usize), Vec<(Bytes, Bytes)>>,
+    /// Those that cannot be read, and why.
+    pub(crate) unreadable: BTreeMap<(Range, usize), BadRow>,
 }
 
 /// Durable rows that a command cannot be decided without.
@@ -147,7 +149,8 @@ impl<'a> View<'a> {
         let wanted = scans
             .into_iter()
             .map(|(range, max)| self.durable_scan(&range, max));
-        let ranges: Vec<_> = wanted.filter(|w| !self.known.ranges.contains_key(w)).collect();
+        let is_known = |w: &_| self.known.ranges.contains_key(w) || self.known.unreadable.contains_key(w);
+        let ranges: Vec<_> = wanted.filter(|w| !is_known(w)).collect();
         if ranges.is_empty() {
             return Ok(());
         }
@@ -167,6 +170,9 @@ impl<'a> View<'a> {
     pub(crate) fn scan(&self, range: &Range, max: usize) -> Result<Vec<(Bytes, Bytes)>, Stop> {
         let pending = || self.pending.range(range.start.clone()..range.end.clone());
         let wanted = self.durable_scan(range, max);
+        if let Some(bad) = self.known.unreadable.get(&wanted) {
+            return Err(Stop::Bad(bad.clone()));
+        }
         let Some(durable) = self.known.ranges.get(&wanted) else {
             return Err(Stop::Needs(Needs {
                 rows: Vec::new(),
@@ -184,6 +190,17 @@ impl<'a> View<'a> {
             .filter_map(|(k, v)| Some((k, v?)))
             .take(max)
             .collect())
+    }
+}
+
+impl View<'_> {
+    /// Whether there is any row in a range. What cannot be read is a row.
+    pub(crate) fn has(&self, range: &Range) -> Result<bool, Stop> {
+        match self.scan(range, 1) {
+            Ok(rows) => Ok(!rows.is_empty()),
+            Err(Stop::Bad(_)) => Ok(true),
+            Err(stop) => Err(stop),
+        }
     }
 }
 

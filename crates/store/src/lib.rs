@@ -7,6 +7,7 @@ mod api;
 pub mod embedded;
 mod image;
 pub mod memory;
+mod past;
 pub mod suite;
 mod versions;
 
@@ -14,3 +15,4 @@ pub use api::{Batch, Committed, Fence, Reread, Rows, Scan, Snapshot, Store, Stor
 pub use embedded::{Embedded, LaidRows, OldLog, Prepared, lay};
 pub use image::{SnapshotHead, SnapshotRows, SnapshotStream};
 pub use memory::Memory;
+pub use past::{NextRows, next_rows};

@@ -264,3 +264,74 @@ async fn what_cannot_be_laid_whole_is_not_laid() {
         engine.shutdown().await.unwrap();
     }
 }
+
+/// Of an index that rotted all that can be read is taken, where somebody accepts that the rest is lost; laid anew it is whole.
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_index_makes_a_whole_one() {
+    let rig = rig();
+    fill(&rig.engine, 600, 100).await;
+    let before = all_rows(&rig.engine).await;
+    rig.engine.shutdown().await.unwrap();
+    let path = "index/0000000000000010.redb";
+    let open = || {
+        Embedded::open_on(
+            &world(),
+            rig.disk.clone(),
+            rig.journal.log(),
+            rig.journal.kept(),
+            &[],
+        )
+        .unwrap()
+    };
+    let pages = rig.disk.open(path).unwrap().len().unwrap() / 4096;
+    for page in 6..pages {
+        let file = rig.disk.open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, page * 4096 + 50).unwrap();
+        file.write_all_at(&[byte[0] ^ 3], page * 4096 + 50).unwrap();
+        let engine = open();
+        let mut refused = SnapshotStream::take(&engine, DiskId(7), 5).await.unwrap();
+        let told = loop {
+            match refused.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(e) => break Some(e),
+            }
+        };
+        if told.is_none() {
+            // Nothing of a row was there.
+            engine.abandon().await;
+            file.write_all_at(&byte, page * 4096 + 50).unwrap();
+            continue;
+        }
+        let mut stream = SnapshotStream::take(&engine, DiskId(7), 5)
+            .await
+            .unwrap()
+            .past_damage();
+        let mut bytes = Vec::new();
+        while let Some(more) = stream.next().await.unwrap() {
+            bytes.extend_from_slice(&more);
+        }
+        assert!(
+            stream.lost().len() == 1 && stream.lost()[0].to_string().contains(path),
+            "{:?}",
+            stream.lost()
+        );
+        engine.abandon().await;
+        let under = OldLog {
+            batches: &rig.journal.kept(),
+            next: JournalSeq(1 << 20),
+        };
+        let mut rows = SnapshotRows::open(file_of(&*rig.disk, &bytes), "snapshot").unwrap();
+        lay(&rig.disk, DiskId(7), under, &mut rows).unwrap();
+        let now = all_rows(&open()).await;
+        assert!(
+            now.len() < before.len() && now.len() + 60 > before.len(),
+            "{}",
+            now.len()
+        );
+        assert!(now.iter().all(|(key, value)| before.get(key) == Some(value)));
+        return;
+    }
+    panic!("no page had rows");
+}

@@ -32,6 +32,8 @@ pub const CORS_RULES_MAX: usize = 100;
 pub const CORS_BYTES_MAX: usize = 64 << 10;
 /// Header names that a browser may ask for at once; no page sends as many.
 pub const CORS_HEADERS_ASKED_MAX: usize = 100;
+/// Bytes of them.
+pub const CORS_HEADERS_ASKED_BYTES_MAX: usize = 8 << 10;
 /// Longest id of a CORS rule, in characters (S3).
 pub const CORS_ID_CHARS_MAX: usize = 255;
 /// What stands in a POST form before the file: names, values and framing (S3).
@@ -132,7 +134,7 @@ pub const WRITE_BEHIND_BYTES: usize = 32 << 20;
 pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
 /// Longest that a commit is held back while rows come faster than they are written behind.
 pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
-/// Pages of one partition's index file in memory.
+/// Pages of one partition's index file in memory; what lies over it has as much again together.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Index files of one partition: a new one is begun over those in which a page that must be written anew is bad.
 pub const INDEX_FILES_MAX: u16 = 8;
@@ -157,6 +159,8 @@ pub const OPERATOR_ANSWER_BYTES_MAX: usize = 256 << 20;
 pub const OPERATOR_STALL_MS_MAX: u64 = 60_000;
 /// Deadline of one call from role to role, unless the call says otherwise.
 pub const CALL_MS_MAX: u64 = 30_000;
+/// A request waits so long for another one that changes the same bucket.
+pub const BUCKET_TURN_MS_MAX: u64 = 10_000;
 /// How long an owner may take to say that it serves before it is not ready.
 pub const SERVING_MS_MAX: u64 = 5_000;
 /// How long a synced record may stand last in the journal before a mark names its sync.

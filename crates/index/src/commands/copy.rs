@@ -81,9 +81,10 @@ pub(super) fn close(
     Ok(answer::Kind::Close(contents(bucket, view)?))
 }
 
-/// What the bucket has: objects, versions or delete markers; or uploads alone; or nothing.
+/// What the bucket has: objects, versions or delete markers; or uploads alone; or nothing. Where that cannot be read it has
+/// something: a bucket is not closed for good because a page of the index rotted.
 fn contents(bucket: BucketId, view: &View) -> Result<CloseAnswer, Stop> {
-    let has = |place: Place| Ok::<_, Stop>(!view.scan(&place.with_prefix(bucket, ""), 1)?.is_empty());
+    let has = |place: Place| view.has(&place.with_prefix(bucket, ""));
     if has(Place::Current)? || has(Place::Versions)? {
         return Ok(CloseAnswer::default());
     }

@@ -2,17 +2,19 @@
 
 use super::{BLOCK_BYTES, END, FORMAT, HEAD_BYTES, MAGIC, PARTITION_END, ROWS, block_crc, head_crc};
 use crate::api::shared_bytes;
-use crate::{Scan, Snapshot, Store, StoreError};
+use crate::{NextRows, Scan, Snapshot, Store, StoreError, next_rows};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use types::limits::SCAN_ROWS_MAX;
+use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, PartitionId};
 
 /// Rows read at once: they may be large.
 const PAGE_ROWS: usize = SCAN_ROWS_MAX / 4;
 /// How often a moment is looked for at which the directory stands still.
 const TRIES: usize = 1000;
+/// Places told of that cannot be read.
+const LOST_TOLD_MAX: usize = 10_000;
 /// The row that every commit to a partition writes (docs/formats/rows.md).
 const STATE: &[u8] = &[1];
 
@@ -28,6 +30,8 @@ pub struct SnapshotStream {
     before: u32,
     partition_rows: u64,
     rows: u64,
+    /// What could not be read, where that is left out.
+    lost: Option<Vec<StoreError>>,
 }
 
 enum Stage {
@@ -67,6 +71,7 @@ impl SnapshotStream {
                 before: 0,
                 partition_rows: 0,
                 rows: 0,
+                lost: None,
             });
         }
         Err(StoreError::Busy(
@@ -74,10 +79,40 @@ impl SnapshotStream {
         ))
     }
 
+    /// Leaves out what cannot be read because the index rotted, for whoever accepts that it is lost: [`SnapshotStream::lost`] tells of it.
+    #[must_use]
+    pub fn past_damage(mut self) -> Self {
+        self.lost = Some(Vec::new());
+        self
+    }
+
+    /// What was left out so far: each place once, with how it was told.
+    pub fn lost(&self) -> &[StoreError] {
+        self.lost.as_deref().unwrap_or_default()
+    }
+
+    async fn page(&mut self, snapshot: &dyn Snapshot, scan: Scan) -> Result<NextRows, StoreError> {
+        let Some(lost) = &mut self.lost else {
+            let (end, max) = (scan.end.clone(), scan.max);
+            let rows = snapshot.scan(&scan).await?;
+            let next = match rows.last().filter(|_| rows.len() == max) {
+                Some((last, _)) => [&last[..], &[0]].concat().into(),
+                None => end,
+            };
+            let lost = None;
+            return Ok(NextRows { rows, lost, next });
+        };
+        let mut page = next_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await?;
+        if lost.len() < LOST_TOLD_MAX {
+            lost.extend(page.lost.take());
+        }
+        Ok(page)
+    }
+
     /// The file's next bytes; `None` once it is whole.
     ///
     /// # Errors
-    /// Rows that cannot be read: the file is of no use.
+    /// Rows that cannot be read: the file is of no use. After [`SnapshotStream::past_damage`] they are left out.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         match &self.stage {
             Stage::Done => Ok(None),
@@ -115,14 +150,14 @@ impl SnapshotStream {
         let mut body = BytesMut::new();
         let mut before = Bytes::new();
         while body.len() < BLOCK_BYTES {
+            let end = Bytes::from_static(&[0xFF]);
             let scan = Scan {
                 start: start.clone(),
-                end: Bytes::from_static(&[0xFF]),
+                end: end.clone(),
                 max: PAGE_ROWS,
             };
-            let page = snapshot.scan(&scan).await?;
-            let is_last = page.len() < PAGE_ROWS;
-            for (key, value) in page {
+            let NextRows { rows, next, .. } = self.page(&*snapshot, scan).await?;
+            for (key, value) in rows {
                 put_row(&mut body, &before, (&key, &value));
                 self.partition_rows += 1;
                 start = [&key[..], &[0]].concat().into();
@@ -133,7 +168,8 @@ impl SnapshotStream {
                     return Ok(self.block((ROWS, partition), &body));
                 }
             }
-            if is_last {
+            start = next;
+            if start >= end {
                 return Ok(self.end_partition(partition, &body));
             }
         }
