@@ -74,14 +74,19 @@ pub(crate) enum Looked {
 /// Opens what there is of a directory.
 pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Looked> {
     let mut prepared = None;
+    // Damage is what is looked for. No room, no descriptors, or a newer build's format are none, and end it before anything is changed.
     let mut look = |found: &Found<'_>| {
-        prepared = Some(prepare(&disk, found));
+        prepared = Some(match prepare(&disk, found) {
+            Err(e @ ExtentError::Corrupt(_)) => Err(e),
+            other => Ok(other?),
+        });
         Ok(())
     };
-    let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
+    let mut opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
     let mut damage = opened.report.damage.clone();
     match prepared.context("the index was looked at")? {
         Ok(index) if index.broken().is_empty() => {
+            opened.report.damage.extend(index.damage());
             return Ok(Looked::Whole(Box::new(serving(world, opened, index).await?)));
         }
         Ok(index) => damage.extend(index.broken().into_iter().map(|(_, e)| e.to_string())),

@@ -219,6 +219,111 @@ fn a_lost_file_over_another_is_missed() {
     }
 }
 
+/// Scans and gets agree where one file lies over another, with rows that are removed, written anew, and new. // I2
+#[test]
+fn files_over_one_another_are_scanned_as_one() {
+    let machine = Machine {
+        journal_bytes: 1 << 20,
+        ..Machine::new(3)
+    };
+    let mut progress = Progress::default();
+    for round in 1..=6 {
+        life(async {
+            let running = machine.open().unwrap();
+            progress.run(&running.engine, 40 * round, 1000).await;
+            assert_eq!(progress.ended, None);
+            progress.agree(&running.engine).await.unwrap();
+            running.engine.begin_over();
+            running.engine.checkpoint().await.unwrap();
+            progress.agree(&running.engine).await.unwrap();
+            running.stop().await.unwrap();
+        });
+        machine.disk.kill();
+    }
+    let files = machine.disk.list("index").unwrap();
+    assert!(files.len() > 5 && machine.disk.exists(OVER).unwrap(), "{files:?}");
+}
+
+/// A snapshot taken before a writing failed is asked beside it: it is right, or it is to be taken anew. It is not told of the writer's page.
+#[test]
+fn a_reader_is_not_told_of_the_writers_trouble() {
+    let mut asked = 0;
+    for page in 6..pages(&roomy().0) {
+        let (machine, rows) = roomy();
+        flip(&machine, page * PAGE + 77);
+        // In a life of its own: what was read once is in memory.
+        let bad = life(async {
+            let running = machine.open().unwrap();
+            match running.engine.take(DATA).await {
+                Ok(_) => bad_keys(&running, &rows).await,
+                Err(_) => BTreeSet::new(),
+            }
+        });
+        machine.disk.kill();
+        life(async {
+            let running = machine.open().unwrap();
+            let Ok(mut fence) = running.engine.take(DATA).await else {
+                return;
+            };
+            let cold = running.engine.snapshot(DATA).await.unwrap();
+            if bad.is_empty() || bad.len() == rows.len() {
+                return;
+            }
+            let lost = bad.first().unwrap();
+            commit(&running, &mut fence, vec![(lost.clone(), Some("new".into()))]).await;
+            running.engine.checkpoint().await.unwrap();
+            for (key, value) in rows.iter().filter(|(k, _)| !bad.contains(*k)) {
+                match cold.get(std::slice::from_ref(key)).await {
+                    Ok(found) => assert_eq!(found, [Some(value.clone())]),
+                    Err(e) => assert!(matches!(e, StoreError::Busy(_)), "{e}"),
+                }
+                asked += 1;
+            }
+        });
+    }
+    assert!(asked > 50, "{asked} rows were asked for");
+}
+
+/// A page that only a writer needs is bad: everything is read, and what is written goes into another file.
+#[test]
+fn a_file_that_cannot_be_written_is_read() {
+    let (mut read_whole, mut refused) = (0, 0);
+    for page in 6..pages(&stopped(3).0) {
+        let (machine, mut rows) = stopped(3);
+        flip(&machine, page * PAGE + 77);
+        life(async {
+            let running = machine.open().unwrap();
+            let Ok(mut fence) = running.engine.take(DATA).await else {
+                refused += 1;
+                return;
+            };
+            if !bad_keys(&running, &rows).await.is_empty() {
+                return;
+            }
+            let key = rows.keys().next().unwrap().clone();
+            commit(&running, &mut fence, vec![(key.clone(), Some("new".into()))]).await;
+            rows.insert(key, "new".into());
+            running.engine.checkpoint().await.unwrap();
+            read_whole += u64::from(machine.disk.exists(OVER).unwrap());
+            running.stop().await.unwrap();
+        });
+        machine.disk.crash();
+        life(async {
+            let running = machine.open().unwrap();
+            if running.engine.take(DATA).await.is_ok() && machine.disk.exists(OVER).unwrap() {
+                let bad = bad_keys(&running, &rows).await;
+                assert!(bad.len() < rows.len(), "{bad:?}");
+            }
+        });
+    }
+    assert!(
+        read_whole > 1,
+        "{read_whole} files were read that could not be written"
+    );
+    // The roots: of the tables, of the rows, of the mark.
+    assert!(refused <= 3, "{refused} pages refused the partition");
+}
+
 /// A machine whose journal does not ask for room, so that only a checkpoint writes behind.
 fn roomy() -> (Machine, Rows) {
     stopped_on(Machine {

@@ -15,6 +15,8 @@ struct EmbeddedRig {
     disk: Arc<dyn Disk>,
     journal: TestJournal,
     engine: Arc<Embedded>,
+    /// Each settling goes into another file.
+    over: bool,
     /// The directory under the overlay stays empty.
     _below: tempfile::TempDir,
 }
@@ -37,7 +39,15 @@ async fn rig() -> EmbeddedRig {
         disk,
         journal,
         engine: Arc::new(engine),
+        over: false,
         _below: below,
+    }
+}
+
+async fn rig_of_many_files() -> EmbeddedRig {
+    EmbeddedRig {
+        over: true,
+        ..rig().await
     }
 }
 
@@ -65,6 +75,9 @@ impl suite::Rig for EmbeddedRig {
         self.reopen().await;
     }
     async fn settle(&mut self) {
+        if self.over {
+            self.engine.begin_over();
+        }
         self.engine.checkpoint().await.unwrap();
         assert!(
             self.journal.kept().is_empty(),
@@ -80,6 +93,75 @@ impl suite::Rig for EmbeddedRig {
 #[tokio::test]
 async fn it_conforms() {
     suite::all(rig).await;
+}
+
+/// A file over another changes nothing that anybody reads.
+#[tokio::test]
+async fn it_conforms_over_many_files() {
+    suite::all(rig_of_many_files).await;
+    let mut rig = rig_of_many_files().await;
+    let id = types::PartitionId::FIRST_DATA;
+    let mut fence = rig.engine.take(id).await.unwrap();
+    for n in 0..3_u8 {
+        let rows = vec![(vec![b'k'].into(), Some(vec![n].into()))];
+        let behind = Vec::new();
+        suite::commit(rig.engine.as_ref(), &mut fence, store::Batch { rows, behind }).await;
+        suite::Rig::settle(&mut rig).await;
+    }
+    assert!(
+        rig.disk.exists("index/0000000000000010-2.redb").unwrap(),
+        "three files"
+    );
+}
+
+/// A scan of removed rows lets others have the thread.
+// I9
+#[tokio::test]
+async fn a_scan_over_removed_rows_pauses() {
+    let mut rig = rig_of_many_files().await;
+    let id = types::PartitionId::FIRST_DATA;
+    let mut fence = rig.engine.take(id).await.unwrap();
+    let key = |n: u32| bytes::Bytes::copy_from_slice(&[&b"k"[..], &n.to_be_bytes()].concat());
+    for value in [Some(bytes::Bytes::from_static(b"v")), None] {
+        for part in 0..20 {
+            let rows = (part * 1000..(part + 1) * 1000).map(|n| (key(n), value.clone()));
+            let rows = rows.filter(|(k, v)| v.is_some() || *k != key(19_999)).collect();
+            let behind = Vec::new();
+            suite::commit(rig.engine.as_ref(), &mut fence, store::Batch { rows, behind }).await;
+        }
+        suite::Rig::settle(&mut rig).await;
+    }
+    let snapshot = rig.engine.snapshot(id).await.unwrap();
+    let scan = store::Scan {
+        start: key(0),
+        end: key(u32::MAX),
+        max: 10,
+    };
+    let mut scanned = polled(snapshot.scan(&scan));
+    assert!(scanned.pauses > 3, "{}", scanned.pauses);
+    let rows = scanned.rows.take().unwrap().unwrap();
+    assert_eq!(rows, [(key(19_999), bytes::Bytes::from_static(b"v"))]);
+}
+
+struct Polled<T> {
+    pauses: usize,
+    rows: Option<T>,
+}
+
+/// Polls until it is done, and counts.
+fn polled<T>(future: impl Future<Output = T>) -> Polled<T> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut pauses = 0;
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(rows) => {
+                let rows = Some(rows);
+                return Polled { pauses, rows };
+            }
+            std::task::Poll::Pending => pauses += 1,
+        }
+    }
 }
 
 /// A batch missing from the log, or lost after its end, stops the partition; it is never cut short.

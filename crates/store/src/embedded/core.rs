@@ -30,6 +30,8 @@ pub(super) struct Core {
     pub(super) retired: Retired,
     /// Rows written behind in one transaction; tests make it small.
     pub(super) step_bytes: AtomicUsize,
+    /// The next writing behind begins a file over those that there are; tests ask for it.
+    pub(super) begin_over: AtomicBool,
     /// The journal wanted room since it was last given some.
     pub(super) pressed: AtomicBool,
     /// The write-behind loop's queue; `None` once the engine is closing.
@@ -116,8 +118,12 @@ impl Core {
         let written = partition.in_files();
         let (files, mark) = match Files::open(self.disk.as_ref(), &whose) {
             Ok(Some(opened)) => opened,
-            // Made and never finished: the log has everything.
-            Ok(None) | Err((_, Unusable::NoHead)) if written == LogSeq::default() => return Ok(None),
+            // Made and never finished: the log has everything. Not where others lie over it: they took what the log has forgotten.
+            Ok(None) | Err((_, Unusable::NoHead))
+                if written == LogSeq::default() && self.catalogue.files(partition.id) <= 1 =>
+            {
+                return Ok(None);
+            }
             Ok(None) => {
                 return Err(StoreError::Corrupt(format!(
                     "{}: the file is missing",
@@ -181,6 +187,12 @@ impl WriteBehind {
         };
         let written = {
             let mut files = partition.files.lock().expect("no panic under this lock");
+            if let Some(files) = files.as_mut().filter(|f| f.count() < INDEX_FILES_MAX)
+                && self.0.begin_over.swap(false, Ordering::Relaxed)
+                && let Err(error) = self.add_file(partition, files)
+            {
+                tracing::error!(%error, "no file is begun though it was asked for");
+            }
             match self.write(partition, &mut files, (&rows, mark)) {
                 // A page that has to be written anew cannot be read. The rows go into a file over this one.
                 Err(e @ StoreError::Corrupt(_)) => self
@@ -258,8 +270,7 @@ impl WriteBehind {
         if opened.count() >= INDEX_FILES_MAX {
             return Err(why);
         }
-        self.0.catalogue.add(partition.id, opened.count() + 1)?;
-        opened.add(self.0.disk.as_ref(), &self.0.whose(partition.id))?;
+        self.add_file(partition, &mut opened)?;
         if let StoreError::Corrupt(place) = &why {
             rot::found(Rot::IndexPage, place);
         }
@@ -270,6 +281,11 @@ impl WriteBehind {
         partition.stepped(Arc::new(opened.reader()?));
         *files = Some(opened);
         Ok(())
+    }
+
+    fn add_file(&self, partition: &Partition, files: &mut Files) -> Result<(), StoreError> {
+        self.0.catalogue.add(partition.id, files.count() + 1)?;
+        files.add(self.0.disk.as_ref(), &self.0.whose(partition.id))
     }
 
     /// redb answers nothing after its storage failed: the files are opened anew, on their last whole turn.

@@ -149,6 +149,11 @@ impl Files {
         self.number + 1
     }
 
+    /// Why files of them can only be read.
+    pub(super) fn damage(&self) -> impl Iterator<Item = &str> {
+        self.older.iter().chain([&self.newest]).filter_map(Form::damage)
+    }
+
     /// The one that is written.
     pub(super) fn newest(&self) -> &Form {
         &self.newest

@@ -4,20 +4,26 @@
 //! It moves in steps of some MiB in key order, the mark with the last: one large transaction would keep several copies of the tree in the file.
 //! Each is two-phase (pages are synced before the header names them) with quick-repair, so that opening after a crash walks nothing. Every row's value ends with a crc32c of
 //! key and value. After a failure of writing the file is opened anew: redb answers nothing more once its storage has failed. A read that
-//! fails harms no other ([`super::reading`]).
+//! fails harms no other ([`super::reading`]), and a reader that stands on a file whose writing failed takes a new snapshot.
+//!
+//! To write, redb needs pages that no row is found by: which pages are free. Where one of those is bad the file is opened to be read; what
+//! would be written there is refused as it is where a bad page has to be changed, and goes into a file over it.
 //!
 //! A file that lies over others (number above 0, [`super::files`]) says of each row whether it is there or removed.
 
-use super::pages::{Backend, Pages, Place, Trouble, Unusable};
+use super::pages::{Backend, Pages, Place, ReadBackend, Trouble, Unusable};
 use super::reading::{GivenUp, attempt};
 use crate::StoreError;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
-use redb::{Database, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{
+    ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    StorageError, TableDefinition, TransactionError,
+};
 use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::sync::{Arc, Mutex};
-use types::limits::INDEX_CACHE_BYTES_MAX;
+use types::limits::{INDEX_CACHE_BYTES_MAX, INDEX_FILES_MAX};
 use types::{Epoch, JournalSeq, LogSeq};
 use world::{Disk, DiskFile};
 
@@ -45,12 +51,36 @@ pub(super) struct Mark {
 
 /// An open form. Dropping it closes the file in order.
 pub(super) struct Form {
-    db: Database,
+    db: Access,
     pages: Arc<Pages>,
     name: String,
     /// Whether it lies over others.
     over: bool,
     mark: Mutex<Mark>,
+}
+
+/// What redb can do with a file.
+enum Access {
+    /// All.
+    Written(Database),
+    /// Read it; why no more.
+    Read(ReadOnlyDatabase, String),
+}
+
+impl Access {
+    fn begin_read(&self) -> Result<ReadTransaction, TransactionError> {
+        match self {
+            Self::Written(db) => db.begin_read(),
+            Self::Read(db, _) => db.begin_read(),
+        }
+    }
+
+    fn writable(&self) -> Result<&Database, StoreError> {
+        match self {
+            Self::Written(db) => Ok(db),
+            Self::Read(_, why) => Err(StoreError::Corrupt(why.clone())),
+        }
+    }
 }
 
 fn row_crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
@@ -108,12 +138,14 @@ impl Mark {
 fn meaning(pages: &Pages, name: &str, error: &redb::Error) -> StoreError {
     match (pages.trouble(), error) {
         (Some(trouble), _) => trouble.into(),
-        (None, redb::Error::DatabaseClosed) => {
-            StoreError::Busy(format!("{name}: it was opened anew; take a new snapshot"))
-        }
+        (None, redb::Error::DatabaseClosed) => meaning_closed(name),
         (None, redb::Error::Corrupted(text)) => StoreError::Corrupt(format!("{name}: {text}")),
         (None, other) => StoreError::Failed(format!("{name}: {other}")),
     }
+}
+
+fn meaning_closed(name: &str) -> StoreError {
+    StoreError::Busy(format!("{name}: it is opened anew; take a new snapshot"))
 }
 
 impl From<Trouble> for StoreError {
@@ -124,6 +156,16 @@ impl From<Trouble> for StoreError {
             Trouble::Failed(text) => Self::Failed(text),
         }
     }
+}
+
+/// The files of a partition have its cache together, and a little more: the first is the largest.
+fn builder(place: &Place) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(match place.owner.file {
+        0 => INDEX_CACHE_BYTES_MAX,
+        _ => INDEX_CACHE_BYTES_MAX / usize::from(INDEX_FILES_MAX),
+    });
+    builder
 }
 
 impl Form {
@@ -148,7 +190,7 @@ impl Form {
 
     /// Opens a file that is there, with the mark of its last whole transaction.
     pub(super) fn open(file: Arc<dyn DiskFile>, place: &Place) -> Result<(Self, Mark), Unusable> {
-        let pages = Pages::open(file, place)?;
+        let pages = Pages::open(file.clone(), place)?;
         if !pages.finished() {
             return Err(Unusable::NoHead);
         }
@@ -160,7 +202,11 @@ impl Form {
             StoreError::Corrupt(text) => Unusable::Corrupt(text),
             other => Unusable::Corrupt(other.to_string()),
         };
-        let form = Self::start(pages, place).map_err(broken)?;
+        let form = match Self::start(pages, place) {
+            Err(StoreError::Corrupt(why)) => Self::start_reading(Pages::open(file, place)?, place, why),
+            other => other,
+        };
+        let form = form.map_err(broken)?;
         let mark = form.read_mark().map_err(broken)?;
         let mark = mark.ok_or(Unusable::NoHead)?;
         *form.mark.lock().expect("no panic under this lock") = mark;
@@ -168,20 +214,40 @@ impl Form {
     }
 
     fn start(pages: Pages, place: &Place) -> Result<Self, StoreError> {
-        let path = place.path.as_str();
         let pages = Arc::new(pages);
-        let mut builder = Database::builder();
-        builder.set_cache_size(INDEX_CACHE_BYTES_MAX);
-        let db = builder
+        let db = builder(place)
             .create_with_backend(Backend(pages.clone()))
-            .map_err(|e| meaning(&pages, path, &e.into()))?;
-        Ok(Self {
+            .map_err(|e| meaning(&pages, &place.path, &e.into()))?;
+        Ok(Self::assemble(Access::Written(db), pages, place))
+    }
+
+    /// Opens it to be read, whatever state the pages are in that only a writer needs: `why` it cannot be written.
+    fn start_reading(pages: Pages, place: &Place, why: String) -> Result<Self, StoreError> {
+        let pages = Arc::new(pages);
+        // As the reader of a file that another process writes: such a one never asks which pages are free.
+        let db = builder(place)
+            .set_concurrency_mode(ConcurrencyMode::SingleWriter)
+            .open_read_only_with_backend(ReadBackend(pages.clone()))
+            .map_err(|e| meaning(&pages, &place.path, &e.into()))?;
+        Ok(Self::assemble(Access::Read(db, why), pages, place))
+    }
+
+    fn assemble(db: Access, pages: Arc<Pages>, place: &Place) -> Self {
+        Self {
             db,
             pages,
-            name: path.to_owned(),
+            name: place.path.clone(),
             over: place.owner.file > 0,
             mark: Mutex::default(),
-        })
+        }
+    }
+
+    /// Why it can only be read, if so.
+    pub(super) fn damage(&self) -> Option<&str> {
+        match &self.db {
+            Access::Written(_) => None,
+            Access::Read(_, why) => Some(why),
+        }
     }
 
     fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
@@ -220,7 +286,7 @@ impl Form {
     ) -> Result<(), StoreError> {
         let mut known = self.mark.lock().expect("no panic under this lock");
         let mark = moved.unwrap_or(*known);
-        let mut tx = self.db.begin_write().map_err(|e| self.failed(e))?;
+        let mut tx = self.db.writable()?.begin_write().map_err(|e| self.failed(e))?;
         tx.set_two_phase_commit(true);
         tx.set_quick_repair(true);
         {
@@ -270,8 +336,8 @@ pub(super) struct Reader {
 }
 
 /// Rows of one reader, ascending; `None`: removed.
-type Row = (Bytes, Option<Bytes>);
-type RowOr<T> = Result<T, StoreError>;
+pub(super) type Row = (Bytes, Option<Bytes>);
+pub(super) type RowOr<T> = Result<T, StoreError>;
 
 impl Reader {
     /// A stored value, if it is what was written; `None`: the row is removed.
@@ -292,6 +358,11 @@ impl Reader {
     fn attempt<T>(&self, read: impl FnOnce() -> Result<T, redb::StorageError>) -> RowOr<T> {
         match attempt::<_, Trouble>(read) {
             Ok(Ok(found)) => Ok(found),
+            // Another's trouble: a write failed, and the file is opened anew. What this read cannot have it is told below.
+            Ok(Err(StorageError::PreviousIo | StorageError::DatabaseClosed)) => match self.pages.trouble() {
+                Some(trouble @ Trouble::Failed(_)) => Err(trouble.into()),
+                _ => Err(meaning_closed(&self.name)),
+            },
             Ok(Err(e)) => Err(meaning(&self.pages, &self.name, &e.into())),
             Err(GivenUp::Told(trouble)) => Err(trouble.into()),
             Err(GivenUp::Panicked) => Err(StoreError::Corrupt(format!(
@@ -315,20 +386,8 @@ impl Reader {
         }
     }
 
-    /// Rows from `start` to before `end`, which is not before it.
-    pub(super) fn range(
-        &self,
-        start: &[u8],
-        end: &[u8],
-    ) -> RowOr<impl Iterator<Item = RowOr<(Bytes, Bytes)>>> {
-        let rows = self.rows_of_all(start, end)?;
-        Ok(rows.filter_map(|row| match row {
-            Ok((key, value)) => value.map(|value| Ok((key, value))),
-            Err(e) => Some(Err(e)),
-        }))
-    }
-
-    fn rows_of_all<'a>(
+    /// Rows from `start` to before `end`, which is not before it, and which are removed.
+    pub(super) fn range<'a>(
         &'a self,
         start: &[u8],
         end: &[u8],
@@ -350,7 +409,7 @@ impl Reader {
         Ok(match &self.below {
             Some(below) => Box::new(Merged {
                 upper: own.peekable(),
-                lower: below.rows_of_all(start, end)?.peekable(),
+                lower: below.range(start, end)?.peekable(),
             }),
             None => Box::new(own),
         })

@@ -103,6 +103,7 @@ impl Embedded {
             partitions: Mutex::new(prepared.partitions),
             retired: prepared.retired,
             step_bytes: AtomicUsize::new(WRITE_BEHIND_STEP_BYTES),
+            begin_over: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             jobs: Mutex::new(None),
         });
@@ -122,6 +123,11 @@ impl Embedded {
     /// Writes behind in transactions of about so many bytes, instead of `limits::WRITE_BEHIND_STEP_BYTES`: tests have few rows.
     pub fn set_step_bytes(&self, bytes: usize) {
         self.core.step_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The next writing behind begins a file over those of its partition, as where it comes to a bad page: for tests.
+    pub fn begin_over(&self) {
+        self.core.begin_over.store(true, Ordering::Relaxed);
     }
 
     /// Asks for everything to be written behind, and does not wait: what the journal wants under pressure.

@@ -87,7 +87,13 @@ impl Prepared {
             retired,
         };
         match recover::open(self.disk.as_ref(), (&whose, files), log, lost) {
-            Ok(found) => Ok(Partition::recovered(partition, found)),
+            Ok(found) => {
+                let damage = found.files.iter().flat_map(|(files, _)| files.damage());
+                for place in damage {
+                    rot::found(Rot::IndexPage, place);
+                }
+                Ok(Partition::recovered(partition, found))
+            }
             Err(e @ StoreError::Corrupt(_)) => {
                 rot::found(Rot::IndexFile, &e.to_string());
                 Ok(Partition::broken(partition, e, first))
@@ -101,5 +107,15 @@ impl Prepared {
         let broken =
             |(id, partition): (&PartitionId, &Arc<Partition>)| Some((*id, partition.durable().err()?));
         self.partitions.iter().filter_map(broken).collect()
+    }
+
+    /// What is damaged of files that can be read all the same.
+    pub fn damage(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for partition in self.partitions.values() {
+            let files = partition.files.lock().expect("no panic under this lock");
+            told.extend(files.iter().flat_map(|files| files.damage().map(str::to_owned)));
+        }
+        told
     }
 }

@@ -1,5 +1,6 @@
 //! Reading one moment: rows of the generations over those of the form.
 
+use super::form::Row;
 use super::partition::{Generation, Partition, View};
 use crate::{Rows, Scan, Snapshot, StoreError};
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use world::rot::{self, Rot};
 
 /// Rows taken from each generation at first; twice as many each time the page is not full yet. Most pages find few rows there.
 const COVER_ROWS: usize = 32;
+
+/// Rows looked at in one go. Files that lie over others keep a mark of each row that is removed.
+const LOOK_ROWS_MAX: usize = 4096;
 
 /// A partition at one sequence.
 pub(super) struct EmbeddedSnapshot {
@@ -53,14 +57,22 @@ impl EmbeddedSnapshot {
         cover
     }
 
-    /// The first rows from `start` on of what `cover` knows, into `out`, at most `max` in all.
-    fn merge(&self, start: &Bytes, cover: Cover, max: usize, out: &mut Rows) -> Result<(), StoreError> {
+    /// The first rows from `start` on of what `cover` knows, into `out`, at most `max` in all; where to go on, if it looked at
+    /// [`LOOK_ROWS_MAX`] before.
+    fn merge(
+        &self,
+        start: &Bytes,
+        cover: Cover,
+        max: usize,
+        out: &mut Rows,
+    ) -> Result<Option<Bytes>, StoreError> {
         let mut over = cover.rows.into_iter().peekable();
         let mut below = match &self.view.form {
             Some(form) if *start < cover.end => Some(form.range(start, &cover.end)?),
             _ => None,
         };
-        let mut below_row = None;
+        let mut below_row: Option<Row> = None;
+        let mut looked = 0;
         while out.len() < max {
             if below_row.is_none() {
                 below_row = below.as_mut().and_then(Iterator::next).transpose()?;
@@ -77,16 +89,23 @@ impl EmbeddedSnapshot {
                 }
                 (lower, _) => lower.is_some(),
             };
-            if below_first {
-                out.extend(below_row.take());
-            } else if let Some((key, Some(value))) = over.next() {
-                out.push((key, value));
+            let row = if below_first {
+                below_row.take()
+            } else {
+                over.next()
+            };
+            let Some((key, value)) = row else { break };
+            looked += 1;
+            match value {
+                Some(value) => out.push((key, value)),
+                None if looked >= LOOK_ROWS_MAX => return Ok(Some([&key, &b"\0"[..]].concat().into())),
+                None => {}
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn page(&self, scan: &Scan) -> Result<Rows, StoreError> {
+    async fn page(&self, scan: &Scan) -> Result<Rows, StoreError> {
         let mut out = Rows::new();
         let mut start = scan.start.clone();
         let mut rows = COVER_ROWS;
@@ -94,8 +113,14 @@ impl EmbeddedSnapshot {
             let cover = self.cover(&start, &scan.end, rows);
             rows = (2 * rows).min(SCAN_ROWS_MAX);
             let next = cover.end.clone();
-            self.merge(&start, cover, scan.max, &mut out)?;
-            start = next;
+            start = match self.merge(&start, cover, scan.max, &mut out)? {
+                None => next,
+                Some(next) => {
+                    // Removed rows are not in the page: others have the thread in between.
+                    tokio::task::yield_now().await;
+                    next
+                }
+            };
         }
         Ok(out)
     }
@@ -139,6 +164,6 @@ impl Snapshot for EmbeddedSnapshot {
 
     async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError> {
         assert!(scan.max <= SCAN_ROWS_MAX, "a scan asks for a page");
-        self.noted(self.page(scan))
+        self.noted(self.page(scan).await)
     }
 }
