@@ -36,8 +36,11 @@
 use crate::commands::unexpected;
 use crate::service::Objects;
 use crate::{Caller, ListBuckets, ObjectsError};
-use tokio::sync::{Mutex, MutexGuard};
-use types::limits::RETRIES_MAX;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use types::limits::{BUCKET_TURN_MS_MAX, RETRIES_MAX};
 use types::{BucketId, BucketName, ErrorKind};
 use wire::Fault;
 use wire::index::{BucketsQuery, Command, Reason, Versioning};
@@ -50,22 +53,45 @@ pub(crate) const DELETING: u32 = 3;
 /// State of a partition's copy that takes puts.
 const COPY_OPEN: u32 = 1;
 
-/// How many bucket changes may be under way at once.
-const TURNS: usize = 64;
+/// One change of a bucket at a time in this process: what is found half done while holding the turn is stale. Names that nobody waits
+/// for are not kept.
+#[derive(Clone, Default)]
+pub(crate) struct Turns(Arc<std::sync::Mutex<BTreeMap<BucketName, Arc<Mutex<()>>>>>);
 
-/// One change of a bucket at a time in this process: what is found half done while holding the turn is stale.
-pub(crate) struct Turns([Mutex<()>; TURNS]);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::new(())))
-    }
+/// The turn of one name.
+pub(crate) struct Turn {
+    turns: Turns,
+    name: BucketName,
+    /// Given back before the name is looked at.
+    held: Option<OwnedMutexGuard<()>>,
 }
 
 impl Turns {
-    pub(crate) async fn take(&self, name: &BucketName) -> MutexGuard<'_, ()> {
-        let at = crc_fast::crc32_iscsi(name.as_str().as_bytes()) as usize % TURNS;
-        self.0[at].lock().await
+    async fn take(&self, name: &BucketName) -> Turn {
+        let mut turn = Turn {
+            turns: self.clone(),
+            name: name.clone(),
+            held: None,
+        };
+        let of_name = {
+            let mut all = self.0.lock().expect("no panic under this lock");
+            all.entry(name.clone()).or_default().clone()
+        };
+        turn.held = Some(of_name.lock_owned().await);
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.held = None;
+        let mut all = self.turns.0.lock().expect("no panic under this lock");
+        if all
+            .get(&self.name)
+            .is_some_and(|of_name| Arc::strong_count(of_name) == 1)
+        {
+            all.remove(&self.name);
+        }
     }
 }
 
@@ -76,6 +102,19 @@ pub(crate) fn is_settled(record: &BucketRecord) -> bool {
 }
 
 impl Objects {
+    /// The bucket's turn, which may be a while in coming: another request deletes what is in it.
+    ///
+    /// # Errors
+    /// `Busy` where it does not come.
+    pub(crate) async fn turn(&self, name: &BucketName) -> Result<Turn, ObjectsError> {
+        let late = self.world.clock.sleep(Duration::from_millis(BUCKET_TURN_MS_MAX));
+        tokio::select! {
+            biased;
+            turn = self.turns.take(name) => Ok(turn),
+            () = late => Err(Fault::new(ErrorKind::Busy, "the bucket is being changed by another request").into()),
+        }
+    }
+
     /// Makes a bucket; `true` when the caller had it already.
     ///
     /// # Errors
@@ -98,7 +137,7 @@ impl Objects {
         name: &BucketName,
         settings: Vec<BucketSetting>,
     ) -> Result<(BucketRecord, bool), ObjectsError> {
-        let _turn = self.turns.take(name).await;
+        let _turn = self.turn(name).await?;
         for attempt in 0..=RETRIES_MAX {
             let create = Command::CreateBucket {
                 name: name.clone(),
@@ -164,7 +203,7 @@ impl Objects {
         name: &BucketName,
         versioning: Versioning,
     ) -> Result<(), ObjectsError> {
-        let _turn = self.turns.take(name).await;
+        let _turn = self.turn(name).await?;
         for attempt in 0..=RETRIES_MAX {
             let record = self.settled(caller, name).await?;
             let set = Command::SetVersioning {
@@ -223,7 +262,7 @@ impl Objects {
         caller: &Caller,
         name: &BucketName,
     ) -> Result<BucketRecord, ObjectsError> {
-        let _turn = self.turns.take(name).await;
+        let _turn = self.turn(name).await?;
         self.settled(caller, name).await
     }
 

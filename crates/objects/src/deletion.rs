@@ -4,6 +4,9 @@
 //! partition has more than uploads not one of them is touched. Where none has, none can get more any more (they are
 //! closing: no puts, parts or completions), so the deletion can no longer be refused, whoever finishes it and at
 //! whichever turn; and an abortion sent late finds an upload that is to go, or none.
+//!
+//! One request aborts [`ABORT_PAGES_MAX`] pages at most: what is left is left to the next, and others get the bucket's turn in between.
+//! Where an upload cannot be read (the index rotted) the bucket is opened again: nobody could ever finish.
 
 use crate::buckets::{DELETING, OPENING, bucket_of, overtaken};
 use crate::commands::unexpected;
@@ -11,7 +14,7 @@ use crate::service::Objects;
 use crate::{Caller, ObjectsError};
 use futures_util::{TryStreamExt, stream};
 use types::limits::{LIST_KEYS_MAX, RETRIES_MAX};
-use types::{BucketId, BucketName, ErrorKind, ObjectKey, UploadId};
+use types::{BucketId, BucketName, ErrorKind, Kind, ObjectKey, UploadId};
 use wire::Fault;
 use wire::index::{Command, Reason, UploadsEntry, UploadsQuery};
 use wire::records::answer::Kind as AnswerKind;
@@ -19,6 +22,8 @@ use wire::records::{BucketRecord, CloseAnswer};
 
 /// Uploads of a bucket that are aborted at once: they share commits, and leave room for others.
 const ABORTS_AT_ONCE: usize = 16;
+/// Pages of uploads that one request aborts.
+const ABORT_PAGES_MAX: usize = 10;
 
 impl Objects {
     /// Removes an empty bucket, and with it the uploads that were begun in it and never ended.
@@ -26,7 +31,7 @@ impl Objects {
     /// # Errors
     /// `BucketNotEmpty`, and then no upload was touched; `NoSuchBucket`; [`ObjectsError::Denied`] when it is another account's.
     pub async fn delete_bucket(&self, caller: &Caller, name: &BucketName) -> Result<(), ObjectsError> {
-        let _turn = self.turns.take(name).await;
+        let _turn = self.turn(name).await?;
         let mut seen = self.bucket_row(caller, name).await?;
         let bucket = seen.bucket;
         for attempt in 0..=RETRIES_MAX {
@@ -70,25 +75,39 @@ impl Objects {
         let (bucket, turn) = (BucketId(record.bucket), record.turn);
         let mut has = self.close_partitions(bucket, turn).await?;
         if has.only_uploads {
-            self.abort_uploads(bucket).await?;
+            match self.abort_uploads(bucket).await {
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    self.give_up(name, &record).await?;
+                    return Err(e);
+                }
+                other => other?,
+            }
             has = self.close_partitions(bucket, turn).await?;
             // It never says so twice; if it did, the deletion is looked at again from its row.
             if has.only_uploads {
                 return Err(Reason::BucketBusy.into());
             }
         }
-        let name = name.clone();
         if has.empty {
+            let name = name.clone();
             self.commands
                 .send(Command::FinishDeleteBucket { name, bucket, turn })
                 .await?;
         } else {
-            self.open_partitions(&record).await?;
-            self.commands
-                .send(Command::CancelDeleteBucket { name, bucket, turn })
-                .await?;
+            self.give_up(name, &record).await?;
         }
         Ok(has.empty)
+    }
+
+    /// Opens the bucket again.
+    async fn give_up(&self, name: &BucketName, record: &BucketRecord) -> Result<(), ObjectsError> {
+        self.open_partitions(record).await?;
+        let cancel = Command::CancelDeleteBucket {
+            name: name.clone(),
+            bucket: BucketId(record.bucket),
+            turn: record.turn,
+        };
+        self.commands.send(cancel).await.map(drop)
     }
 
     /// Every partition of the bucket (there is one until partitions split) is closing from this turn on; what they have.
@@ -103,7 +122,7 @@ impl Objects {
     /// with by whoever finds the row.
     async fn abort_uploads(&self, bucket: BucketId) -> Result<(), ObjectsError> {
         let mut after = (String::new(), None);
-        loop {
+        for _ in 0..ABORT_PAGES_MAX {
             let query = UploadsQuery {
                 bucket,
                 prefix: String::new(),
@@ -130,6 +149,8 @@ impl Objects {
                 None => return Ok(()),
             }
         }
+        let more = "the bucket has more uploads than are aborted at once";
+        Err(Fault::new(ErrorKind::Busy, more).into())
     }
 }
 

@@ -160,7 +160,7 @@ impl Objects {
         (key, version): (&ObjectKey, VersionRef),
         with_manifest: bool,
     ) -> Result<(BucketRecord, Found), ObjectsError> {
-        let bucket = self.bucket(caller, name).await?;
+        let bucket = self.bucket_to_read(caller, name).await?;
         let found = self
             .index
             .get(BucketId(bucket.bucket), key, version, with_manifest)

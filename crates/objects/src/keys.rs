@@ -100,7 +100,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectsError`].
     pub async fn list(&self, caller: &Caller, query: ListObjects) -> Result<ListPage, ObjectsError> {
-        let bucket = self.bucket(caller, &query.bucket).await?;
+        let bucket = self.bucket_to_read(caller, &query.bucket).await?;
         let page = self.index.list(ListQuery {
             bucket: BucketId(bucket.bucket),
             prefix: query.prefix,
@@ -120,7 +120,7 @@ impl Objects {
         caller: &Caller,
         query: ListVersions,
     ) -> Result<VersionsPage, ObjectsError> {
-        let bucket = self.bucket(caller, &query.bucket).await?;
+        let bucket = self.bucket_to_read(caller, &query.bucket).await?;
         let page = self.index.list_versions(VersionsQuery {
             bucket: BucketId(bucket.bucket),
             prefix: query.prefix,

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use types::limits::RETRIES_MAX;
-use types::{BucketId, BucketName, ExtentId, SessionId, UploadId};
+use types::{BucketId, BucketName, ErrorKind, ExtentId, Kind, SessionId, UploadId};
 use wire::gateway::{self, Abandoned, Gateway};
 use wire::index::{Command, Index, Reason};
 use wire::records::BucketRecord;
@@ -98,6 +98,19 @@ impl Objects {
             return Ok(record);
         }
         self.settle(caller, name).await
+    }
+
+    /// The caller's bucket, to read in it what is there. One that is being deleted is read, too, where that cannot be finished because
+    /// the index rotted.
+    pub(crate) async fn bucket_to_read(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+    ) -> Result<BucketRecord, ObjectsError> {
+        match self.bucket(caller, name).await {
+            Err(e) if e.kind() == ErrorKind::Corrupt => self.bucket_row(caller, name).await,
+            settled => settled,
+        }
     }
 
     /// What was seen or refused of a bucket's uploads, if the bucket is there still. A deletion takes them away one after the

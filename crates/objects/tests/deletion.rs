@@ -4,10 +4,10 @@
 #[allow(dead_code, reason = "shared with the other tests")]
 mod support;
 
-use objects::{CompleteUpload, ListParts, ListUploads, StartUpload};
+use objects::{CompleteUpload, ListObjects, ListParts, ListUploads, StartUpload};
 use support::{Bench, CALLER, bench, key, name};
 use types::limits::LIST_KEYS_MAX;
-use types::{ErrorKind, UploadId};
+use types::{ErrorKind, Kind, UploadId};
 use wire::double::Failure;
 use wire::index::{Command, Expected, NamedPart, Precondition, Reason};
 use wire::records::{ContentHeaders, PutAnswer};
@@ -96,6 +96,74 @@ async fn more_uploads_than_a_page() {
     let closed = state.calls.iter();
     let closed = closed.filter(|c| matches!(c.command, Command::CloseBucket { .. }));
     assert_eq!(closed.count(), 2, "in one turn");
+}
+
+/// One request aborts so many; the next goes on, whoever's it is. Others get the bucket's turn in between.
+// I9
+#[tokio::test]
+async fn a_deletion_of_very_many_uploads_is_many_requests() {
+    let b = bench().await;
+    let uploads = 10 * LIST_KEYS_MAX as usize + 5;
+    for _ in 0..uploads {
+        b.start("a").await;
+    }
+    let told = b.objects.delete_bucket(&CALLER, &name()).await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Busy, "{told}");
+    assert_eq!(b.aborts(), uploads - 5);
+    b.delete().await.unwrap();
+    assert_eq!((b.uploads(), b.aborts()), (0, uploads));
+    assert!(b.index.state().buckets.is_empty());
+}
+
+/// An upload that cannot be read keeps its bucket, which goes on as it was.
+#[tokio::test]
+async fn uploads_that_cannot_be_read_keep_their_bucket() {
+    let b = bench().await;
+    b.start("a").await;
+    // Begun, closed, and then.
+    b.index.plan_after(2, Failure::Before(ErrorKind::Corrupt));
+    let told = b.objects.delete_bucket(&CALLER, &name()).await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Corrupt, "{told}");
+    assert_eq!(b.index.state().buckets["bucket"].state, 2, "open");
+    b.put("k", b"1").await.unwrap();
+}
+
+/// Where even that cannot be had the objects are read.
+#[tokio::test]
+async fn a_bucket_whose_deletion_cannot_be_finished_is_read() {
+    let b = bench().await;
+    b.put("k", b"1").await.unwrap();
+    b.index.plan_after(1, Failure::Before(ErrorKind::Corrupt));
+    let told = b.objects.delete_bucket(&CALLER, &name()).await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Corrupt, "{told}");
+    assert_eq!(b.index.state().buckets["bucket"].state, 3, "left");
+    b.index.plan_after(1, Failure::Before(ErrorKind::Corrupt));
+    let list = ListObjects {
+        bucket: name(),
+        prefix: String::new(),
+        delimiter: String::new(),
+        after: String::new(),
+        max: 9,
+    };
+    let listed = b.objects.list(&CALLER, list).await.unwrap();
+    assert_eq!(listed.entries.len(), 1);
+}
+
+/// Who waits for a bucket's turn is told to come again, in time.
+// I9
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_turn_for_ever() {
+    let b = bench().await;
+    let held = b.index.answers.lock().await;
+    let late = async {
+        tokio::task::yield_now().await;
+        let made = b.objects.create_bucket(&CALLER, &name()).await;
+        drop(held);
+        made.unwrap_err().kind()
+    };
+    let (deleted, late) = tokio::join!(b.delete(), late);
+    assert_eq!((deleted, late), (Ok(()), ErrorKind::Busy));
+    b.objects.create_bucket(&CALLER, &name()).await.unwrap();
 }
 
 /// Either the object is made and keeps the bucket, or the bucket goes and nothing was answered to be made.
