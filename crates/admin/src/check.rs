@@ -11,7 +11,7 @@
 //! Rows of the index that nothing owns are told too (the walk finds them): nothing would ever take them away.
 //!
 //! Then every row of the index is read, whatever it is for: buckets, settings, answers of commands. What cannot be read is told, and the
-//! check goes on behind it. Rows of the control plane are read when it opens.
+//! check goes on behind it. Rows of the control plane are read when it opens. Past some thousand findings there is a number.
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,8 @@ use wire::node::{ExtentStatus, Node, WalkCursor, WalkDepth, Walked};
 use wire::records::{Chunk, object_record::Data};
 
 const WALK_PAGE: usize = 256;
+/// Findings that are told one by one.
+const DAMAGE_TOLD_MAX: usize = 10_000;
 
 /// What a check found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub struct Ledger {
     needles: BTreeMap<(ExtentId, NeedleId), Needle>,
     /// The index was walked before: what it holds is counted.
     counted: bool,
+    /// Findings that are not told one by one.
+    more: u64,
     report: Report,
 }
 
@@ -109,7 +113,10 @@ impl Ledger {
     }
 
     fn damaged(&mut self, what: String) {
-        self.report.damage.push(what);
+        self.more += u64::from(self.report.damage.len() >= DAMAGE_TOLD_MAX);
+        if self.report.damage.len() < DAMAGE_TOLD_MAX {
+            self.report.damage.push(what);
+        }
     }
 
     /// A needle that a node walked over.
@@ -228,6 +235,10 @@ impl Ledger {
     /// The whole finding.
     pub fn close(mut self) -> Report {
         self.settle();
+        if self.more > 0 {
+            let more = format!("and {} more places, which are not told one by one", self.more);
+            self.report.damage.push(more);
+        }
         self.report
     }
 }
@@ -241,10 +252,11 @@ pub async fn run(node: &dyn Node, control: &dyn Reclaim, index: &dyn Index) -> R
     let mut known: BTreeSet<ExtentId> = uses.iter().map(|u| u.extent).collect();
     let there = node.extents().await?;
     let mut ledger = Ledger::new(there.iter().map(|s| s.extent));
+    let mut unknown = Vec::new();
     for extent in ledger.extents.difference(&known) {
-        let unknown = format!("extent {extent}: the control plane does not know it");
-        ledger.report.damage.push(unknown);
+        unknown.push(format!("extent {extent}: the control plane does not know it"));
     }
+    unknown.into_iter().for_each(|what| ledger.damaged(what));
     // What is gone may be there yet, and need not.
     let gone = uses.iter().filter(|u| u.stage == Stage::Gone);
     for gone in gone {
@@ -287,13 +299,14 @@ pub async fn run_extents(node: &dyn Node) -> Result<Report, Fault> {
 
 /// Rows that name no bytes, too: buckets, settings, answers of commands.
 async fn verify_rows(index: &dyn Index, ledger: &mut Ledger) -> Result<(), Fault> {
+    let mut told: BTreeSet<String> = ledger.report.damage.iter().cloned().collect();
     let mut cursor = Bytes::new();
     loop {
         let found = index.verify(cursor).await?;
         ledger.report.rows += found.rows;
         for damage in found.damage {
             let text = format!("index: {damage}");
-            if !ledger.report.damage.contains(&text) {
+            if told.len() <= DAMAGE_TOLD_MAX && told.insert(text.clone()) {
                 ledger.damaged(text);
             }
         }
@@ -491,6 +504,19 @@ mod tests {
         assert_eq!((one.objects, one.needles, one.orphans), (4, 4, 3));
         assert_eq!(one.damage.len(), 8, "{:?}", one.damage);
         assert_eq!(found(&[&extents[..1], &extents[1..]]), one);
+    }
+
+    // I9
+    #[test]
+    fn findings_are_bounded() {
+        let damage = report(&[], &vec![object(1); 2 * DAMAGE_TOLD_MAX]).damage;
+        assert_eq!(damage.len(), DAMAGE_TOLD_MAX + 1);
+        assert!(
+            damage
+                .last()
+                .unwrap()
+                .contains(&format!("{DAMAGE_TOLD_MAX} more"))
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::service::Service;
 use crate::target::Target;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use types::BucketName;
-use types::limits::CORS_HEADERS_ASKED_MAX;
+use types::limits::{CORS_HEADERS_ASKED_BYTES_MAX, CORS_HEADERS_ASKED_MAX};
 use wire::index::SettingKind;
 use wire::records::bucket_setting::Kind;
 use wire::records::{CorsRule, CorsRules};
@@ -49,8 +49,14 @@ impl Asking {
 
 fn names_asked(headers: &HeaderMap) -> Option<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
-    let values = headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
-    let asked = values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let values = || headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    // The head is not judged yet: one of nothing but names would be compared with the first hundred of them millions of times.
+    if values().map(|v| v.len()).sum::<usize>() > CORS_HEADERS_ASKED_BYTES_MAX {
+        return None;
+    }
+    let asked = values()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
     for name in asked.map(str::trim).filter(|n| !n.is_empty()) {
         if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
             continue;
