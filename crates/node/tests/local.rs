@@ -163,3 +163,51 @@ fn an_append_that_is_dropped_is_given_up() {
         node.shutdown().await;
     });
 }
+
+/// What `cairn check` walks tells of damage around the needles, too; they are read all the same. // I5
+#[test]
+fn damage_around_needles_is_told_with_its_place() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (a, end) = runtime().block_on(async {
+        let (node, disk) = start(tmp.path());
+        node.open_extent(disk, X, E, 256 << 20).await.unwrap();
+        let a = put(&node, 1, 300_000, Ack::Durable).await.unwrap();
+        let end = node.seal(X, E).await.unwrap().end;
+        node.shutdown().await;
+        (a, end)
+    });
+    let files = std::fs::read_dir(tmp.path().join("extents")).unwrap();
+    let path = files.map(|f| f.unwrap().path()).next().unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for (at, what, place) in [
+        (0, None, 0),
+        (20, Some("header block"), 0),
+        (end + 5, Some("needle map"), end),
+        (whole.len() as u64 - 1, None, 0),
+    ] {
+        let mut bytes = whole.clone();
+        if what.is_some() {
+            bytes[at as usize] ^= 0x11;
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        runtime().block_on(async {
+            let (node, _) = start(tmp.path());
+            assert_reads(&node, &a, 1, 300_000).await;
+            let walked = node.walk(X, WalkCursor::default(), WalkDepth::Bytes, 10).await;
+            let bad: Vec<_> = walked
+                .unwrap()
+                .found
+                .into_iter()
+                .filter(|w| w.damage.is_some())
+                .collect();
+            match what {
+                None => assert_eq!(bad, []),
+                Some(what) => {
+                    assert!(bad.len() == 1 && bad[0].offset == place, "{bad:?}");
+                    assert!(bad[0].damage.as_ref().unwrap().contains(what), "{bad:?}");
+                }
+            }
+            node.shutdown().await;
+        });
+    }
+}
