@@ -1,7 +1,11 @@
 """Flipped bytes against the real binary: one byte of a stopped store, or of one that was killed after a second of rest, is another; then the binary is started on it.
 
 It must not start and say where, or serve; then every GET, HEAD, LIST and listing of versions is right or a 5xx error whose place is in the log: never other bytes, never a missing key,
-never a panic. Where it is not right `cairn check` names a place, too. Half of the flips are in a small store, half in a large one. Bytes that were preallocated and never written are taken too, one in ten.
+never a panic. Where it is not right `cairn check` names a place, too.
+
+Without --seconds: every byte ever written of a small store (at most 256 KiB), left both ways; 1,000 bytes that were preallocated and never written; 10,000 bytes of a large store, of each
+sort of file as many. That is a night's work; --every takes every n-th byte of the small store, and --workers shares it out. With --seconds: a sample of all that, and of each sort of file
+at least FLOOR, however long it takes.
 
 The same for every byte of a small store, in one process: crates/sim/tests/flips.
 """
@@ -9,6 +13,7 @@ The same for every byte of a small store, in one process: crates/sim/tests/flips
 import argparse
 import collections
 import hashlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -24,6 +29,8 @@ import signed_http  # noqa: E402
 CREDENTIALS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
 PLACES = ("index/", "index-catalogue", "journal", "extent", "superblock", "lock")
 BLOCK = 4096
+SMALL_BYTES_MAX = 256 << 10
+FLOOR = 6
 
 
 def body(key, length):
@@ -41,6 +48,7 @@ class Store:
 
     def __init__(self, base, large, stopped):
         self.kind = f"{'large' if large else 'small'}, {'stopped' if stopped else 'killed after a second'}"
+        self.large = large
         self.directory = os.path.join(base, self.kind.replace(", ", "-").replace(" ", "-"))
         server = cairn_server.Server(self.directory).start()
         client = signed_http.Client(server.port, CREDENTIALS)
@@ -142,11 +150,13 @@ def verdict(store, directory, log):
         server.kill()
         return "refused", complaints(told, ("it did not start",))
     client = signed_http.Client(server.port, CREDENTIALS)
-    keys = store.keys if len(store.keys) < 50 else random.sample(store.keys, 50)
+    few = list(sizes(True))[:5]
+    keys = store.keys if len(store.keys) < 50 else few + random.sample(store.keys, 45)
     found = ask(client, keys)
     client.close()
     running = server.is_running()
-    server.stop() if running else server.kill()
+    # An orderly end takes its time: now and then.
+    server.stop() if running and random.random() < 0.1 else server.kill()
     told = open(log, encoding="utf-8", errors="replace").read()
     wrong = [] if running else ["it ended by itself"]
     errors = []
@@ -171,21 +181,28 @@ def complaints(log, errors):
     return wrong
 
 
-def flip(store, at, base):
+def copy_of(store, at, base):
+    """The directory with one byte another."""
     copy = os.path.join(base, "copy")
     shutil.rmtree(copy, ignore_errors=True)
     subprocess.run(["cp", "-a", "--sparse=always", "--reflink=auto", store.directory, copy], check=True)
-    path, byte, bit = at
+    path, byte, mask = at
     with open(os.path.join(copy, os.path.relpath(path, store.directory)), "r+b") as f:
         f.seek(byte)
         old = f.read(1)[0]
         f.seek(byte)
-        f.write(bytes([old ^ (1 << bit)]))
+        f.write(bytes([old ^ mask]))
+    return copy
+
+
+def flip(store, at, base):
     log = os.path.join(base, "copy.log")
     if os.path.exists(log):
         os.remove(log)
-    code, told = cairn_server.check(copy)
-    outcome, wrong = verdict(store, copy, log)
+    outcome, wrong = verdict(store, copy_of(store, at, base), log)
+    if outcome == "right" and random.random() > 0.05:
+        return outcome, wrong
+    code, told = cairn_server.check(copy_of(store, at, base))
     if "panicked" in told:
         wrong.append("cairn check panics:\n" + told[-2000:])
     if outcome != "right" and (code == 0 or not any(place in told for place in PLACES)):
@@ -193,14 +210,31 @@ def flip(store, at, base):
     return outcome, wrong
 
 
-def choose(dice, written, never):
-    spans = never if never and dice.random() < 0.1 else written
-    # Each sort of file as often as another: else the largest are all that is met.
-    by_kind = collections.defaultdict(list)
+def mask_of(dice):
+    """One bit, or any of the byte's."""
+    return 1 << dice.randrange(8) if dice.random() < 0.5 else dice.randrange(1, 256)
+
+
+def by_kind(spans):
+    kinds = collections.defaultdict(list)
     for span in spans:
-        by_kind[kind_of(span[0])].append(span)
-    path, start, end = dice.choice(by_kind[dice.choice(sorted(by_kind))])
-    return path, dice.randrange(start, end), dice.randrange(8)
+        kinds[kind_of(span[0])].append(span)
+    return kinds
+
+
+def some_of(dice, spans):
+    """A byte of each sort of file as often as of another: else the largest are all that is met."""
+    kinds = by_kind(spans)
+    path, start, end = dice.choice(kinds[dice.choice(sorted(kinds))])
+    return path, dice.randrange(start, end), mask_of(dice)
+
+
+def every(dice, spans, step):
+    """Every step-th byte, in an order without order: what is cut short is a sample."""
+    places = [(path, byte, mask_of(dice)) for path, start, end in spans for byte in range(start, end)]
+    places = places[dice.randrange(step) :: step]
+    dice.shuffle(places)
+    return places
 
 
 def kind_of(path):
@@ -208,29 +242,105 @@ def kind_of(path):
     return name if name in ("index", "extents") else os.path.basename(path)
 
 
+def all_places(dice, stores, arguments):
+    """(sort of place, store, place) for all that is to be done."""
+    todo = []
+    for n, store in enumerate(stores):
+        written, never = store.written()
+        if store.large:
+            count = arguments.large // 2
+            todo += [("large", n, some_of(dice, written)) for _ in range(count)]
+            continue
+        count = sum(end - start for _, start, end in written)
+        assert count <= SMALL_BYTES_MAX, f"the small store has {count} bytes"
+        todo += [("small", n, at) for at in every(dice, written, arguments.every)]
+        todo += [("never written", n, some_of(dice, never)) for _ in range(arguments.never // 2)]
+    dice.shuffle(todo)
+    return todo
+
+
+def sample(dice, stores):
+    """Without end; first FLOOR of each sort of file, of each store."""
+    spans = [store.written() for store in stores]
+    for n, (written, never) in enumerate(spans):
+        of_kind = by_kind(written)
+        for kind in sorted(of_kind):
+            for _ in range(FLOOR // 2):
+                path, start, end = dice.choice(of_kind[kind])
+                yield "floor", n, (path, dice.randrange(start, end), mask_of(dice))
+        yield "floor", n, some_of(dice, never)
+    while True:
+        n = dice.randrange(len(stores))
+        sort = "never written" if dice.random() < 0.1 else "large" if stores[n].large else "small"
+        yield sort, n, some_of(dice, spans[n][sort == "never written"])
+
+
+def work(job):
+    stores, base, number, places, until = job
+    random.seed(number)
+    base = os.path.join(base, f"worker-{number}")
+    os.makedirs(base, exist_ok=True)
+    table, wrong = collections.Counter(), []
+    for sort, n, at in places:
+        if until and sort != "floor" and time.time() > until:
+            break
+        kind = kind_of(at[0])
+        try:
+            outcome, bad = flip(stores[n], at, base)
+        except Exception as e:  # of the harness: told, and no outcome
+            outcome, bad = "harness", [repr(e)]
+        table[(sort, kind, outcome)] += 1
+        where = f"{os.path.relpath(at[0], stores[n].directory)} byte {at[1]} ^ {at[2]:#04x} of a {stores[n].kind} store"
+        wrong += [f"{where}: {why}" for why in bad]
+        if bad:
+            print(f"WRONG {wrong[-1]}", flush=True)
+        if sum(table.values()) % 500 == 0:
+            print(f"worker {number}: {dict(collections.Counter(k[2] for k in table.elements()))}", flush=True)
+    return table, wrong
+
+
+def too_few(table):
+    """What a sample must have met to say anything: each sort of file, and damage that was noticed."""
+    kinds, outcomes = collections.Counter(), collections.Counter()
+    for (_, kind, outcome), count in table.items():
+        kinds[kind] += count
+        outcomes[(kind, outcome != "right")] += count
+    few = [f"{kinds[kind]} flips in {kind}" for kind in ("index", "extents", "journal", "superblock", "index-catalogue") if kinds[kind] < FLOOR]
+    few += [f"no flip in {kind} was noticed" for kind in ("index", "extents", "superblock") if not outcomes[(kind, True)]]
+    few += [f"every flip in {kind} was noticed" for kind in ("index", "journal", "index-catalogue") if not outcomes[(kind, False)]]
+    return few
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--seconds", type=float, default=40, help="how long")
-    arguments.add_argument("--flips", type=int, default=10_000, help="how many at most")
+    arguments.add_argument("--seconds", type=float, help="a sample, for so long")
+    arguments.add_argument("--minutes", type=float, help="all, but no longer than that: what was done is told")
+    arguments.add_argument("--every", type=int, default=1, help="every n-th byte of the small store")
+    arguments.add_argument("--never", type=int, default=1_000, help="preallocated bytes")
+    arguments.add_argument("--large", type=int, default=10_000, help="bytes of the large store")
+    arguments.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     arguments.add_argument("--seed", type=int, default=int(time.time()))
     arguments = arguments.parse_args()
     dice = random.Random(arguments.seed)
     base = cairn_server.test_dir("flips")
     stores = [Store(base, large, stopped) for large in (False, True) for stopped in (True, False)]
-    spans = [store.written() for store in stores]
-    table, wrong, flips = collections.Counter(), [], 0
-    until = time.monotonic() + arguments.seconds
-    while flips < arguments.flips and time.monotonic() < until:
-        n = flips % len(stores)
-        at = choose(dice, *spans[n])
-        outcome, bad = flip(stores[n], at, base)
-        table[(kind_of(at[0]), outcome)] += 1
-        where = f"{os.path.relpath(at[0], stores[n].directory)} byte {at[1]} bit {at[2]} of a {stores[n].kind} store"
-        wrong += [f"{where}: {why}" for why in bad]
-        flips += 1
-    print(f"{flips} flips, seed {arguments.seed}")
-    for (kind, outcome), count in sorted(table.items()):
-        print(f"  {kind:16} {outcome:8} {count}")
+    if arguments.seconds:
+        until = time.time() + arguments.seconds
+        todo = None
+        table, wrong = work((stores, base, 0, sample(dice, stores), until))
+        wrong += too_few(table)
+    else:
+        until = time.time() + 60 * arguments.minutes if arguments.minutes else None
+        todo = all_places(dice, stores, arguments)
+        parts = [(stores, base, n, todo[n :: arguments.workers], until) for n in range(arguments.workers)]
+        with multiprocessing.Pool(arguments.workers) as pool:
+            done = pool.map(work, parts, chunksize=1)
+        table = sum((one for one, _ in done), collections.Counter())
+        wrong = [why for _, all_wrong in done for why in all_wrong]
+    flips = sum(table.values())
+    print(f"{flips} flips{f' of {len(todo)}' if todo else ''}, seed {arguments.seed}")
+    for (sort, kind, outcome), count in sorted(table.items()):
+        print(f"  {sort:13} {kind:16} {outcome:8} {count}")
     for why in wrong[:20]:
         print(f"WRONG {why}")
     if not wrong:

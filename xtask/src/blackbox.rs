@@ -160,7 +160,8 @@ pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
     stage::run(c)
 }
 
-/// Flipped bytes: all of a small store in one process, then with the real binary as long as it is told to.
+/// Flipped bytes: all of a small store in one process, then with the real binary: all of a small store, and ten thousand of a large one, or
+/// as many as the arguments say.
 pub(crate) fn flips(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     let mut all = repo.cargo(&[
         "test",

@@ -47,8 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Every byte that a small store wrote, flipped one at a time, all roles in one process; then bytes of stores of the real binary;
-    /// arguments go to tests/flips/run.py
+    /// Every byte that a small store wrote, flipped one at a time, all roles in one process and then with the real binary, and 10,000
+    /// bytes of a large store: a night's work; arguments go to tests/flips/run.py (--minutes, --every, --workers)
     Flips {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,

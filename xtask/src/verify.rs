@@ -46,7 +46,9 @@ pub(crate) fn test(repo: &Repo) -> bool {
         stages.stage("fixture replay", || blackbox::replay_fixture(repo));
         stages.stage("black box", || blackbox::clients(repo, &[]));
         stages.stage("kills and power cuts", || blackbox::crash(repo, &[]));
-        stages.stage("flipped bytes", || blackbox::flipped_binary(repo, &[]));
+        stages.stage("flipped bytes", || {
+            blackbox::flipped_binary(repo, &["--seconds".into(), "40".into()])
+        });
         stages.stage("a full disk", || blackbox::full_disk(repo));
         stages.stage("a skipped sync is caught", || blackbox::crash_planted(repo));
     } else {
