@@ -76,8 +76,8 @@ class Store:
         for top, _, names in os.walk(self.directory):
             for name in names:
                 path = os.path.join(top, name)
-                if name == "root-key":
-                    continue  # no format of ours: it is text
+                if name == "root-key" or not os.path.isfile(path):
+                    continue  # no format of ours: it is text; the operator's socket
                 holes(path, os.path.getsize(path), written, never)
         return written, never
 
