@@ -7,6 +7,7 @@
 
 mod bench;
 mod blackbox;
+mod fuzz;
 mod machine;
 mod repo;
 mod stage;
@@ -55,6 +56,17 @@ enum Command {
     },
     /// A small disk filled to the last byte through S3, emptied, and filled again; with power cuts too
     FullDisk,
+    /// The fuzz targets under libFuzzer, guided by coverage; says what it does without where there is no nightly toolchain
+    Fuzz {
+        /// All, where none is named
+        targets: Vec<String>,
+        /// For how long each
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Leaves in fuzz/corpus the few inputs that reach what all of them reach
+        #[arg(long)]
+        keep: bool,
+    },
     /// The public suite ceph/s3-tests against the real binary, into docs/conformance.md; arguments go to pytest (then no page is written)
     Conformance {
         /// A checkout of it
@@ -93,6 +105,18 @@ fn run(command: Command) -> Result<bool> {
         Command::Blackbox { arguments } => stage::alone("black box", || blackbox::clients(&repo, &arguments)),
         Command::Crash { arguments } => stage::alone("crash", || blackbox::crash(&repo, &arguments)),
         Command::Flips { arguments } => stage::alone("flips", || blackbox::flips(&repo, &arguments)),
+        Command::Fuzz {
+            targets,
+            seconds,
+            keep,
+        } => {
+            let plan = fuzz::Plan {
+                targets,
+                seconds,
+                keep,
+            };
+            stage::alone("fuzz", || fuzz::fuzz(&repo, &plan))
+        }
         Command::FullDisk => stage::alone("a full disk", || blackbox::full_disk(&repo)),
         Command::Conformance { suite, arguments } => {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))

@@ -11,6 +11,8 @@ mod chunk;
 mod claim;
 mod error;
 mod form;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keys;
 mod moment;
 mod payload;

@@ -20,6 +20,8 @@ mod error;
 mod extent;
 mod fields;
 mod footer;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod generations;
 mod journal;
 mod leaving;

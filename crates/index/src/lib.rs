@@ -19,6 +19,8 @@
 mod cache;
 mod commands;
 mod fetch;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod garbage;
 mod handle;
 mod listing;

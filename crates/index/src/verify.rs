@@ -47,7 +47,7 @@ impl Handle {
     }
 }
 
-async fn walk_on(
+pub(crate) async fn walk_on(
     snapshot: Arc<dyn Snapshot>,
     cursor: Bytes,
 ) -> Result<(Vec<Named>, Vec<String>, Bytes), StoreError> {
@@ -79,7 +79,7 @@ async fn walk_on(
     }
 }
 
-async fn verify(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<Verified, StoreError> {
+pub(crate) async fn verify(snapshot: Arc<dyn Snapshot>, cursor: Bytes) -> Result<Verified, StoreError> {
     let all = Range {
         start: cursor.max(Bytes::from_static(&[0])),
         end: Bytes::from_static(&[0xFF]),

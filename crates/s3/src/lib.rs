@@ -16,6 +16,8 @@ mod connection;
 mod copy_source;
 mod cors;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod headers;
 mod hoist;
 mod listing;

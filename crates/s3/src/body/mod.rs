@@ -10,6 +10,8 @@
 
 mod aws_chunked;
 pub(crate) mod form;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod pace;
 mod plain;
 mod plan;

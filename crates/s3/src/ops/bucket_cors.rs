@@ -41,7 +41,7 @@ fn invalid<T>(message: String) -> Result<T, Error> {
     Err(Error::with(Code::InvalidRequest, message))
 }
 
-fn from_document(document: &[u8]) -> Result<CorsRules, Error> {
+pub(super) fn from_document(document: &[u8]) -> Result<CorsRules, Error> {
     if document.len() > CORS_BYTES_MAX {
         return Err(Error::new(Code::MaxMessageLengthExceeded)
             .field("MaxMessageLengthBytes", CORS_BYTES_MAX.to_string()));
@@ -136,7 +136,7 @@ fn check(rule: &CorsRule) -> Result<(), Error> {
     Ok(())
 }
 
-fn to_document(rules: &CorsRules) -> String {
+pub(super) fn to_document(rules: &CorsRules) -> String {
     let mut x = XmlWriter::document();
     x.root("CORSConfiguration");
     for rule in &rules.rules {

@@ -80,7 +80,7 @@ fn expected(headers: &HeaderMap, parts: usize) -> Result<Expected, Error> {
     })
 }
 
-fn parts(document: &[u8]) -> Result<Vec<NamedPart>, Error> {
+pub(super) fn parts(document: &[u8]) -> Result<Vec<NamedPart>, Error> {
     if document.is_empty() {
         // Of this document S3 says so, not that it is missing.
         return Err(Code::MalformedXML.into());

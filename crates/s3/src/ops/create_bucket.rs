@@ -65,7 +65,7 @@ fn check_acl(request: &Request, told: Option<&BucketSetting>) -> Result<(), Erro
 }
 
 /// The document may name our region or none, and tags; a bucket elsewhere or of another type is not what we can make.
-fn read_configuration(document: &[u8], region: &str) -> Result<Vec<Pair>, Error> {
+pub(super) fn read_configuration(document: &[u8], region: &str) -> Result<Vec<Pair>, Error> {
     if document.is_empty() {
         return Ok(Vec::new());
     }

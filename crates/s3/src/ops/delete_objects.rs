@@ -14,7 +14,7 @@ use wire::index::{Precondition, VersionRef};
 use wire::records::DeleteAnswer;
 
 /// One key as the document names it: deletable, or refused already.
-struct Named {
+pub(super) struct Named {
     key: String,
     version: Option<String>,
     checked: Result<DeleteObject, Error>,
@@ -47,7 +47,7 @@ pub(super) async fn run(service: &Service, mut request: Request) -> Result<Reply
     Ok(reply::xml(write(&named, quiet)))
 }
 
-fn read(document: &[u8]) -> Result<(Vec<Named>, bool), Error> {
+pub(super) fn read(document: &[u8]) -> Result<(Vec<Named>, bool), Error> {
     let root = parse_document(document, "Delete")?;
     let quiet = root
         .one("Quiet")?

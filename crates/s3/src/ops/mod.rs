@@ -12,6 +12,8 @@ mod create_upload;
 mod delete_bucket;
 mod delete_object;
 mod delete_objects;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod get_object;
 mod get_object_attributes;
 mod head_bucket;

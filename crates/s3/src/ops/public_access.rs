@@ -59,7 +59,7 @@ pub(super) async fn delete(service: &Service, request: Request) -> Result<Reply,
 }
 
 /// What is not named is not blocked.
-fn from_document(document: &[u8]) -> Result<PublicAccessBlock, Error> {
+pub(super) fn from_document(document: &[u8]) -> Result<PublicAccessBlock, Error> {
     let root = parse_document(document, ROOT)?;
     let mut block = PublicAccessBlock::default();
     for (name, _) in root.children() {

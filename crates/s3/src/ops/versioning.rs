@@ -34,7 +34,7 @@ pub(super) async fn put(service: &Service, mut request: Request) -> Result<Reply
     Ok(reply::empty(StatusCode::OK))
 }
 
-fn read(document: &[u8]) -> Result<Versioning, Error> {
+pub(super) fn read(document: &[u8]) -> Result<Versioning, Error> {
     let root = parse_document(document, "VersioningConfiguration")?;
     match root.one("MfaDelete")?.map(|m| m.text().trim()) {
         None | Some("Disabled") => {}

@@ -1,5 +1,7 @@
 //! XML as S3 clients send and read it: documents of elements and text, nothing else.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod read;
 mod write;
 

@@ -9,7 +9,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 
 /// Deepest nesting: S3's request documents of this slice need three.
-const DEPTH_MAX: usize = 8;
+pub(super) const DEPTH_MAX: usize = 8;
 /// Elements in one document: a completion of 10,000 parts has at most seven elements for each.
 const ELEMENTS_MAX: usize = 100_000;
 
@@ -35,6 +35,12 @@ impl Element {
         } else {
             Err(malformed())
         }
+    }
+
+    /// Its name.
+    #[cfg(feature = "fuzz")]
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its text.
@@ -129,7 +135,7 @@ pub(crate) fn is_xml_text(text: &str) -> bool {
     !text.contains(stranger)
 }
 
-fn parse(text: &str) -> Result<Element, Error> {
+pub(super) fn parse(text: &str) -> Result<Element, Error> {
     let mut reader = Reader::from_str(text);
     let mut open = Open {
         stack: vec![Element::default()],

@@ -1,0 +1,4 @@
+//! The target post_form for libFuzzer; what it does stands beside the parser.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::run("post_form", data));

@@ -1,0 +1,4 @@
+//! The target xml for libFuzzer; what it does stands beside the parser.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::run("xml", data));
