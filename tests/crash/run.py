@@ -73,12 +73,16 @@ class Cycles:
         client.close()
         assert answer.status == 200, answer
 
+    def load_seconds(self, chance):
+        """How long the load lasts before the end comes."""
+        return chance.uniform(0.5, 1.3)
+
     def cycle(self, number):
         """Problems of one cycle."""
         chance = random.Random(f"{self.seed}-{number}")
         answers = self.record.answers
         workers, threads = load.run_load(self.record, self.server.port, CREDENTIALS, f"{self.seed}-{number}")
-        time.sleep(chance.uniform(0.5, 1.3))
+        time.sleep(self.load_seconds(chance))
         for w in workers:
             w.cut.set()
         problems = [p for w in workers for p in w.problems]

@@ -12,6 +12,8 @@ use std::process::Command;
 
 /// Cycles of each kind within which a skipped sync must show.
 const PLANTED_CYCLES: &str = "12";
+/// What of a soak is part of every test.
+pub(crate) const SOAK_SHORT: &str = "40s";
 /// Power cuts under load while everything that can be reclaimed is.
 const RECLAIM_CYCLES: &str = "8";
 
@@ -145,7 +147,14 @@ pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {
     Ok(counts)
 }
 
-/// The same with one sync left out of the binary: it must be found out.
+/// A soak; its arguments say for how long.
+pub(crate) fn soak(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    let mut c = python(repo, binary(repo))?;
+    c.arg("tests/crash/soak.py").args(arguments);
+    stage::run(c)
+}
+
+/// Kills and power cuts with one sync left out of the binary: it must be found out.
 pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
     let mut c = python(repo, planted(repo))?;
     c.args([

@@ -54,6 +54,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Mixed load, reclaim and SIGKILLs for as long as is said (30m), then memory, threads, files and disk against arithmetic; arguments
+    /// go to tests/crash/soak.py
+    Soak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// A small disk filled to the last byte through S3, emptied, and filled again; with power cuts too
     FullDisk,
     /// The fuzz targets under libFuzzer, guided by coverage; says what it does without where there is no nightly toolchain
@@ -117,6 +123,7 @@ fn run(command: Command) -> Result<bool> {
             };
             stage::alone("fuzz", || fuzz::fuzz(&repo, &plan))
         }
+        Command::Soak { arguments } => stage::alone("soak", || blackbox::soak(&repo, &arguments)),
         Command::FullDisk => stage::alone("a full disk", || blackbox::full_disk(&repo)),
         Command::Conformance { suite, arguments } => {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))

@@ -9,12 +9,13 @@ use anyhow::Result;
 const SIM_SEEDS: &str = "0..2000";
 
 /// What cannot be run without the binaries.
-const AFTER_BUILD: [&str; 6] = [
+const AFTER_BUILD: [&str; 7] = [
     "simulation",
     "fixture replay",
     "black box",
     "kills and power cuts",
     "flipped bytes",
+    "a short soak",
     "a skipped sync is caught",
 ];
 
@@ -50,6 +51,9 @@ pub(crate) fn test(repo: &Repo) -> bool {
             blackbox::flipped_binary(repo, &["--seconds".into(), "40".into()])
         });
         stages.stage("a full disk", || blackbox::full_disk(repo));
+        stages.stage("a short soak", || {
+            blackbox::soak(repo, &[blackbox::SOAK_SHORT.to_owned()])
+        });
         stages.stage("a skipped sync is caught", || blackbox::crash_planted(repo));
     } else {
         for name in AFTER_BUILD {
