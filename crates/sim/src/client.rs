@@ -86,9 +86,9 @@ pub fn object_key(key: usize) -> ObjectKey {
 fn outcome_of(error: &ObjectsError) -> Outcome {
     match error {
         ObjectsError::Deleted { .. } => Outcome::Refused(Reason::DeleteMarker),
-        // Ask again: nothing was done.
+        // Ask again: nothing was done. Bytes that were long in coming may be condemned by then.
         ObjectsError::Refused {
-            reason: Reason::BucketBusy,
+            reason: Reason::BucketBusy | Reason::BlobGone,
             ..
         } => Outcome::Failed(ErrorKind::Busy),
         ObjectsError::Refused { reason, .. } => Outcome::Refused(*reason),
@@ -153,7 +153,8 @@ impl Client {
             }
             Op::Put { bucket, key, .. } => self.put(id, op, (*bucket, *key), pace).await,
             Op::Get { bucket, key, range } => {
-                self.get(id, (*bucket, *key), VersionRef::Current, *range).await
+                self.get(id, (*bucket, *key), (VersionRef::Current, *range), pace)
+                    .await
             }
             Op::Head { bucket, key } => {
                 let headed = self.head(*bucket, *key).await?;
@@ -167,7 +168,7 @@ impl Client {
             | Op::DeleteVersion { .. }
             | Op::ListVersions { .. }
             | Op::SetTags { .. }
-            | Op::GetTags { .. } => self.call_on_version(id, op).await,
+            | Op::GetTags { .. } => self.call_on_version(id, op, pace).await,
             _ => self.call_on_upload(id, op, pace).await,
         }
     }
@@ -322,13 +323,13 @@ impl Client {
         precondition
     }
 
-    /// Gets a version of a key, and holds every byte against what was stored.
+    /// Gets a version of a key, at a pace, and holds every byte against what was stored.
     pub(crate) async fn get(
         &self,
         id: OpId,
         at: (usize, usize),
-        version: VersionRef,
-        range: Option<(u64, u64)>,
+        (version, range): (VersionRef, Option<(u64, u64)>),
+        pace: Pace,
     ) -> Result<Answer, ObjectsError> {
         let (bucket, key) = (bucket_name(at.0), object_key(at.1));
         let mut opened = self.objects.get(&CALLER, &bucket, &key, version).await?;
@@ -342,6 +343,10 @@ impl Client {
         }
         let mut got = Vec::new();
         let read = loop {
+            // A reader that takes its time: what it reads may lose its name meanwhile, and be reclaimed around it.
+            if pace.pause_ms > 0 {
+                self.clock.sleep(Duration::from_millis(pace.pause_ms)).await;
+            }
             match opened.reader.next().await {
                 Ok(Some(bytes)) => got.extend_from_slice(&bytes),
                 Ok(None) => break Ok(()),

@@ -11,9 +11,11 @@ use store::{Batch, Committed, Fence, Snapshot, Store, StoreError};
 use types::{BucketId, BucketName, CommandId, ErrorKind, ObjectKey, PartitionId, UploadId};
 use wire::Fault;
 use wire::index::{
-    Answered, BucketsQuery, Call, Found, Index, ListPage, ListQuery, Named, PartsPage, ReadAnswer,
-    SettingKind, UploadsPage, UploadsQuery, VersionRef, VersionsPage, VersionsQuery,
+    Answered, Booked, BucketsQuery, Call, Doubt, Found, IdleUpload, Index, ListPage, ListQuery, Named,
+    PartsPage, Reach, Reached, ReadAnswer, Reclaim, SettingKind, UploadsPage, UploadsQuery, VersionRef,
+    VersionsPage, VersionsQuery,
 };
+use wire::records::answer::Kind;
 use wire::records::{Answer, BucketRecord, BucketSetting, UsageRecord};
 use world::Clock;
 
@@ -22,7 +24,7 @@ const LATE_MAX: usize = 8;
 
 /// An index at the far end of a bad line.
 pub struct FlakyIndex {
-    far: Arc<dyn Index>,
+    far: Arc<dyn Reclaim>,
     rng: SimRng,
     recorder: Recorder,
     /// Calls in a hundred whose answer is lost.
@@ -35,7 +37,7 @@ pub struct FlakyIndex {
 impl FlakyIndex {
     /// A line to `far` that loses `percent` of the answers.
     pub fn new(
-        far: Arc<dyn Index>,
+        far: Arc<dyn Reclaim>,
         rng: SimRng,
         recorder: Recorder,
         clock: Arc<dyn Clock>,
@@ -66,6 +68,14 @@ impl FlakyIndex {
     }
 }
 
+fn count_condemned(recorder: &Recorder, answer: &Answer) {
+    if let Some(Kind::Condemn(answer)) = &answer.kind {
+        let condemned = |reach: &&u8| Reach::from_number(**reach) == Some(Reach::Condemned);
+        let condemned = answer.reach.iter().filter(condemned).count();
+        recorder.get().counts.add("gc.condemned", condemned as u64);
+    }
+}
+
 fn unknown(what: &str) -> Fault {
     Fault::new(ErrorKind::Unknown, format!("simulated: {what}"))
 }
@@ -91,6 +101,7 @@ impl Index for FlakyIndex {
         let answer = self.far.call(call).await;
         if let Ok(answer) = &answer {
             self.compare(id, answer);
+            count_condemned(&self.recorder, answer);
             if let Some(step) = bucket_step(&command, answer) {
                 self.recorder.count(step);
             }
@@ -157,6 +168,27 @@ impl Index for FlakyIndex {
 
     async fn walk(&self, cursor: Bytes) -> Result<(Vec<Named>, Bytes), Fault> {
         self.far.walk(cursor).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Reclaim for FlakyIndex {
+    async fn garbage(&self, cursor: Bytes, count_max: usize) -> Result<(Vec<Booked>, Bytes), Fault> {
+        self.far.garbage(cursor, count_max).await
+    }
+
+    async fn reached(&self, doubts: Vec<Doubt>) -> Result<Reached, Fault> {
+        let reached = self.far.reached(doubts).await;
+        // What was told of needles may be old when it is acted on.
+        if self.rng.percent(25) {
+            let pause = Duration::from_millis(self.rng.between(1, 20));
+            self.clock.sleep(pause).await;
+        }
+        reached
+    }
+
+    async fn uploads_idle(&self, cursor: Bytes, before_ms: u64) -> Result<(Vec<IdleUpload>, Bytes), Fault> {
+        self.far.uploads_idle(cursor, before_ms).await
     }
 }
 

@@ -2,13 +2,15 @@
 
 use crate::client::{Client, Pace};
 use crate::disk::Flip;
+use crate::gc::{Collector, Line as FarLine};
 use crate::look::{self, Blind};
 use crate::machine::Machine;
 use crate::op::{Answer, Line, Op, OpId, Outcome, Query};
 use crate::oracle::Look;
+use crate::quiet;
 use crate::record::Recorder;
 use crate::run::{Run, gateway};
-use crate::scenario::{Ending, Life, Shape, Step, Trouble, next_step};
+use crate::scenario::{Collecting, Ending, Life, Shape, Step, Trouble, next_step};
 use crate::watch::Opened;
 use crate::{SimClock, SimDisk, SimRng};
 use std::future::Future;
@@ -127,11 +129,12 @@ impl<'a> Play<'a> {
             return self.cut_in_recovery().await;
         }
         run.disk.clear_plan();
-        match looked {
-            Ok(look) => self.stage.notes.lock().expect("no panic under this lock").look = Some(look),
+        let look = match looked {
+            Ok(look) => look,
             Err(Blind::Refused(what)) => return Ok(Ended::Refused(what)),
             Err(Blind::Wrong(what)) => return Err(what),
-        }
+        };
+        self.stage.notes.lock().expect("no panic under this lock").look = Some(look.clone());
         let chunks = look::walk(&machine, &run.damage).await?;
         look::count(&machine, &run.disk, &machine.gateways[0]).await;
         run.recorder.get().counts.add("walk.chunks", chunks);
@@ -139,10 +142,50 @@ impl<'a> Play<'a> {
         let late = std::mem::take(&mut run.recorder.get().late);
         machine.hear_the_late(late, &run.recorder).await;
         self.stage.notes.lock().expect("no panic under this lock").opened = Some(Opened::now(&run.disk));
+        let gc = match run.shape.gc {
+            Some(collecting) => Some(self.collect(&machine, collecting).await?),
+            None => None,
+        };
         if !last {
             self.serve(&machine).await?;
+        } else if gc.is_some() {
+            self.come_to_rest(&machine, &look).await?;
         }
-        self.end(machine, last).await
+        self.end(machine, gc, last).await
+    }
+
+    async fn collect(&self, machine: &Machine, collecting: Collecting) -> Result<Collector, String> {
+        let run = self.run;
+        let line = FarLine {
+            rng: Arc::new(run.rng.fork()),
+            recorder: run.recorder.clone(),
+            clock: run.world.clock.clone(),
+            percent: run.shape.flaky_percent,
+        };
+        let begun = Collector::begin(machine, &run.world, line, collecting).await;
+        begun.map_err(|fault| format!("gc does not begin: {fault}"))
+    }
+
+    /// Nobody is there but gc: it comes to rest, on a disk with room and on one without, and takes nothing that has a name (I3).
+    async fn come_to_rest(&self, machine: &Machine, before: &Look) -> Result<(), String> {
+        let run = self.run;
+        for short in [false, true] {
+            if short {
+                let used = run.disk.used() + run.shape.ballast_bytes / 2;
+                run.disk.set_capacity(used / 94 * 100);
+            }
+            let rested = quiet::rest(machine, run, short).await;
+            run.disk.set_capacity(run.shape.disk_bytes);
+            rested?;
+            look::walk(machine, &run.damage).await?;
+            match look::look(&machine.gateways[0], &run.damage).await {
+                Ok(look) if look == *before => {}
+                Ok(look) => return Err(format!("gc has changed {before:?} into {look:?}")),
+                Err(Blind::Refused(what)) => run.recorder.note(format_args!("refused: {what}")),
+                Err(Blind::Wrong(what)) => return Err(what),
+            }
+        }
+        Ok(())
     }
 
     async fn cut_in_recovery(&self) -> Result<Ended, String> {
@@ -167,8 +210,12 @@ impl<'a> Play<'a> {
         Ok(())
     }
 
-    async fn end(&self, machine: Machine, last: bool) -> Result<Ended, String> {
+    async fn end(&self, machine: Machine, gc: Option<Collector>, last: bool) -> Result<Ended, String> {
         let recorder = &self.run.recorder;
+        let is_stopped = last || matches!(self.life.ending, Ending::Stop | Ending::StopThenCut);
+        if let Some(gc) = gc.filter(|_| is_stopped) {
+            gc.stop().await;
+        }
         match self.life.ending {
             _ if last => machine.shutdown().await,
             Ending::Cut => recorder.count("life.cut_at_rest"),

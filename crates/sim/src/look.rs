@@ -9,7 +9,7 @@ use crate::oracle::Look;
 use crate::stack::{Entry, StackId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use types::{ExtentId, JournalSeq};
+use types::{ExtentId, Generation, JournalSeq};
 use wire::Fault;
 use wire::index::{Index as _, Named};
 use wire::node::{Node as _, WalkCursor, WalkDepth, Walked};
@@ -82,8 +82,22 @@ impl Damage {
     /// Whether it explains that `chunk` cannot be read.
     pub fn hits(&self, chunk: &Chunk) -> bool {
         let (start, end) = (chunk.hint_offset, chunk.hint_offset + chunk.stored_length);
-        let ranges = self.ranges.get(&format!("extents/{}", ExtentId(chunk.place)));
-        self.elsewhere || ranges.is_some_and(|r| r.iter().any(|(from, to)| *from < end && start < *to))
+        let extent = ExtentId(chunk.place).to_string();
+        let of = |path: &str| -> Option<u64> {
+            let rest = path.strip_prefix("extents/")?.strip_prefix(extent.as_str())?;
+            match rest {
+                "" => Some(0),
+                generation => u64::from_str_radix(generation.strip_prefix('.')?, 16).ok(),
+            }
+        };
+        // Where it is in another generation its record does not say: any damage there may be its own.
+        let hit = |(path, ranges): (&String, &Vec<(u64, u64)>)| match of(path) {
+            Some(generation) if generation == chunk.hint_generation => {
+                ranges.iter().any(|(from, to)| *from < end && start < *to)
+            }
+            other => other.is_some(),
+        };
+        self.elsewhere || self.ranges.iter().any(hit)
     }
 }
 
@@ -237,7 +251,7 @@ async fn look_at_versions(
 /// # Errors
 /// The first that is not.
 pub async fn walk(machine: &Machine, damage: &Damage) -> Result<u64, String> {
-    let mut extents: BTreeMap<ExtentId, BTreeMap<u64, Walked>> = BTreeMap::new();
+    let mut extents: BTreeMap<ExtentId, (Generation, BTreeMap<u64, Walked>)> = BTreeMap::new();
     let (mut cursor, mut seen) = (Bytes::new(), 0);
     loop {
         let page = machine.index.walk(cursor).await;
@@ -257,14 +271,19 @@ pub async fn walk(machine: &Machine, damage: &Damage) -> Result<u64, String> {
             seen += 1;
             let extent = ExtentId(chunk.place);
             if let std::collections::btree_map::Entry::Vacant(vacant) = extents.entry(extent) {
-                vacant.insert(needles(machine, extent).await.unwrap_or_default());
+                let status = machine.node.extent(extent).await;
+                let generation = status.map_or(Generation(0), |s| s.generation);
+                vacant.insert((generation, needles(machine, extent).await.unwrap_or_default()));
             }
-            let found = extents[&extent].get(&chunk.needle);
+            let (generation, needles) = &extents[&extent];
+            let moved = generation.0 != chunk.hint_generation;
+            let found = needles.get(&chunk.needle);
             let wrong = match found {
                 None => Some("is not there".to_owned()),
                 Some(walked) if walked.damage.is_some() => walked.damage.clone(),
                 Some(walked)
-                    if walked.stored_length != chunk.stored_length || walked.offset != chunk.hint_offset =>
+                    if walked.stored_length != chunk.stored_length
+                        || (walked.offset != chunk.hint_offset && !moved) =>
                 {
                     Some(format!("is elsewhere: {walked:?}"))
                 }
@@ -292,7 +311,7 @@ fn fault_count(fault: &Fault, seen: u64) -> u64 {
     seen
 }
 
-fn chunks_of(named: &Named) -> Vec<Chunk> {
+pub(crate) fn chunks_of(named: &Named) -> Vec<Chunk> {
     match named {
         Named::Object { found, .. } => match &found.record.data {
             Some(Data::Chunks(chunks)) => chunks.chunks.clone(),
@@ -308,7 +327,8 @@ fn chunks_of(named: &Named) -> Vec<Chunk> {
     }
 }
 
-async fn needles(machine: &Machine, extent: ExtentId) -> Result<BTreeMap<u64, Walked>, Fault> {
+/// All needles of an extent, every byte of them read.
+pub(crate) async fn needles(machine: &Machine, extent: ExtentId) -> Result<BTreeMap<u64, Walked>, Fault> {
     let mut all = BTreeMap::new();
     let mut from = WalkCursor::default();
     loop {

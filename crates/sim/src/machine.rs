@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::flaky::{FlakyIndex, FlakyStore};
+use crate::gc::{FarNode, Line};
 use crate::record::Recorder;
 use crate::scenario::Shape;
 use crate::watch::WatchedControl;
@@ -18,12 +19,12 @@ use store::{Embedded, Store};
 use types::{ErrorKind, Kind, NodeId, StampId};
 use wire::Fault;
 use wire::control::Control;
-use wire::index::{Call, Index, Reason};
+use wire::index::{Call, Index as _, Reason};
 use wire::node::Node;
 use wire::records::answer::Kind as AnswerKind;
 use world::World;
 
-const NODE: NodeId = NodeId(1);
+pub(crate) const NODE: NodeId = NodeId(1);
 
 /// Gateways: each a session of its own, so that two work on one bucket at once.
 const GATEWAYS: usize = 2;
@@ -36,6 +37,8 @@ pub struct Machine {
     pub node: Arc<LocalNode>,
     /// Decides commands.
     pub index: Arc<IndexRole>,
+    /// Decides what becomes of extents.
+    pub control: Arc<ControlPlane>,
     store: Arc<Embedded>,
 }
 
@@ -83,11 +86,16 @@ impl Machine {
             sessions.push(control.begin_session(&format!("gateway-{n}")).await?);
         }
         index.end_sessions_below(sessions[0]).await?;
-        let line: Arc<dyn Index> = index.clone();
+        let line = |rng: SimRng| Line {
+            rng: Arc::new(rng),
+            recorder: recorder.clone(),
+            clock: world.clock.clone(),
+            percent: shape.flaky_percent,
+        };
         let gateways = sessions
             .into_iter()
             .map(|session| {
-                let far: Arc<dyn Node> = node.clone();
+                let far = far_node(&node, line(rng.fork()));
                 let blob = Arc::new(Blob::with_config(
                     world.clone(),
                     Arc::new(WatchedControl::new(control.clone(), recorder.clone())),
@@ -96,7 +104,7 @@ impl Machine {
                     shape.blob_config(),
                 ));
                 let line = FlakyIndex::new(
-                    line.clone(),
+                    index.clone(),
                     rng.fork(),
                     recorder.clone(),
                     world.clock.clone(),
@@ -113,8 +121,14 @@ impl Machine {
             gateways,
             node,
             index,
+            control,
             store,
         })
+    }
+
+    /// Its node, at the end of a line.
+    pub fn far_node(&self, line: Line) -> Arc<dyn Node> {
+        far_node(&self.node, line)
     }
 
     /// Commands of ended sessions arrive at last: they are refused, or get the answer that they got then. Whether one took
@@ -143,6 +157,13 @@ impl Machine {
         }
         self.node.shutdown().await;
     }
+}
+
+fn far_node(node: &Arc<LocalNode>, line: Line) -> Arc<dyn Node> {
+    Arc::new(FarNode {
+        far: Arc::clone(node),
+        line,
+    })
 }
 
 fn note_recovery(recorder: &Recorder, report: &extent::RecoveryReport) {

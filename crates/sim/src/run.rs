@@ -77,7 +77,9 @@ pub fn run(seed: u64, verbose: bool) -> Report {
         oracle: Oracle::default(),
     };
     run.recorder.note(format_args!("seed {seed}: {:?}", run.shape));
+    panics::watch();
     let failure = run.lives().err();
+    let failure = panics::take().or(failure);
     let record = &mut *run.recorder.get();
     if let Some(failure) = &failure {
         record.note(format_args!("FAILED {failure}"));
@@ -245,6 +247,34 @@ impl Run {
             }
         }
         Ok(())
+    }
+}
+
+/// Panics of this thread: what runs in a task, or is caught, fails its run all the same.
+mod panics {
+    use std::cell::RefCell;
+    use std::sync::Once;
+
+    thread_local! {
+        static SEEN: RefCell<Option<String>> = const { RefCell::new(None) };
+    }
+
+    /// Begins to watch.
+    pub(super) fn watch() {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                SEEN.with_borrow_mut(|seen| seen.get_or_insert_with(|| info.to_string()).len());
+                before(info);
+            }));
+        });
+        take();
+    }
+
+    /// The first since then.
+    pub(super) fn take() -> Option<String> {
+        SEEN.take()
     }
 }
 

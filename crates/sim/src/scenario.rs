@@ -32,6 +32,32 @@ pub struct Shape {
     pub versioned: bool,
     /// Whether bits turn over in it, and whether syncs lie: at most one of both.
     pub rot: Rot,
+    /// How garbage is collected; `None`: it stays.
+    pub gc: Option<Collecting>,
+}
+
+/// gc's times, at their smallest.
+#[derive(Clone, Copy, Debug)]
+pub struct Collecting {
+    /// How long bytes stay after they lost their name.
+    pub grace_ms: u64,
+    /// How old a needle without a name gets.
+    pub horizon_ms: u64,
+    /// Between looks.
+    pub look_ms: u64,
+    /// How long a page of bookings waits for readers that have not said what they read.
+    pub readers_wait_ms: u64,
+}
+
+impl Collecting {
+    fn new(rng: &SimRng) -> Self {
+        Self {
+            grace_ms: *rng.pick(&[0, 0, 5, 100]),
+            horizon_ms: *rng.pick(&[0, 20, 20, 500]),
+            look_ms: *rng.pick(&[2, 5, 20]),
+            readers_wait_ms: *rng.pick(&[20, 1000]),
+        }
+    }
 }
 
 /// What a run's disk does that no store can make good.
@@ -53,29 +79,43 @@ impl Shape {
             rng.percent(15),
             *rng.pick(&[Rot::None, Rot::None, Rot::None, Rot::Flips, Rot::Lies]),
         );
+        let large_parts = rng.percent(4);
+        // Beside large parts nothing would be collected within a run.
+        let gc = (rng.percent(75) && !large_parts).then(|| Collecting::new(rng));
+        let extent_kib = match gc {
+            Some(_) => *rng.pick(&[256, 256, 512, 1024]),
+            None => *rng.pick(&[768, 1024, 4096]),
+        };
         Self {
             journal_bytes: kib(*rng.pick(&[512, 1024, 2048])),
-            extent_bytes: kib(*rng.pick(&[768, 1024, 4096])),
+            extent_bytes: kib(extent_kib),
             extent_step_bytes: kib(*rng.pick(&[64, 256])),
-            ballast_bytes: kib(256),
+            // Of an extent, as the store has it: what is worth writing anew fits.
+            ballast_bytes: kib(256.max(extent_kib / 8 * 5)),
             disk_bytes: kib(256 << 10),
             clients: rng.between(2, 5),
             flaky_percent: *rng.pick(&[0, 3, 8]),
-            large_parts: rng.percent(4),
+            large_parts,
             war,
             // What a lie promised is told only by what is left of it: orders of versions would be too many to look at.
             versioned: rng.percent(50) && !war && rot != Rot::Lies,
             rot,
+            gc,
         }
     }
 
     /// The byte path's sizes.
     pub fn blob_config(&self) -> blob::Config {
         blob::Config {
-            chunk_bytes_max: if self.large_parts { 1 << 20 } else { 256 << 10 },
+            chunk_bytes_max: match self.large_parts {
+                true => 1 << 20,
+                false => (self.extent_bytes / 4).min(256 << 10),
+            },
             frame_bytes_max: BLOCK_BYTES,
             small_bytes_max: BLOCK_BYTES,
-            extents_max: 4,
+            // Few, so that they fill up; and a get asks for no frame before it needs it.
+            extents_max: if self.gc.is_some() { 2 } else { 4 },
+            read_ahead_frames: if self.gc.is_some() { 1 } else { 4 },
             ..blob::Config::default()
         }
     }
@@ -195,7 +235,11 @@ pub enum Step {
 pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pace, Option<u64>) {
     let pace = Pace {
         piece_bytes: *rng.pick(&[900, 7_000, 65_536, usize::MAX]),
-        pause_ms: *rng.pick(&[0, 0, 0, 0, 0, 0, 1, 40, 3_000]),
+        pause_ms: *match shape.gc {
+            // Looks go on all the time: time costs.
+            Some(_) => rng.pick(&[0, 0, 0, 0, 1, 5, 40, 150]),
+            None => rng.pick(&[0, 0, 0, 0, 0, 0, 1, 40, 3_000]),
+        },
     };
     let gives_up = rng.percent(4).then(|| rng.between(1, 12));
     if shape.war && rng.percent(70) {
@@ -251,7 +295,11 @@ fn size(shape: &Shape, rng: &SimRng) -> u64 {
     } else {
         (150_000, 700_000)
     };
-    match rng.weighted(&[8, 34, 34, 16, 6, 2]) {
+    let weights = match shape.gc {
+        Some(_) => [4, 20, 26, 30, 16, 4],
+        None => [8, 34, 34, 16, 6, 2],
+    };
+    match rng.weighted(&weights) {
         0 => 0,
         1 => rng.between(8, 512),
         2 => rng.between(513, 5_000),

@@ -1,6 +1,6 @@
 //! What a client does with versions and tags, and what it is told of them.
 
-use crate::client::{CALLER, Client, bucket_name, object_key};
+use crate::client::{CALLER, Client, Pace, bucket_name, object_key};
 use crate::op::{Answer, KEYS, Line, Op, OpId, Query, Which};
 use crate::record::{Record, mark_of};
 use crate::stack::Entry;
@@ -12,7 +12,12 @@ use wire::records::{DeleteAnswer, ObjectRecord, Pair};
 
 impl Client {
     /// An operation on versions or tags.
-    pub(crate) async fn call_on_version(&self, id: OpId, op: &Op) -> Result<Answer, ObjectsError> {
+    pub(crate) async fn call_on_version(
+        &self,
+        id: OpId,
+        op: &Op,
+        pace: Pace,
+    ) -> Result<Answer, ObjectsError> {
         match op {
             Op::SetVersioning { bucket, versioning } => {
                 let versioning = Versioning::from_number(*versioning);
@@ -21,7 +26,8 @@ impl Client {
                 Ok(Answer::Done)
             }
             Op::GetVersion { bucket, key, which } => {
-                self.get(id, (*bucket, *key), self.version(*which)?, None).await
+                let version = self.version(*which)?;
+                self.get(id, (*bucket, *key), (version, None), pace).await
             }
             Op::Delete {
                 bucket,
