@@ -203,7 +203,7 @@ impl WriteBehind {
         };
         match written {
             Ok(reader) => {
-                partition.written(Arc::new(reader));
+                partition.written(Arc::new(reader), mark);
                 self.0.release();
             }
             Err(e) => {

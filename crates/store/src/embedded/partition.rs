@@ -76,7 +76,7 @@ pub(super) struct Span {
 
 /// A batch on its way.
 struct Flight {
-    sequence: LogSeq,
+    batch: Mark,
     synced: bool,
     inserted: bool,
     waiter: oneshot::Sender<Result<(), StoreError>>,
@@ -91,7 +91,7 @@ pub(super) struct State {
     /// The last batch queued.
     tail: Mark,
     /// The last batch durable and in place.
-    durable: LogSeq,
+    durable: Mark,
     flights: VecDeque<Flight>,
     view: Arc<View>,
     active: Span,
@@ -104,6 +104,8 @@ pub(super) struct State {
     tries: u64,
     /// A job for it waits.
     queued: bool,
+    /// The journal wants the room of the frozen generation.
+    pressed: bool,
 }
 
 /// What recovery found of a partition.
@@ -186,7 +188,7 @@ impl Partition {
                 broken: None,
                 log_failed: None,
                 tail: found.tail,
-                durable: found.tail.sequence,
+                durable: found.tail,
                 flights: VecDeque::new(),
                 view: Arc::new(view),
                 active: found.span,
@@ -195,6 +197,7 @@ impl Partition {
                 behind: None,
                 tries: 0,
                 queued: false,
+                pressed: false,
             }),
             files: Mutex::new(files),
             changed: Notify::new(),
@@ -301,8 +304,9 @@ impl Partition {
         };
         state.active.first.get_or_insert(place);
         state.active.last = state.tail;
+        let batch = state.tail;
         state.flights.push_back(Flight {
-            sequence,
+            batch,
             synced: false,
             inserted: false,
             waiter,
@@ -340,20 +344,20 @@ impl Partition {
     /// Notes a step of a flight, and lands those at the front that have made both.
     fn moved(&self, core: &Core, sequence: LogSeq, step: impl FnOnce(&mut Flight)) {
         let mut state = self.state();
-        if let Some(flight) = state.flights.iter_mut().find(|f| f.sequence == sequence) {
+        if let Some(flight) = state.flights.iter_mut().find(|f| f.batch.sequence == sequence) {
             step(flight);
         }
         let before = state.durable;
         while state.flights.front().is_some_and(|f| f.synced && f.inserted) {
             let flight = state.flights.pop_front().expect("just seen");
-            state.durable = flight.sequence;
+            state.durable = flight.batch;
             // A waiter that went away has its commit done all the same.
             let _gone = flight.waiter.send(Ok(()));
         }
         if state.durable != before {
             if state
                 .frozen
-                .is_some_and(|span| span.last.sequence <= state.durable)
+                .is_some_and(|span| span.last.sequence <= state.durable.sequence)
             {
                 self.kick(core, &mut state);
             }
@@ -386,26 +390,33 @@ impl Partition {
             if state.frozen.is_none() {
                 state.freeze();
             }
+            state.pressed = true;
             self.kick(core, &mut state);
         }
     }
 
-    /// What the loop is to do now.
+    /// What the loop is to do now: a frozen generation is written once all of it is durable. Where the journal wants room it may never be:
+    /// its last batches wait in the journal's queue, for room that what is durable of it still holds. Then that goes first.
     pub(super) fn work(&self) -> Work {
         let mut state = self.state();
         state.queued = false;
         if state.broken.is_some() {
             return Work::Idle;
         }
-        let Some(span) = state.frozen.filter(|span| span.last.sequence <= state.durable) else {
+        let Some(span) = state.frozen else {
             return Work::Idle;
+        };
+        let mark = match span.last.sequence <= state.durable.sequence {
+            true => span.last,
+            false if state.pressed && state.durable.sequence > state.written => state.durable,
+            false => return Work::Idle,
         };
         let rows = state
             .view
             .frozen
             .clone()
             .expect("a frozen span has its generation");
-        Work::Write(rows, span.last)
+        Work::Write(rows, mark)
     }
 
     /// Some of the frozen generation is in the form, too. It stays over it until all is.
@@ -418,17 +429,24 @@ impl Partition {
         });
     }
 
-    /// The frozen generation is in the form.
-    pub(super) fn written(&self, reader: Arc<Reader>) {
+    /// The frozen generation is in the form up to `mark`.
+    pub(super) fn written(&self, reader: Arc<Reader>, mark: Mark) {
         let mut state = self.state();
+        let rest = state.frozen.filter(|span| span.last.sequence > mark.sequence);
         state.view = Arc::new(View {
             active: state.view.active.clone(),
-            frozen: None,
+            frozen: rest.and(state.view.frozen.clone()),
             form: Some(reader),
         });
-        if let Some(span) = state.frozen.take() {
-            state.written = span.last.sequence;
-        }
+        // Where more became durable meanwhile it is one of those, and they go next.
+        let waits = state.flights.front().filter(|_| state.durable == mark);
+        let first = waits.map_or(JournalSeq(mark.place.0 + 1), |flight| flight.batch.place);
+        state.frozen = rest.map(|span| Span {
+            first: Some(first),
+            ..span
+        });
+        state.written = mark.sequence;
+        state.pressed &= rest.is_some();
         state.behind = None;
         state.tries += 1;
         drop(state);
@@ -468,7 +486,7 @@ impl Partition {
         let state = self.state();
         match &state.broken {
             Some(e) => Err(e.clone()),
-            None => Ok((state.view.clone(), state.durable)),
+            None => Ok((state.view.clone(), state.durable.sequence)),
         }
     }
 
