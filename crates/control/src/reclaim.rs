@@ -26,6 +26,7 @@ use wire::Fault;
 use wire::control::{Decision, Dropped, ExtentUse, Hold, Holding, Reclaim, Stage};
 use wire::node::ExtentStatus;
 use wire::records::{DroppedPage, ExtentRecord};
+use world::plant::{Plant, is_planted};
 
 /// Needles of one page to book: where on it, and what each takes of the extent.
 type Wanted = BTreeMap<(ExtentId, u64), Vec<(u64, u64)>>;
@@ -38,6 +39,7 @@ impl ControlPlane {
     /// Refuses while reclaim is held.
     fn check_unheld(&self, rows: &Rows) -> Result<(), Fault> {
         match hold::all(rows, &self.holdings).first() {
+            Some(_) if is_planted(Plant::ReclaimAfterRestore) => Ok(()),
             Some(Hold { by, why, .. }) => Err(conflict(format!("reclaim is held by {by}: {why}"))),
             None => Ok(()),
         }

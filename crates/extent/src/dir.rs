@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use types::limits::OPEN_FILES_MAX;
 use types::{DiskId, Epoch, ExtentId, Generation, JournalSeq};
+use world::plant::{Plant, is_planted};
 use world::{Disk, DiskLock, Rng};
 
 /// An open data directory. Cheap to clone; the lock is let go with the last clone.
@@ -289,7 +290,7 @@ impl DataDir {
                 released = state.changing.map_or(released, |at| released.min(at.0));
                 std::mem::take(&mut state.dirty) && !state.row.gone
             };
-            if !dirty {
+            if !dirty || is_planted(Plant::RecycleEarly) {
                 continue;
             }
             let file = extent.file(&*self.0.disk).inspect_err(|_| {

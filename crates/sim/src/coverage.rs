@@ -68,6 +68,8 @@ pub const MUST_HAPPEN: &[&str] = &[
     // Reclaim.
     "fault.gc_answer_lost",
     "gc.sealed",
+    "gc.held",
+    "gc.let_go",
     "gc.dropped",
     "gc.condemned",
     "gc.swept",

@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use types::{DiskId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, SessionId};
 use wire::Fault;
-use wire::control::{Control, Decision, Dropped, ExtentUse, Grant, Hold, Location, Reclaim};
+use wire::control::{Control, Decision, Dropped, ExtentUse, Grant, Hold, Holding, Location, Reclaim};
 use wire::gateway::Gateway;
 use wire::node::{
-    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, ReadNeedle, WalkCursor,
-    WalkDepth, WalkPage,
+    Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Pace, ReadNeedle,
+    WalkCursor, WalkDepth, WalkPage,
 };
 use worker::gc::{Gc, Roles, Settings};
 use world::{Clock, World};
@@ -125,6 +125,21 @@ struct FarControl {
     line: Line,
 }
 
+impl FarControl {
+    /// Whether reclaim is held now: then nothing that is asked from here on is to be done (I3).
+    async fn is_held(&self) -> bool {
+        self.far.held().await.is_ok_and(|holds| !holds.is_empty())
+    }
+
+    fn check_held<T>(&self, held: bool, what: &str, done: &Result<T, Fault>) {
+        if held && done.is_ok() {
+            self.line
+                .recorder
+                .violation(format!("I3: {what} while reclaim is held"));
+        }
+    }
+}
+
 #[async_trait::async_trait]
 impl Control for FarControl {
     async fn begin_session(&self, host: &str) -> Result<SessionId, Fault> {
@@ -163,7 +178,9 @@ impl Reclaim for FarControl {
     }
 
     async fn drop_needles(&self, needles: &[Dropped]) -> Result<(), Fault> {
+        let held = self.is_held().await;
         let dropped = self.far.drop_needles(needles).await;
+        self.check_held(held, "needles are dropped", &dropped);
         if dropped.is_ok() {
             let needles = needles.len() as u64;
             self.line.recorder.get().counts.add("gc.dropped", needles);
@@ -176,7 +193,9 @@ impl Reclaim for FarControl {
     }
 
     async fn decide(&self, extent: ExtentId) -> Result<Option<Decision>, Fault> {
+        let held = self.is_held().await;
         let decided = self.far.decide(extent).await;
+        self.check_held(held, "a generation is decided", &decided);
         if let Ok(Some(decision)) = &decided {
             self.line.recorder.count("gc.decided");
             self.line.recorder.note(format_args!("{decision:?}"));
@@ -206,7 +225,9 @@ impl Reclaim for FarControl {
     }
 
     async fn gone(&self, extent: ExtentId) -> Result<(), Fault> {
+        let held = self.is_held().await;
         let gone = self.far.gone(extent).await;
+        self.check_held(held, "an extent goes", &gone);
         self.line.bring(gone).await
     }
 
@@ -218,11 +239,19 @@ impl Reclaim for FarControl {
         self.line.bring(forgotten).await
     }
 
-    async fn hold(&self, why: Option<&str>) -> Result<(), Fault> {
-        self.far.hold(why).await
+    async fn hold(&self, by: &str, why: &str) -> Result<(), Fault> {
+        self.far.hold(by, why).await
     }
 
-    async fn held(&self) -> Result<Option<Hold>, Fault> {
+    async fn release(&self, by: &str) -> Result<bool, Fault> {
+        self.far.release(by).await
+    }
+
+    async fn hold_while(&self, by: &str, why: &str) -> Result<Holding, Fault> {
+        self.far.hold_while(by, why).await
+    }
+
+    async fn held(&self) -> Result<Vec<Hold>, Fault> {
         self.far.held().await
     }
 }
@@ -303,8 +332,9 @@ impl Node for FarNode {
         extent: ExtentId,
         to: Generation,
         dropped: Vec<NeedleId>,
+        pace: &Pace,
     ) -> Result<ExtentStatus, Fault> {
-        let compacted = self.far.compact(extent, to, dropped).await;
+        let compacted = self.far.compact(extent, to, dropped, pace).await;
         match &compacted {
             Ok(status) if status.needles == 0 => self.line.recorder.count("gc.compacted_to_nothing"),
             Ok(_) => self.line.recorder.count("gc.compacted"),

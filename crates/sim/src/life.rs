@@ -20,8 +20,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use types::JournalSeq;
+use wire::control::Reclaim;
 use world::Clock as _;
 
+/// In whose name reclaim is held.
+const HOLDER: &str = "restore";
 /// Simulated time after which a life that has not ended hangs.
 const HANG_S: u64 = 6 * 3600;
 
@@ -62,6 +65,8 @@ struct Stage {
     notes: Arc<Mutex<Notes>>,
     script: Script,
     ops: u64,
+    /// Once the machine is open.
+    control: Option<Arc<dyn Reclaim>>,
 }
 
 /// A life under way.
@@ -82,6 +87,7 @@ impl<'a> Play<'a> {
             notes: Arc::default(),
             script: Arc::new(Mutex::new((0, life.troubles.clone()))),
             ops: life.ops,
+            control: None,
         };
         Self { run, life, stage }
     }
@@ -143,7 +149,7 @@ impl<'a> Play<'a> {
         machine.hear_the_late(late, &run.recorder).await;
         self.stage.notes.lock().expect("no panic under this lock").opened = Some(Opened::now(&run.disk));
         let gc = match run.shape.gc {
-            Some(collecting) => Some(self.collect(&machine, collecting).await?),
+            Some(collecting) => Some(self.collect(&machine, collecting, last).await?),
             None => None,
         };
         if !last {
@@ -154,13 +160,26 @@ impl<'a> Play<'a> {
         self.end(machine, gc, last).await
     }
 
-    async fn collect(&self, machine: &Machine, collecting: Collecting) -> Result<Collector, String> {
+    async fn collect(
+        &self,
+        machine: &Machine,
+        collecting: Collecting,
+        last: bool,
+    ) -> Result<Collector, String> {
         let run = self.run;
+        if last || self.life.lets_go {
+            match machine.control.release(HOLDER).await {
+                Ok(true) => run.recorder.count("gc.let_go"),
+                Ok(false) => {}
+                Err(fault) => return Err(format!("reclaim is not let go: {fault}")),
+            }
+        }
         let line = FarLine {
             rng: Arc::new(run.rng.fork()),
             recorder: run.recorder.clone(),
             clock: run.world.clock.clone(),
-            percent: run.shape.flaky_percent,
+            // At the end it is to come to rest.
+            percent: if last { 0 } else { run.shape.flaky_percent },
         };
         let begun = Collector::begin(machine, &run.world, line, collecting).await;
         begun.map_err(|fault| format!("gc does not begin: {fault}"))
@@ -198,11 +217,11 @@ impl<'a> Play<'a> {
         let mut clients = Vec::new();
         for n in 0..self.run.shape.clients {
             let client = gateway(&machine.gateways, n);
-            clients.push(tokio::spawn(serve(
-                self.stage.clone(),
-                client,
-                self.run.rng.fork(),
-            )));
+            let stage = Stage {
+                control: Some(machine.control.clone()),
+                ..self.stage.clone()
+            };
+            clients.push(tokio::spawn(serve(stage, client, self.run.rng.fork())));
         }
         for client in clients {
             client.await.map_err(|e| format!("a client broke: {e}"))?;
@@ -299,6 +318,16 @@ impl Stage {
                 self.recorder.count("fault.little_room");
             }
             Trouble::Room => self.disk.set_capacity(self.shape.disk_bytes),
+            Trouble::Hold => {
+                if let Some(control) = self.control.clone() {
+                    let recorder = self.recorder.clone();
+                    tokio::spawn(async move {
+                        if control.hold(HOLDER, "an index is restored").await.is_ok() {
+                            recorder.count("gc.held");
+                        }
+                    });
+                }
+            }
             Trouble::Jump(by) => {
                 self.clock.jump_ms(by);
                 self.recorder.count("fault.clock_jump");

@@ -281,6 +281,13 @@ pub async fn walk(machine: &Machine, damage: &Damage) -> Result<u64, String> {
             let wrong = match found {
                 None => Some("is not there".to_owned()),
                 Some(walked) if walked.damage.is_some() => walked.damage.clone(),
+                // Damage is told, never made good by new checksums (I5).
+                Some(walked) if walked.crc32c != Some(chunk.crc32c) => {
+                    return Err(format!(
+                        "I5: needle {} of extent {extent} verifies and is not what was written: {chunk:?} {walked:?}",
+                        chunk.needle
+                    ));
+                }
                 Some(walked)
                     if walked.stored_length != chunk.stored_length
                         || (walked.offset != chunk.hint_offset && !moved) =>

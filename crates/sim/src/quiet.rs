@@ -46,7 +46,7 @@ const TURN_MS: i64 = 7_200_000;
 pub async fn rest(machine: &Machine, run: &Run, short: bool) -> Result<(), String> {
     let mut left = None;
     for turn in 0..TURNS_MAX {
-        run.clock.sleep(Duration::from_millis(500)).await;
+        run.clock.sleep(Duration::from_secs(2)).await;
         let allowed = match short {
             true => allowed_on_short_disk(machine, run).await,
             false => Ok(Allowed {
@@ -113,7 +113,8 @@ pub async fn left_over(machine: &Machine, disk: &SimDisk, allowed: Allowed) -> R
     if let Some(what) = uses.iter().find_map(extent) {
         return Ok(Some(what));
     }
-    if let Some(what) = strange_file(disk, &statuses) {
+    let known: BTreeSet<ExtentId> = uses.iter().map(|u| u.extent).collect();
+    if let Some(what) = strange_file(disk, &statuses, &known) {
         return Ok(Some(what));
     }
     let named = named(machine).await?;
@@ -167,8 +168,12 @@ fn extent_left_over(usage: &ExtentUse, status: Option<&ExtentStatus>, allowed: A
     is_left.then(|| format!("{usage:?} {status:?}"))
 }
 
-/// A file of extents that no node knows, or an extent without one.
-fn strange_file(disk: &SimDisk, statuses: &BTreeMap<ExtentId, ExtentStatus>) -> Option<String> {
+/// A file of extents that nobody knows, or an extent without one.
+fn strange_file(
+    disk: &SimDisk,
+    statuses: &BTreeMap<ExtentId, ExtentStatus>,
+    known: &BTreeSet<ExtentId>,
+) -> Option<String> {
     let mut files: BTreeSet<String> = disk.list("extents").unwrap_or_default().into_iter().collect();
     for status in statuses.values() {
         let name = match status.generation.0 {
@@ -179,7 +184,10 @@ fn strange_file(disk: &SimDisk, statuses: &BTreeMap<ExtentId, ExtentStatus>) -> 
             return Some(format!("{status:?} has no file {name}: {files:?}"));
         }
     }
+    // One whose making failed is made anew when it is granted again.
+    let to_come = |file: &&String| !known.iter().any(|extent| extent.to_string() == **file);
     files
-        .first()
+        .iter()
+        .find(to_come)
         .map(|file| format!("file extents/{file} is no extent's"))
 }

@@ -149,6 +149,8 @@ pub enum Trouble {
     Room,
     /// The wall clock jumps.
     Jump(i64),
+    /// Reclaim is held until some later life.
+    Hold,
 }
 
 /// One life of the machine.
@@ -162,6 +164,8 @@ pub struct Life {
     pub ending: Ending,
     /// The power goes during recovery, after so many operations of the disk.
     pub cut_recovery: Option<u64>,
+    /// Where reclaim is held, it is let go before anybody comes.
+    pub lets_go: bool,
 }
 
 impl Life {
@@ -192,9 +196,15 @@ impl Life {
         if rng.percent(20) {
             add(Trouble::Jump(rng.between(0, 7_200_000) as i64 - 3_600_000));
         }
+        if shape.gc.is_some() && rng.percent(15) {
+            add(Trouble::Hold);
+        }
         let on = *rng.pick(&["extents/", "extents/", "journal", "index/", ""]);
         if shape.rot == Rot::Flips && rot {
             add(Trouble::Flip(on));
+            // What is damaged is to be there still when its extent is compacted.
+            let in_extents = if shape.gc.is_some() { 3 } else { 0 };
+            (0..in_extents).for_each(|_| add(Trouble::Flip("extents/")));
             if rng.percent(30) {
                 add(Trouble::LastWord(rng.below(1_000)));
             }
@@ -216,6 +226,7 @@ impl Life {
             troubles,
             ending,
             cut_recovery: (!first && rng.percent(20)).then(|| rng.below(40)),
+            lets_go: rng.percent(50),
         }
     }
 }

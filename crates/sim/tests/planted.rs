@@ -42,6 +42,36 @@ fn a_cut_at_corruption_is_caught() {
     caught_within(Plant::CutAtCorruption, 400);
 }
 
+// I3
+#[test]
+fn a_needle_dropped_under_its_reader_is_caught() {
+    caught_within(Plant::DropUnderReader, 100);
+}
+
+// I3
+#[test]
+fn an_orphan_dropped_without_a_promise_is_caught() {
+    caught_within(Plant::CondemnWithoutCommit, 100);
+}
+
+// I3
+#[test]
+fn reclaim_that_goes_on_while_it_is_held_is_caught() {
+    caught_within(Plant::ReclaimAfterRestore, 100);
+}
+
+// I5
+#[test]
+fn new_checksums_for_bad_bytes_are_caught() {
+    caught_within(Plant::CompactOverBad, 400);
+}
+
+// I1
+#[test]
+fn a_journal_let_go_too_early_is_caught() {
+    caught_within(Plant::RecycleEarly, 100);
+}
+
 #[test]
 fn a_second_deleter_is_caught() {
     caught_within(Plant::SecondDeleter, 400);

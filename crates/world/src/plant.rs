@@ -21,11 +21,19 @@ pub enum Plant {
     SecondDeleter = 32,
     /// A compaction gives a needle that does not verify new checksums instead of stopping.
     CompactOverBad = 64,
+    /// gc drops what lost its name without asking who reads it.
+    DropUnderReader = 128,
+    /// gc drops orphans without the commit which promises that nothing will name them.
+    CondemnWithoutCommit = 256,
+    /// Reclaim goes on while it is held, as it is after a restore.
+    ReclaimAfterRestore = 512,
+    /// A checkpoint lets the journal go before what it fed is synced.
+    RecycleEarly = 1024,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::SkipSync,
         Self::AckBeforeIndex,
         Self::ReplayPreviousLap,
@@ -33,10 +41,15 @@ impl Plant {
         Self::ForgetDone,
         Self::SecondDeleter,
         Self::CompactOverBad,
+        Self::DropUnderReader,
+        Self::CondemnWithoutCommit,
+        Self::ReclaimAfterRestore,
+        Self::RecycleEarly,
     ];
 
     /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
-    /// `forget-done`, `second-deleter`, `compact-over-bad`.
+    /// `forget-done`, `second-deleter`, `compact-over-bad`, `drop-under-reader`, `condemn-without-commit`, `reclaim-after-restore`,
+    /// `recycle-early`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SkipSync => "skip-sync",
@@ -46,6 +59,10 @@ impl Plant {
             Self::ForgetDone => "forget-done",
             Self::SecondDeleter => "second-deleter",
             Self::CompactOverBad => "compact-over-bad",
+            Self::DropUnderReader => "drop-under-reader",
+            Self::CondemnWithoutCommit => "condemn-without-commit",
+            Self::ReclaimAfterRestore => "reclaim-after-restore",
+            Self::RecycleEarly => "recycle-early",
         }
     }
 

@@ -28,6 +28,7 @@ use wire::gateway::Gateway;
 use wire::index;
 use wire::node::{DiskStatus, Node};
 use world::World;
+use world::plant::{Plant, is_planted};
 
 /// Longest time between two passes of a store that is short of room and in which the last one found nothing.
 const SHORT_PASS_MS_MAX: u64 = 10_000;
@@ -231,7 +232,7 @@ impl Gc {
     pub(crate) async fn is_held(&mut self) -> Result<bool, End> {
         let control = self.roles.control.clone();
         let holds = self.call("held", control.held()).await?;
-        let held = !holds.is_empty();
+        let held = !holds.is_empty() && !is_planted(Plant::ReclaimAfterRestore);
         match (holds.first(), self.held) {
             (Some(hold), false) => {
                 tracing::warn!(by = hold.by, why = hold.why, "reclaim is held until it is let go")
