@@ -107,8 +107,8 @@ impl Listing<'_> {
                 break;
             }
             // Rows that were seeked past were read for nothing: read less; else what the page may still take.
-            window = if skipped * 2 > window {
-                (window / 4).max(2)
+            window = if skipped * 2 >= window {
+                (window / 4).max(1)
             } else {
                 (window * 2).min(most)
             };

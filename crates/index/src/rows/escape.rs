@@ -12,11 +12,11 @@ const END: u8 = 0x01;
 
 /// Appends the bytes of `text` escaped, without the end: what all row keys of longer texts begin with too.
 pub(super) fn push_open(out: &mut Vec<u8>, text: &str) {
-    for &b in text.as_bytes() {
-        out.push(b);
-        if b == ZERO {
-            out.push(ESCAPED);
+    for (n, run) in text.as_bytes().split(|b| *b == ZERO).enumerate() {
+        if n > 0 {
+            out.extend([ZERO, ESCAPED]);
         }
+        out.extend_from_slice(run);
     }
 }
 
@@ -29,18 +29,17 @@ pub(super) fn push(out: &mut Vec<u8>, text: &str) {
 /// Takes a text from the front of `rest`.
 pub(super) fn take(rest: &mut &[u8]) -> Result<String, BadRow> {
     let mut text = Vec::new();
-    let mut bytes = rest.iter();
     loop {
-        match bytes.next() {
-            None => return Err(BadRow::new("a text without end")),
-            Some(&ZERO) => match bytes.next() {
-                Some(&END) => break,
-                Some(&ESCAPED) => text.push(ZERO),
-                _ => return Err(BadRow::new("a zero byte that is neither escaped nor an end")),
-            },
-            Some(&b) => text.push(b),
+        let zero = rest.iter().position(|b| *b == ZERO);
+        let zero = zero.ok_or_else(|| BadRow::new("a text without end"))?;
+        text.extend_from_slice(&rest[..zero]);
+        let after = rest.get(zero + 1).copied();
+        *rest = rest.get(zero + 2..).unwrap_or_default();
+        match after {
+            Some(END) => break,
+            Some(ESCAPED) => text.push(ZERO),
+            _ => return Err(BadRow::new("a zero byte that is neither escaped nor an end")),
         }
     }
-    *rest = bytes.as_slice();
     String::from_utf8(text).map_err(|_| BadRow::new("a text that is not UTF-8"))
 }

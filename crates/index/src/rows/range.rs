@@ -36,18 +36,24 @@ impl Place {
 
     /// Rows of a bucket whose object keys begin with `prefix`.
     pub(crate) fn with_prefix(self, bucket: BucketId, prefix: &str) -> Range {
-        let mut start = vec![self.byte()];
-        start.extend(bucket.0.to_be_bytes());
+        let mut start = self.bucket(bucket, prefix.len());
         escape::push_open(&mut start, prefix);
         Range::under(start)
     }
 
     /// The first row key past every row of object key `key`.
     pub(crate) fn after_key(self, bucket: BucketId, key: &str) -> Bytes {
-        let mut row = vec![self.byte()];
-        row.extend(bucket.0.to_be_bytes());
+        let mut row = self.bucket(bucket, key.len());
         escape::push(&mut row, key);
         Range::under(row).end
+    }
+
+    /// The head of a bucket's rows, with room for so much of a key: a page of common prefixes makes a thousand of them.
+    fn bucket(self, bucket: BucketId, room: usize) -> Vec<u8> {
+        let mut head = Vec::with_capacity(size_of::<u8>() + size_of::<u64>() + room + 8);
+        head.push(self.byte());
+        head.extend(bucket.0.to_be_bytes());
+        head
     }
 }
 

@@ -10,7 +10,7 @@ use types::LogSeq;
 use types::limits::SCAN_ROWS_MAX;
 use world::rot::{self, Rot};
 
-/// Rows taken from each generation at first; twice as many each time the page is not full yet. Most pages find few rows there.
+/// Rows taken from each generation at first, unless the page is of fewer; twice as many each time it is not full yet. Most pages find few rows there.
 const COVER_ROWS: usize = 32;
 
 /// Rows looked at in one go. Files that lie over others keep a mark of each row that is removed.
@@ -108,7 +108,8 @@ impl EmbeddedSnapshot {
     async fn page(&self, scan: &Scan) -> Result<Rows, StoreError> {
         let mut out = Rows::new();
         let mut start = scan.start.clone();
-        let mut rows = COVER_ROWS;
+        // A page of one or two rows is a listing that seeks: it asks a thousand times.
+        let mut rows = scan.max.min(COVER_ROWS);
         while out.len() < scan.max && start < scan.end {
             let cover = self.cover(&start, &scan.end, rows);
             rows = (2 * rows).min(SCAN_ROWS_MAX);
