@@ -89,6 +89,15 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
+    /// What a million objects cost beside ten thousand: pages, starts, room on the disk, memory. Takes minutes and 8 GiB of disk
+    Million {
+        /// Instead of a million
+        #[arg(long, default_value_t = 1_000_000)]
+        objects: usize,
+        /// The stores stay, in target/million-data
+        #[arg(long)]
+        keep: bool,
+    },
     /// The first table: put, get, head, list beside SeaweedFS, into docs/BENCHMARKS.md
     BenchFirst {
         #[arg(long, default_value_t = 3)]
@@ -129,6 +138,10 @@ fn run(command: Command) -> Result<bool> {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))
         }
         Command::Clients => stage::alone("clients in Rust", || blackbox::rust_clients(&repo)),
+        Command::Million { objects, keep } => {
+            let size = bench::Size { objects, keep };
+            stage::alone("a million objects", || bench::million(&repo, &size))
+        }
         Command::BenchFirst { rounds, seconds, dry } => {
             let plan = bench::Plan {
                 rounds,

@@ -4,6 +4,7 @@
 //! Cairn syncs before every answer; SeaweedFS at its defaults does not.
 
 mod load;
+mod million;
 mod stores;
 mod table;
 
@@ -12,6 +13,7 @@ use crate::repo::Repo;
 use crate::stage::{self, Counts};
 use anyhow::{Context, Result};
 use load::{Act, Target};
+pub(crate) use million::{Size, million};
 use std::fs;
 use std::time::Duration;
 use stores::Store;

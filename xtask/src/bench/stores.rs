@@ -46,6 +46,16 @@ impl Store {
         Ok(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
     }
 
+    /// Its resident memory.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line
+            .and_then(|l| l.trim().strip_suffix(" kB"))
+            .context("a resident size")?;
+        Ok(kib.parse::<u64>()? << 10)
+    }
+
     /// Syncs since its start, where it tells.
     pub(crate) fn flushes(&self) -> Option<f64> {
         if !self.tells_flushes {
@@ -107,8 +117,13 @@ fn output(program: &Path, argument: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Cairn, as it comes.
+/// Cairn, as it comes; it can serve.
 pub(crate) fn cairn(binary: &Path, dir: &Path) -> Result<Store> {
+    cairn_begun(binary, dir)?.wait()
+}
+
+/// Cairn, just started.
+pub(crate) fn cairn_begun(binary: &Path, dir: &Path) -> Result<Store> {
     let target = target()?;
     let process = Command::new(binary)
         .arg("server")
@@ -120,7 +135,7 @@ pub(crate) fn cairn(binary: &Path, dir: &Path) -> Result<Store> {
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("cairn.log"))?)
         .spawn()?;
-    let store = Store {
+    Ok(Store {
         name: "Cairn",
         about: format!(
             "{}, release build, defaults: syncs before every answer",
@@ -129,8 +144,32 @@ pub(crate) fn cairn(binary: &Path, dir: &Path) -> Result<Store> {
         target,
         process,
         tells_flushes: true,
-    };
-    store.wait()
+    })
+}
+
+/// When `store` first answered a request with success.
+pub(crate) fn first_answer(store: &Store, method: &str, path: &str, within: Duration) -> Result<Instant> {
+    first(within, || {
+        Connection::open(&store.target)
+            .and_then(|mut c| c.ask(method, path, "", b""))
+            .map(|_| ())
+    })
+}
+
+/// When `store` first said that it can serve a write.
+pub(crate) fn first_ready(store: &Store, within: Duration) -> Result<Instant> {
+    first(within, || fetch(store.target.port, "/-/health/ready").map(|_| ()))
+}
+
+fn first(within: Duration, ask: impl Fn() -> Result<()>) -> Result<Instant> {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Ok(()) => return Ok(Instant::now()),
+            Err(e) if begun.elapsed() > within => return Err(e),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
 }
 
 /// SeaweedFS, all its roles in one process, at its defaults.
