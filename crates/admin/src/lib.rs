@@ -4,6 +4,7 @@
 //! Speaks to the roles through `wire` only. Knows no S3.
 
 mod ask;
+mod backup;
 pub mod check;
 mod face;
 mod operator;
@@ -13,6 +14,7 @@ mod upkeep;
 
 pub use ask::{Answer, AskError, ask};
 
+pub use backup::{BackupRequest, BackupSource, Begun, ExtentLine, SnapshotBytes};
 pub use face::{Admin, Readiness};
 pub use operator::{
     Held, HoldRequest, Operator, ReclaimStatus, SOCKET, hold_reclaim, reclaim_status, release_reclaim,

@@ -5,9 +5,11 @@
 //! | `GET /reclaim` | [`ReclaimStatus`] |
 //! | `POST /reclaim/hold` with [`HoldRequest`] | [`ReclaimStatus`], once it is durable |
 //! | `POST /reclaim/release` | [`ReclaimStatus`], once it is durable |
+//! | `/backups`, `/extents` | [`crate::backup`] |
 //!
 //! An error is a status from 400 on and a sentence.
 
+use crate::backup::{self, BackupSource, Backups};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
@@ -21,6 +23,7 @@ use tower::ServiceExt as _;
 use types::ErrorKind;
 use wire::Fault;
 use wire::control::Reclaim;
+use world::World;
 
 /// The socket's name in a data directory.
 pub const SOCKET: &str = "admin.sock";
@@ -64,8 +67,11 @@ pub struct Operator {
 }
 
 #[derive(Clone)]
-struct Shared {
-    reclaim: Arc<dyn Reclaim>,
+pub(crate) struct Shared {
+    pub(crate) world: World,
+    pub(crate) reclaim: Arc<dyn Reclaim>,
+    pub(crate) source: Arc<dyn BackupSource>,
+    pub(crate) backups: Backups,
 }
 
 /// What an operator is told when something cannot be done.
@@ -84,14 +90,23 @@ impl IntoResponse for Refusal {
 }
 
 impl Operator {
-    /// Over the role that decides what is reclaimed.
-    pub fn new(reclaim: Arc<dyn Reclaim>) -> Self {
+    /// Over the role that decides what is reclaimed, and what a backup is made from.
+    pub fn new(world: World, reclaim: Arc<dyn Reclaim>, source: Arc<dyn BackupSource>) -> Self {
         let router = Router::new()
             .route("/reclaim", get(status))
             .route("/reclaim/hold", post(hold))
             .route("/reclaim/release", post(release))
+            .route("/backups", post(backup::begin))
+            .route("/backups/{token}", get(backup::held))
+            .route("/backups/{token}/snapshot", get(backup::snapshot))
+            .route("/extents", get(backup::extents))
             .fallback(|| async { (StatusCode::NOT_FOUND, "no such operator request\n") })
-            .with_state(Shared { reclaim });
+            .with_state(Shared {
+                world,
+                reclaim,
+                source,
+                backups: Backups::default(),
+            });
         Self { router }
     }
 

@@ -8,6 +8,7 @@
 //! its row says so durably before a node hears of it (I6); a sealed extent stays sealed, and only a sealed one is compacted or goes.
 
 mod decide;
+mod fresh;
 mod grant;
 mod hold;
 mod load;
@@ -17,4 +18,5 @@ mod reclaim;
 mod rows;
 mod scrub;
 
+pub use fresh::{Given, Ground, first_session, fresh_rows};
 pub use plane::ControlPlane;

@@ -11,6 +11,7 @@
 //! ```
 //! docs/formats/{superblock,journal,extent,needle}.md are the bytes.
 
+mod adopt;
 mod append;
 mod ballast;
 mod compact;
@@ -39,6 +40,7 @@ mod table;
 mod verify;
 mod walk;
 
+pub use adopt::{Examined, examine, extent_path};
 pub use append::{Body, LargeAppend};
 pub use compact::Compaction;
 pub use dir::DataDir;

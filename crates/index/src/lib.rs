@@ -27,6 +27,7 @@ mod listing;
 mod owner;
 mod partition;
 mod past;
+mod raised;
 mod reach;
 mod read;
 mod role;
@@ -37,4 +38,5 @@ mod versions;
 mod view;
 mod walk;
 
+pub use raised::{Floors, raised};
 pub use role::IndexRole;

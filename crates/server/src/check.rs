@@ -1,7 +1,9 @@
 //! `cairn check DIR`.
 
+use crate::reclaim;
 use crate::roles::{self, Looked};
 use admin::check::{Report, run, run_extents};
+use admin::reclaim_status;
 use anyhow::bail;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,6 +29,7 @@ pub(crate) fn main(dir: &Path) -> anyhow::Result<ExitCode> {
         let (mut report, damage) = match roles::look(&world, disk).await? {
             Looked::Whole(roles) => {
                 let report = run(&*roles.node, &*roles.control, &*roles.index).await?;
+                reclaim::tell_holds(&reclaim_status(&*roles.control).await?);
                 (report, roles.report.damage)
             }
             Looked::Extents(node, damage) => (run_extents(&*node).await?, damage),

@@ -1,12 +1,15 @@
 //! The binary `cairn`: the command line, configuration, and which roles run here. No logic.
 
+mod backup;
 mod check;
 mod config;
 mod descriptors;
 mod reclaim;
+mod restore;
 mod roles;
 mod root_key;
 mod serve;
+mod source;
 mod tls;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +36,10 @@ enum Command {
         /// The store's directory.
         dir: PathBuf,
     },
+    /// Copies a store, served or stopped, into a directory of backups; copies only what that has not yet.
+    Backup(backup::Flags),
+    /// Makes a data directory of a backup, or, with --index, replaces the index of one. Reclaim is held in it until it is let go.
+    Restore(restore::Flags),
     /// Holds reclaim, lets it go, or says whether it is held; of a running server or a stopped directory.
     #[command(subcommand)]
     Reclaim(reclaim::Command),
@@ -54,6 +61,8 @@ fn main() -> ExitCode {
     let ended = match Line::parse().command {
         Command::Server(flags) => serve::main(*flags).map(|()| ExitCode::SUCCESS),
         Command::Check { dir } => check::main(&dir),
+        Command::Backup(flags) => backup::main(&flags),
+        Command::Restore(flags) => restore::main(&flags),
         Command::Reclaim(command) => reclaim::main(command),
     };
     ended.unwrap_or_else(|error| {

@@ -109,6 +109,12 @@ fn tell(status: &ReclaimStatus) {
     if status.holds.is_empty() {
         println!("reclaim is not held");
     }
+    tell_holds(status);
+}
+
+/// A line for each hold.
+#[allow(clippy::print_stdout, reason = "part of a command's answer")]
+pub(crate) fn tell_holds(status: &ReclaimStatus) {
     for held in &status.holds {
         println!(
             "reclaim is held since {} by {}: {}",

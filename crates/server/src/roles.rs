@@ -18,7 +18,7 @@ use std::sync::Arc;
 use store::{Embedded, Prepared, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use types::{NodeId, StampId};
+use types::{DiskId, NodeId, StampId};
 use wire::control::Control;
 use wire::index::Index;
 use wire::node::Node;
@@ -28,7 +28,7 @@ use worker::scrub::{self, Scrub};
 use world::{Disk, World};
 
 /// The only node of a store that is one process.
-const NODE: NodeId = NodeId(1);
+pub(crate) const NODE: NodeId = NodeId(1);
 
 /// Everything below the faces, open.
 pub(crate) struct Roles {
@@ -40,6 +40,8 @@ pub(crate) struct Roles {
     pub(crate) index: Arc<IndexRole>,
     /// The index's engine.
     pub(crate) store: Arc<Embedded>,
+    /// Whose directory it is.
+    pub(crate) disk: DiskId,
     /// What recovery found.
     pub(crate) report: RecoveryReport,
 }
@@ -102,6 +104,7 @@ fn prepare(disk: &Arc<dyn Disk>, found: &Found<'_>) -> Result<Prepared, ExtentEr
 }
 
 async fn serving(world: &World, opened: Opened, prepared: Prepared) -> anyhow::Result<Roles> {
+    let disk = opened.dir.disk_id();
     let store = Arc::new(Embedded::resume(world, prepared, opened.dir.journal()));
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
     let engine: Arc<dyn Store> = store.clone();
@@ -121,6 +124,7 @@ async fn serving(world: &World, opened: Opened, prepared: Prepared) -> anyhow::R
         control,
         index,
         store,
+        disk,
         report: opened.report,
     })
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use types::AccountId;
 use world::{Disk, Rng};
 
-const FILE: &str = "root-key";
+/// Its file in the directory.
+pub(crate) const FILE: &str = "root-key";
 const ACCESS_KEY_CHARS: usize = 20;
 const SECRET_KEY_CHARS: usize = 40;
 

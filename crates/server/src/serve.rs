@@ -1,6 +1,7 @@
 //! `cairn server DIR`: opens the roles, listens, says so in one line, serves until it is told to stop, drains.
 
 use crate::config::{Config, ConfiguredKey, Flags};
+use crate::source::StoreSource;
 use crate::{descriptors, roles, root_key, tls};
 use admin::{Admin, Operator as Operators, Readiness, SOCKET, serve_operator};
 use anyhow::{Context, bail};
@@ -59,6 +60,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let clock = world.clock.clone();
+    let operators_world = world.clone();
     let face = Service::new(
         world,
         objects.clone(),
@@ -82,7 +84,8 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     // The directory is locked: a socket that is there already is a dead process's.
     let operators = LocalListener::bind(&config.dir, SOCKET)
         .with_context(|| format!("the socket {SOCKET} in {}", config.dir.display()))?;
-    let operator = Arc::new(Operators::new(opened.control.clone()));
+    let source = Arc::new(StoreSource::of(&opened, clock.clone()));
+    let operator = Arc::new(Operators::new(operators_world, opened.control.clone(), source));
     let scheme = if tls.is_some() { "https" } else { "http" };
     tell_ready(&format!(
         "cairn {} ready on {scheme}://{}",

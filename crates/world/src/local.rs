@@ -18,7 +18,7 @@ use std::os::unix::net::UnixListener as Bound;
 use std::path::{Path, PathBuf};
 
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 16;
+const BACKLOG: i32 = 128;
 
 /// A socket that is listened on. Its name goes when it is dropped.
 pub struct LocalListener {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   index/<partition>.laid, each whole and synced ─▶ index-laid, durable: from here on they count
-//!        ─▶ catalogue away ─▶ old files away, new ones in their place ─▶ catalogue ─▶ index-laid away
+//!        ─▶ catalogue away ─▶ old files set aside, new ones in their place ─▶ catalogue ─▶ index-laid away
 //! ```
 //! A crash before `index-laid` leaves the old index, one after it the new one: whoever opens the directory next finishes ([`finish`]). Between
 //! the two an older build refuses the directory, for its catalogue is missing. The journal is not touched: batches of the old index that it still
@@ -40,6 +40,7 @@ pub struct OldLog<'a> {
 pub type LaidRows<'a> = &'a mut dyn Iterator<Item = Result<(PartitionId, Bytes, Bytes), StoreError>>;
 
 /// Replaces the index of a directory that is open and whose index is not: all of it, by `rows`, or on an error none. Answers how many rows.
+/// The old files are kept, as `index/<name>.old<n>`.
 ///
 /// # Errors
 /// The disk's, those of `rows`, and rows that are out of order.
@@ -188,6 +189,13 @@ impl Laying<'_> {
     }
 }
 
+/// What an old file is called from here on: it is kept, for whoever wants to look at it or to have its room.
+fn aside(names: &[String], name: &str) -> String {
+    let free = |n: &u64| !names.contains(&format!("{name}.old{n}"));
+    let n = (1..).find(free).unwrap_or(u64::MAX);
+    format!("{name}.old{n}")
+}
+
 fn laid_path(partition: PartitionId) -> String {
     format!("{DIR}/{partition}{SUFFIX}")
 }
@@ -205,16 +213,19 @@ pub(super) fn finish(disk: &Arc<dyn Disk>, owner: DiskId) -> Result<(), StoreErr
     };
     remove_if_there(&**disk, catalogue::NAME)?;
     disk.sync_dir("").map_err(failed)?;
-    for (partition, number) in names.iter().filter_map(|name| file_of(name)) {
-        if number > 0 || !laid.contains(&partition) {
-            remove_if_there(&**disk, &path_of(partition, number))?;
-        }
+    let is_there = |partition: PartitionId| names.contains(&format!("{partition}{SUFFIX}"));
+    let old = names.iter().filter(|name| {
+        // What has its place already is not old.
+        file_of(name).is_some_and(|(of, number)| number > 0 || !laid.contains(&of) || is_there(of))
+    });
+    for name in old {
+        let aside = aside(&names, name);
+        disk.rename(&format!("{DIR}/{name}"), &format!("{DIR}/{aside}"))
+            .map_err(failed)?;
     }
-    for partition in &laid {
+    for partition in laid.iter().filter(|partition| is_there(**partition)) {
         let from = laid_path(*partition);
-        if disk.exists(&from).map_err(failed)? {
-            disk.rename(&from, &path_of(*partition, 0)).map_err(failed)?;
-        }
+        disk.rename(&from, &path_of(*partition, 0)).map_err(failed)?;
     }
     disk.sync_dir(DIR).map_err(failed)?;
     catalogue::write_as(&**disk, catalogue::NAME, owner, &laid).map_err(failed)?;

@@ -1,0 +1,296 @@
+//! The directory that backups are kept in.
+
+use crate::{BackupError, Manifest, io};
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use world::{Disk, DiskFile, DiskLock};
+
+const MARKER: &str = "cairn-backup";
+const MARKER_TEXT: &[u8] = b"Backups of a Cairn store. `cairn restore` makes a data directory of one.\n";
+const LOCK: &str = "lock";
+const EXTENTS: &str = "extents";
+const SNAPSHOTS: &str = "snapshots";
+const MANIFEST: &str = ".manifest";
+const PART: &str = ".part";
+/// A manifest is far below: a line an extent.
+const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+
+/// An open one.
+pub struct Dest {
+    disk: Arc<dyn Disk>,
+    _lock: Option<Box<dyn DiskLock>>,
+}
+
+/// What was removed because no manifest names it any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Manifests.
+    pub backups: usize,
+    /// Files.
+    pub files: usize,
+}
+
+impl Dest {
+    /// Opens it to be written, making it where there is nothing yet.
+    ///
+    /// # Errors
+    /// It is something else, or another backup goes into it now.
+    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, BackupError> {
+        if !disk.exists(MARKER).map_err(io(MARKER))? {
+            let names = disk.list("").map_err(io("the backup's directory"))?;
+            if names
+                .iter()
+                .any(|name| !["lost+found", LOCK].contains(&name.as_str()))
+            {
+                let what = "the backup's directory is not empty and holds no backups; nothing was changed";
+                return Err(BackupError::Refused(what.into()));
+            }
+        }
+        let lock = disk.lock(LOCK).map_err(|e| match e.kind() {
+            ErrorKind::WouldBlock => {
+                BackupError::Refused("another backup goes into this directory now".into())
+            }
+            _ => BackupError::Io(LOCK.into(), e),
+        })?;
+        for dir in [EXTENTS, SNAPSHOTS] {
+            disk.create_dir(dir).map_err(io(dir))?;
+        }
+        let dest = Self {
+            disk,
+            _lock: Some(lock),
+        };
+        if !dest.disk.exists(MARKER).map_err(io(MARKER))? {
+            dest.write(MARKER, |to| to.write_all_at(MARKER_TEXT, 0))?;
+        }
+        Ok(dest)
+    }
+
+    /// Opens it to be read.
+    ///
+    /// # Errors
+    /// It holds no backups.
+    pub fn read(disk: Arc<dyn Disk>) -> Result<Self, BackupError> {
+        if !disk.exists(MARKER).map_err(io(MARKER))? {
+            return Err(BackupError::Refused(format!(
+                "it holds no backups: there is no file {MARKER}"
+            )));
+        }
+        Ok(Self { disk, _lock: None })
+    }
+
+    /// Its files.
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// The path of a file of the backup of a moment.
+    pub fn path(taken_ms: u64, kind: &str) -> String {
+        format!("{SNAPSHOTS}/{taken_ms:016}.{kind}")
+    }
+
+    /// Whether a whole file of this length is there.
+    pub(crate) fn has(&self, path: &str, bytes: u64) -> Result<bool, BackupError> {
+        match self.disk.open(path) {
+            Ok(file) => Ok(file.len().map_err(io(path))? == bytes),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(BackupError::Io(path.to_owned(), e)),
+        }
+    }
+
+    /// Writes a file that appears whole and durable, or not.
+    ///
+    /// # Errors
+    /// The file system's, and `fill`'s.
+    pub fn write(
+        &self,
+        path: &str,
+        fill: impl FnOnce(&dyn DiskFile) -> std::io::Result<()>,
+    ) -> Result<(), BackupError> {
+        let file = self.begin(path)?;
+        fill(&*file).map_err(io(path))?;
+        self.end(path, &*file)
+    }
+
+    /// Begins such a file.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn begin(&self, path: &str) -> Result<Arc<dyn DiskFile>, BackupError> {
+        let part = format!("{path}{PART}");
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        if !self.disk.exists(dir).map_err(io(dir))? {
+            self.disk.create_dir(dir).map_err(io(dir))?;
+            self.disk.sync_dir(EXTENTS).map_err(io(dir))?;
+        }
+        match self.disk.remove(&part) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(BackupError::Io(part, e)),
+            _ => {}
+        }
+        self.disk.create(&part).map_err(io(&part))
+    }
+
+    /// Lets it appear.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn end(&self, path: &str, file: &dyn DiskFile) -> Result<(), BackupError> {
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        file.sync_data().map_err(io(path))?;
+        self.disk
+            .rename(&format!("{path}{PART}"), path)
+            .map_err(io(path))?;
+        self.disk.sync_dir(dir).map_err(io(dir))?;
+        // Names above may be new, too.
+        self.disk.sync_dir("").map_err(io(dir))
+    }
+
+    /// Writes a manifest: from here on there is that backup.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn commit(&self, manifest: &Manifest) -> Result<String, BackupError> {
+        let path = Self::path(manifest.taken_ms, "manifest");
+        let page = manifest.encode()?;
+        self.write(&path, |to| to.write_all_at(&page, 0))?;
+        Ok(path)
+    }
+
+    /// The names of all backups, oldest first.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn backups(&self) -> Result<Vec<String>, BackupError> {
+        let names = self.disk.list(SNAPSHOTS).map_err(io(SNAPSHOTS))?;
+        let manifests = names.iter().filter(|name| name.ends_with(MANIFEST));
+        Ok(manifests.map(|name| format!("{SNAPSHOTS}/{name}")).collect())
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what was written.
+    pub fn manifest(&self, name: &str) -> Result<Manifest, BackupError> {
+        let file = self.disk.open(name).map_err(io(name))?;
+        let bytes = file.len().map_err(io(name))?;
+        if bytes > MANIFEST_BYTES_MAX {
+            return Err(BackupError::Corrupt(format!(
+                "{name}: {bytes} bytes are no manifest"
+            )));
+        }
+        let mut page = vec![0; bytes as usize];
+        file.read_exact_at(&mut page, 0).map_err(io(name))?;
+        Manifest::decode(name, &page)
+    }
+
+    /// Removes all backups but the newest `keep`, and every file that none of those names. A manifest that cannot be read keeps
+    /// everything: what it names is not known.
+    ///
+    /// # Errors
+    /// The file system's, or such a manifest.
+    pub fn prune(&self, keep: Option<usize>) -> Result<Pruned, BackupError> {
+        let mut pruned = Pruned::default();
+        let mut backups = self.backups()?;
+        let surplus = keep.map_or(0, |keep| backups.len().saturating_sub(keep.max(1)));
+        let kept = backups.split_off(surplus);
+        let mut named: BTreeSet<String> = BTreeSet::new();
+        for name in &kept {
+            named.extend(self.manifest(name)?.files());
+            named.insert(name.clone());
+        }
+        // Manifests first: none may name what is gone.
+        for name in &backups {
+            self.disk.remove(name).map_err(io(name))?;
+            pruned.backups += 1;
+        }
+        self.disk.sync_dir(SNAPSHOTS).map_err(io(SNAPSHOTS))?;
+        let mut dirs = vec![SNAPSHOTS.to_owned()];
+        let disks = self.disk.list(EXTENTS).map_err(io(EXTENTS))?;
+        dirs.extend(disks.into_iter().map(|disk| format!("{EXTENTS}/{disk}")));
+        for dir in dirs {
+            for name in self.disk.list(&dir).map_err(io(&dir))? {
+                let path = format!("{dir}/{name}");
+                if !named.contains(&path) {
+                    self.disk.remove(&path).map_err(io(&path))?;
+                    pruned.files += 1;
+                }
+            }
+        }
+        Ok(pruned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ExtentCopy, Kept};
+    use types::DiskId;
+    use world::real::RealDisk;
+
+    fn dest(path: &std::path::Path) -> Dest {
+        Dest::open(Arc::new(RealDisk::open(path).unwrap())).unwrap()
+    }
+
+    fn backup(dest: &Dest, taken_ms: u64, extents: &[u64]) {
+        let path = Dest::path(taken_ms, "snapshot");
+        dest.write(&path, |to| to.write_all_at(b"rows", 0)).unwrap();
+        let kept = Kept { file: path, bytes: 4 };
+        let mut manifest = Manifest::new(DiskId(1), (1, 1), taken_ms, kept);
+        for extent in extents {
+            let copy = ExtentCopy {
+                extent: *extent,
+                generation: 0,
+                epoch: 1,
+                end: 3,
+                needles: 0,
+                damaged: 0,
+            };
+            let file = copy.file(&manifest.disk);
+            if !dest.has(&file, 3).unwrap() {
+                dest.write(&file, |to| to.write_all_at(b"abc", 0)).unwrap();
+            }
+            manifest.extents.push(copy);
+        }
+        dest.commit(&manifest).unwrap();
+    }
+
+    #[test]
+    fn what_no_backup_names_goes_and_nothing_else() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dest = dest(tmp.path());
+        backup(&dest, 1, &[1, 2]);
+        backup(&dest, 2, &[2, 3]);
+        backup(&dest, 3, &[3]);
+        dest.begin(&format!("extents/{}/x.part", DiskId(1))).unwrap();
+        assert_eq!(dest.prune(None).err().map(|e| e.to_string()), None);
+        assert_eq!(dest.backups().unwrap().len(), 3);
+        let pruned = dest.prune(Some(2)).unwrap();
+        assert_eq!((pruned.backups, pruned.files), (1, 2), "a snapshot and extent 1");
+        for name in dest.backups().unwrap() {
+            for file in dest.manifest(&name).unwrap().files() {
+                assert!(dest.disk().exists(&file).unwrap(), "{file}");
+            }
+        }
+        // One that cannot be read: what it names is not known.
+        let newest = dest.backups().unwrap().pop().unwrap();
+        dest.disk().open(&newest).unwrap().write_all_at(b"x", 5).unwrap();
+        assert!(dest.prune(Some(1)).is_err());
+        assert_eq!(dest.backups().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn two_at_once_and_other_peoples_directories_are_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        let first = dest(tmp.path());
+        let disk = || Arc::new(RealDisk::open(tmp.path()).unwrap());
+        assert!(matches!(Dest::open(disk()), Err(BackupError::Refused(_))));
+        drop(first);
+        Dest::open(disk()).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let disk = || Arc::new(RealDisk::open(other.path()).unwrap());
+        disk().create("precious").unwrap();
+        assert!(matches!(Dest::open(disk()), Err(BackupError::Refused(_))));
+        assert!(matches!(Dest::read(disk()), Err(BackupError::Refused(_))));
+        assert_eq!(disk().list("").unwrap(), ["precious"]);
+    }
+}

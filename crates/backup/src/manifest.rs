@@ -1,0 +1,189 @@
+//! What one backup consists of: a page of JSON, and a line with its crc.
+
+use crate::BackupError;
+use crc_fast::{CrcAlgorithm, checksum};
+use serde::{Deserialize, Serialize};
+use types::{DiskId, ExtentId, Generation};
+
+/// The format version that this build writes.
+const FORMAT: u32 = 1;
+const CRC_LINE: &str = "crc32c ";
+
+/// One backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    format: u32,
+    /// Whose data directory, 32 hexadecimal digits.
+    pub disk: String,
+    /// Its cluster.
+    pub stamp: u16,
+    /// Its node.
+    pub node: u64,
+    /// The moment that it is of, milliseconds since 1970.
+    pub taken_ms: u64,
+    /// When the last byte was copied.
+    pub finished_ms: u64,
+    /// The index.
+    pub snapshot: Kept,
+    /// How many rows that has.
+    pub rows: u64,
+    /// The root key, where the directory had one.
+    pub root_key: Option<Kept>,
+    /// The extents.
+    pub extents: Vec<ExtentCopy>,
+}
+
+/// A file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its path in the backup.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The copy of an extent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtentCopy {
+    /// Which.
+    pub extent: u64,
+    /// Which compaction of it.
+    pub generation: u64,
+    /// Its writer's epoch.
+    pub epoch: u64,
+    /// Bytes copied.
+    pub end: u64,
+    /// Needles in it.
+    pub needles: u64,
+    /// Places in it that were not what was written when it was copied.
+    pub damaged: u64,
+}
+
+impl ExtentCopy {
+    /// Which extent.
+    pub fn id(&self) -> ExtentId {
+        ExtentId(self.extent)
+    }
+
+    /// Which compaction.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation)
+    }
+
+    /// Where its bytes are in the backup of `disk`. The name says all that its bytes depend on: an epoch is never given twice, so what a
+    /// power cut takes from an extent's end has another name when it was written anew.
+    pub fn file(&self, disk: &str) -> String {
+        let (extent, generation) = (self.id(), self.generation);
+        format!(
+            "extents/{disk}/{extent}.{generation:x}.{:x}.{}",
+            self.epoch, self.end
+        )
+    }
+}
+
+impl Manifest {
+    /// Of a disk as of a moment, empty yet.
+    pub fn new(disk: DiskId, (stamp, node): (u16, u64), taken_ms: u64, snapshot: Kept) -> Self {
+        Self {
+            format: FORMAT,
+            disk: disk.to_string(),
+            stamp,
+            node,
+            taken_ms,
+            finished_ms: 0,
+            snapshot,
+            rows: 0,
+            root_key: None,
+            extents: Vec::new(),
+        }
+    }
+
+    /// The disk's id back.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn disk_id(&self) -> Result<DiskId, BackupError> {
+        let id = u128::from_str_radix(&self.disk, 16).map(DiskId);
+        id.map_err(|_| BackupError::Corrupt(format!("manifest: {:?} is no disk", self.disk)))
+    }
+
+    /// Every file that it names.
+    pub fn files(&self) -> impl Iterator<Item = String> + '_ {
+        let extents = self.extents.iter().map(|extent| extent.file(&self.disk));
+        let key = self.root_key.iter().map(|kept| kept.file.clone());
+        extents.chain(key).chain([self.snapshot.file.clone()])
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, BackupError> {
+        let mut page = serde_json::to_vec_pretty(self).map_err(|e| BackupError::Refused(e.to_string()))?;
+        page.push(b'\n');
+        let crc = checksum(CrcAlgorithm::Crc32Iscsi, &page);
+        page.extend_from_slice(format!("{CRC_LINE}{crc:08x}\n").as_bytes());
+        Ok(page)
+    }
+
+    pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Self, BackupError> {
+        let bad = |what: &str| BackupError::Corrupt(format!("{name}: {what}"));
+        let line = CRC_LINE.len() + 9;
+        let end = bytes
+            .len()
+            .checked_sub(line)
+            .ok_or_else(|| bad("it is cut off"))?;
+        let crc = checksum(CrcAlgorithm::Crc32Iscsi, &bytes[..end]);
+        if bytes[end..] != *format!("{CRC_LINE}{crc:08x}\n").as_bytes() {
+            return Err(bad("it is not what was written"));
+        }
+        let format = serde_json::from_slice::<serde_json::Value>(&bytes[..end]).ok();
+        let format = format.and_then(|page| page.get("format")?.as_u64());
+        if format != Some(u64::from(FORMAT)) {
+            return Err(BackupError::Refused(format!(
+                "{name}: its format is {format:?}, this build knows {FORMAT}"
+            )));
+        }
+        serde_json::from_slice(&bytes[..end]).map_err(|e| bad(&e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(extents: Vec<u64>) -> Manifest {
+        let kept = Kept {
+            file: "snapshots/1.snapshot".into(),
+            bytes: 9,
+        };
+        let mut manifest = Manifest::new(DiskId(77), (1, 1), 5, kept);
+        let copy = |extent| ExtentCopy {
+            extent,
+            generation: extent % 3,
+            epoch: 2,
+            end: 4096,
+            needles: 1,
+            damaged: 0,
+        };
+        manifest.extents = extents.into_iter().map(copy).collect();
+        manifest
+    }
+
+    proptest! {
+        #[test]
+        fn it_comes_back_and_a_flipped_bit_is_seen(extents: Vec<u64>, bit: usize) {
+            let manifest = sample(extents);
+            let mut page = manifest.encode().unwrap();
+            let back = Manifest::decode("m", &page).unwrap();
+            prop_assert_eq!(back.disk_id().unwrap(), DiskId(77));
+            prop_assert_eq!(back, manifest);
+            let bit = bit % (8 * page.len());
+            prop_assert!(Manifest::decode("m", &page[..bit / 8]).is_err());
+            page[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(Manifest::decode("m", &page).is_err());
+        }
+
+        #[test]
+        fn garbage_is_refused(garbage: Vec<u8>) {
+            prop_assert!(Manifest::decode("m", &garbage).is_err());
+        }
+    }
+}

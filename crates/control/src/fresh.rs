@@ -1,0 +1,170 @@
+//! The control partition made anew, from what the node has: after a restore, or where the index was rebuilt from the extents.
+//!
+//! What is known of extents is what their node says; each is sealed, because whoever wrote it is gone. What was booked as dropped is not
+//! taken over: those needles have no name, so a sweep finds them again. Reclaim is held until an operator has seen what there is.
+
+use crate::rows::{COPY_PRESENT, Change, SEALED};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use types::{DiskId, ExtentId, SessionId};
+use wire::node::ExtentStatus;
+use wire::records::{CopyRecord, ExtentRecord, ReclaimHold, ReclaimState};
+
+/// Numbers that a store may have given after the moment that its rows are of: they are passed over, so that none is given twice.
+const NUMBERS_PASSED: u64 = 1 << 20;
+
+/// Whose hold a restore's is.
+const BY: &str = "restore";
+
+/// What the rows are made of.
+pub struct Ground<'a> {
+    /// The node's disk.
+    pub disk: DiskId,
+    /// Every extent on it, with how large it might have grown.
+    pub extents: &'a [(ExtentStatus, u64)],
+    /// The highest extent that is known to have been.
+    pub last_extent: ExtentId,
+    /// The highest session that is known to have been.
+    pub last_session: SessionId,
+    /// Why reclaim is held.
+    pub why: &'a str,
+    /// Since when, milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// The highest numbers that a control partition says it gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Of extents.
+    pub extent: ExtentId,
+    /// Of sessions.
+    pub session: SessionId,
+}
+
+impl Given {
+    /// Takes what a row of the control partition says of it, if it does.
+    ///
+    /// # Errors
+    /// What is wrong with the row.
+    pub fn take(&mut self, row_key: &[u8], value: &[u8]) -> Result<(), String> {
+        let mut rows = crate::rows::Rows::default();
+        if !row_key
+            .first()
+            .is_some_and(|t| (crate::rows::FIRST..crate::rows::END).contains(t))
+        {
+            return Ok(());
+        }
+        rows.take(row_key, value)?;
+        let extent = rows.extents.keys().next_back().map_or(0, |e| e.0);
+        let session = rows.sessions.keys().next_back().map_or(0, |s| s.0);
+        self.extent = self.extent.max(ExtentId(extent)).max(ExtentId(rows.last_extent));
+        self.session = self
+            .session
+            .max(SessionId(session))
+            .max(SessionId(rows.last_session));
+        Ok(())
+    }
+}
+
+/// The first session that such a store gives: all that were before have ended.
+pub fn first_session(last: SessionId) -> SessionId {
+    SessionId(last.0 + NUMBERS_PASSED + 1)
+}
+
+/// All rows of the partition, ascending.
+pub fn fresh_rows(ground: &Ground<'_>) -> Vec<(Bytes, Bytes)> {
+    let serial = |extent: ExtentId| extent.0 & ((1 << 48) - 1);
+    let there = ground
+        .extents
+        .iter()
+        .map(|(status, _)| serial(status.extent))
+        .max();
+    let last_extent = serial(ground.last_extent).max(there.unwrap_or(0));
+    let mut changes = vec![
+        Change::LastSession(first_session(ground.last_session).0 - 1),
+        Change::LastExtent(last_extent + NUMBERS_PASSED),
+        Change::Reclaim(ReclaimState {
+            held: true,
+            why: ground.why.to_owned(),
+            held_ms: ground.now_ms,
+            holds: vec![ReclaimHold {
+                by: BY.to_owned(),
+                why: ground.why.to_owned(),
+                since_ms: ground.now_ms,
+            }],
+        }),
+    ];
+    for (status, bytes_max) in ground.extents {
+        changes.push(Change::Extent(sealed(ground.disk, status, *bytes_max)));
+        let copy = CopyRecord {
+            extent: status.extent.0,
+            state: COPY_PRESENT,
+            verified_ms: 0,
+        };
+        changes.push(Change::Copy(ground.disk, copy));
+    }
+    let rows: BTreeMap<Bytes, Bytes> = changes
+        .iter()
+        .map(Change::row)
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect();
+    rows.into_iter().collect()
+}
+
+fn sealed(disk: DiskId, status: &ExtentStatus, bytes_max: u64) -> ExtentRecord {
+    ExtentRecord {
+        extent: status.extent.0,
+        state: SEALED,
+        epoch: status.epoch.0,
+        generation: status.generation.0,
+        disks: vec![disk.to_bytes().to_vec()],
+        bytes_max,
+        sealed_bytes: status.end,
+        policy_copies: 1,
+        width: 1,
+        floor: 1,
+        ..ExtentRecord::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide;
+    use crate::rows::Rows;
+    use types::{Epoch, Generation};
+
+    #[test]
+    fn no_number_is_given_twice_and_reclaim_is_held() {
+        let status = ExtentStatus {
+            extent: ExtentId(1 << 48 | 9),
+            epoch: Epoch(3),
+            sealed: true,
+            end: 77,
+            needles: 1,
+            generation: Generation(2),
+        };
+        let ground = Ground {
+            disk: DiskId(5),
+            extents: &[(status, 1 << 20)],
+            last_extent: ExtentId(4),
+            last_session: SessionId(6),
+            why: "restored",
+            now_ms: 1,
+        };
+        let mut rows = Rows::default();
+        let mut given = Given::default();
+        let fresh = fresh_rows(&ground);
+        assert!(fresh.is_sorted());
+        for (key, value) in fresh {
+            rows.take(&key, &value).unwrap();
+            given.take(&key, &value).unwrap();
+        }
+        assert!(rows.reclaim.held);
+        assert_eq!(rows.extents[&ExtentId(1 << 48 | 9)].generation, 2);
+        let (session, _) = decide::begin_session(&rows, "here", 0);
+        assert_eq!(session, first_session(SessionId(6)));
+        assert!(rows.last_extent >= 9 + NUMBERS_PASSED);
+        assert_eq!(given.session.0, session.0 - 1);
+    }
+}

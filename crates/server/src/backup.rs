@@ -1,0 +1,353 @@
+//! `cairn backup DIR DEST`: beside the server that has the directory open, else of the stopped directory.
+//!
+//! ```text
+//!   reclaim held ─▶ index as of a moment ─▶ its extents, each needle of a copy read back ─▶ manifest ─▶ let go
+//! ```
+//! Reclaim is held by the connection: it is let go when this process ends, however it ends. Where the server ends, what was copied is worth
+//! nothing yet, because nobody kept the rest from going: the backup fails, and the next one takes up what this one copied.
+
+use crate::reclaim::{check_is_store, moment};
+use crate::roles::{self, Roles};
+use crate::source::StoreSource;
+use admin::{Answer, BackupRequest, BackupSource as _, Begun, ExtentLine, SnapshotBytes};
+use anyhow::{Context, anyhow, bail};
+use backup::{Dest, ExtentCopy, Kept, Manifest, Pace, copy_extent};
+use bytes::Bytes;
+use clap::Args;
+use extent::Superblock;
+use http::Method;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use store::SnapshotRows;
+use tokio::task::JoinHandle;
+use types::limits::FRAME_BYTES_MAX;
+use world::real::RealDisk;
+use world::{Disk, World};
+
+/// How often the extents are asked for again because one was compacted while others were copied.
+const ROUNDS_MAX: usize = 100;
+/// How often progress is told.
+const TELL: Duration = Duration::from_secs(2);
+
+/// What to copy where.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// The store's directory.
+    dir: PathBuf,
+    /// Where backups are kept: a directory of their own, made where it is not there.
+    dest: PathBuf,
+    /// Keep so many backups, this one with them, and remove older ones [default: keep all].
+    #[arg(long)]
+    keep: Option<usize>,
+    /// Read back what earlier backups copied, too, and copy it again where it is damaged.
+    #[arg(long)]
+    verify: bool,
+    /// Percent of the time that copying takes.
+    #[arg(long, default_value_t = 50)]
+    share: u32,
+}
+
+/// Where rows and extents come from.
+enum Source {
+    Running(Running),
+    Stopped(Box<Roles>, StoreSource),
+}
+
+/// A server that holds reclaim for us.
+struct Running {
+    world: World,
+    dir: PathBuf,
+    token: String,
+    /// Reads on, so that the server sees that we live.
+    pulse: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.pulse.abort();
+    }
+}
+
+/// Copies and says what was copied.
+pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
+    check_is_store(&flags.dir)?;
+    let world = World::real();
+    // More than one thread: one copies, another keeps the connection alive.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let dest = RealDisk::open(&flags.dest).with_context(|| flags.dest.display().to_string())?;
+        let dest = Dest::open(Arc::new(dest))?;
+        let mut source = open(&world, flags).await?;
+        let made = make(&world, flags, &mut source, &dest).await;
+        if let Source::Stopped(roles, _) = &source {
+            roles.shutdown().await;
+        }
+        drop(source);
+        let damaged = made?;
+        if let Err(error) = dest.prune(flags.keep) {
+            bail!("the backup is made, and no older ones were removed: {error}");
+        }
+        Ok(if damaged {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    })
+}
+
+async fn open(world: &World, flags: &Flags) -> anyhow::Result<Source> {
+    let to = flags.dest.display().to_string();
+    let asked = serde_json::to_vec(&BackupRequest { to })?;
+    let answer = admin::ask(
+        &*world.clock,
+        &flags.dir,
+        (Method::POST, "/backups"),
+        asked.into(),
+    )
+    .await?;
+    let Some(mut answer) = answer else {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&flags.dir)?);
+        let roles = roles::open(world, disk)
+            .await
+            .context("no server answers in the directory, and it cannot be opened")?;
+        let source = StoreSource::of(&roles, world.clock.clone());
+        return Ok(Source::Stopped(Box::new(roles), source));
+    };
+    let first = answer.next().await?.context("the server broke off")?;
+    let begun: Begun = serde_json::from_slice(&first).context("the server's answer")?;
+    Ok(Source::Running(Running {
+        world: world.clone(),
+        dir: flags.dir.clone(),
+        token: begun.token,
+        pulse: tokio::spawn(async move { while matches!(answer.next().await, Ok(Some(_))) {} }),
+    }))
+}
+
+impl Running {
+    async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        let asked = admin::ask(&*self.world.clock, &self.dir, (Method::GET, path), Bytes::new()).await;
+        let gone = "the server ended during the backup: what was copied is kept for the next one, which is to be begun anew";
+        asked.context(gone)?.ok_or_else(|| anyhow!(gone))
+    }
+}
+
+struct Received(Answer);
+
+#[async_trait::async_trait]
+impl SnapshotBytes for Received {
+    async fn next(&mut self) -> Result<Option<Bytes>, wire::Fault> {
+        let next = self.0.next().await;
+        next.map_err(|e| wire::Fault::new(types::ErrorKind::Unavailable, e.to_string()))
+    }
+}
+
+impl Source {
+    async fn snapshot(&self) -> anyhow::Result<Box<dyn SnapshotBytes>> {
+        Ok(match self {
+            Self::Running(server) => {
+                let path = format!("/backups/{}/snapshot", server.token);
+                Box::new(Received(server.get(&path).await?))
+            }
+            Self::Stopped(_, source) => source.snapshot().await?,
+        })
+    }
+
+    async fn extents(&self) -> anyhow::Result<Vec<ExtentLine>> {
+        Ok(match self {
+            Self::Running(server) => serde_json::from_slice(&server.get("/extents").await?.whole().await?)?,
+            Self::Stopped(_, source) => source.extents().await?.iter().map(ExtentLine::from).collect(),
+        })
+    }
+
+    /// Nothing that the snapshot names can have gone.
+    async fn check_held(&self) -> anyhow::Result<()> {
+        if let Self::Running(server) = self {
+            server.get(&format!("/backups/{}", server.token)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes one backup; whether anything in it is damaged.
+async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) -> anyhow::Result<bool> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&flags.dir)?);
+    let superblock = Superblock::read(&*disk)?.context("the superblock is missing")?;
+    let (kept, rows, taken_ms) = keep_snapshot(world, source, dest).await?;
+    let mut manifest = Manifest::new(
+        superblock.disk,
+        (superblock.stamp.0, superblock.node.0),
+        taken_ms,
+        kept,
+    );
+    manifest.rows = rows;
+    let mut copier = Copier {
+        world,
+        flags,
+        disk,
+        dest,
+        told: world.clock.mono(),
+        copied: 0,
+        damage: Vec::new(),
+    };
+    copier.extents(source, &mut manifest).await?;
+    manifest.root_key = keep_root_key(&copier, taken_ms)?;
+    source.check_held().await?;
+    manifest.finished_ms = world.clock.wall_ms();
+    let name = dest.commit(&manifest)?;
+    tell(&name, &manifest, &copier);
+    Ok(!copier.damage.is_empty())
+}
+
+/// Keeps the index, and reads it back.
+async fn keep_snapshot(world: &World, source: &Source, dest: &Dest) -> anyhow::Result<(Kept, u64, u64)> {
+    let newest = dest.backups()?.pop().map(|name| dest.manifest(&name)).transpose();
+    // Later than all that are there, whatever the clock does: their order is that of their names.
+    let after = newest?.map_or(0, |manifest| manifest.taken_ms + 1);
+    let taken_ms = world.clock.wall_ms().max(after);
+    let path = Dest::path(taken_ms, "snapshot");
+    let file = dest.begin(&path)?;
+    let mut blocks = source.snapshot().await?;
+    let mut bytes = 0;
+    while let Some(block) = blocks
+        .next()
+        .await
+        .map_err(|fault| anyhow!("the index: {fault}"))?
+    {
+        file.write_all_at(&block, bytes)?;
+        bytes += block.len() as u64;
+    }
+    let rows = SnapshotRows::open(file.clone(), &path)?.verify()?;
+    dest.end(&path, &*file)?;
+    Ok((Kept { file: path, bytes }, rows, taken_ms))
+}
+
+struct Copier<'a> {
+    world: &'a World,
+    flags: &'a Flags,
+    disk: Arc<dyn Disk>,
+    dest: &'a Dest,
+    told: Duration,
+    /// Extents whose bytes were copied now.
+    copied: usize,
+    damage: Vec<String>,
+}
+
+impl Copier<'_> {
+    /// Copies every extent that there is. One that is compacted meanwhile is copied in its next generation.
+    async fn extents(&mut self, source: &Source, manifest: &mut Manifest) -> anyhow::Result<()> {
+        let mut left = source.extents().await?;
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = Vec::new();
+            let all = left.len();
+            for (n, line) in left.iter().enumerate() {
+                source.check_held().await?;
+                if !self.extent(line, manifest)? {
+                    moved.push(line.extent);
+                }
+                self.progress(n + 1, all);
+            }
+            if moved.is_empty() {
+                return Ok(());
+            }
+            left = source.extents().await?;
+            // One that is gone by now had nothing that the snapshot names.
+            left.retain(|line| moved.contains(&line.extent));
+        }
+        bail!("extents are compacted faster than they are copied");
+    }
+
+    fn extent(&mut self, line: &ExtentLine, manifest: &mut Manifest) -> anyhow::Result<bool> {
+        let copy = ExtentCopy {
+            extent: line.extent,
+            generation: line.generation,
+            epoch: line.epoch,
+            end: line.end,
+            needles: 0,
+            damaged: 0,
+        };
+        let pace = pace(self.world, self.flags.share);
+        let from = (&*self.disk, manifest.disk_id()?);
+        let Some(copied) = copy_extent(from, self.dest, copy, &pace, self.flags.verify)? else {
+            return Ok(false);
+        };
+        self.copied += usize::from(copied.is_new);
+        self.damage.extend(copied.damage);
+        manifest.extents.push(copied.copy);
+        Ok(true)
+    }
+
+    fn progress(&mut self, done: usize, all: usize) {
+        let now = self.world.clock.mono();
+        if now.saturating_sub(self.told) >= TELL {
+            self.told = now;
+            eprintln!("{done} of {all} extents");
+        }
+    }
+}
+
+/// Copying that leaves time to others.
+pub(crate) fn pace(world: &World, share_percent: u32) -> Pace {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the thread of a command, which does nothing else"
+    )]
+    let wait = std::thread::sleep;
+    Pace {
+        clock: world.clock.clone(),
+        share_percent,
+        wait,
+    }
+}
+
+fn keep_root_key(copier: &Copier<'_>, taken_ms: u64) -> anyhow::Result<Option<Kept>> {
+    let name = crate::root_key::FILE;
+    if !copier.disk.exists(name)? {
+        return Ok(None);
+    }
+    let from = copier.disk.open(name)?;
+    let bytes = from.len()?.min(FRAME_BYTES_MAX as u64);
+    let file = Dest::path(taken_ms, name);
+    let pace = pace(copier.world, 100);
+    copier.dest.write(&file, |to| pace.copy(&*from, to, bytes))?;
+    Ok(Some(Kept { file, bytes }))
+}
+
+#[allow(clippy::print_stdout, reason = "this command's answer")]
+fn tell(name: &str, manifest: &Manifest, copier: &Copier<'_>) {
+    for damage in &copier.damage {
+        println!("DAMAGE {damage}");
+    }
+    let extents = &manifest.extents;
+    println!(
+        "{name}: the store as of {}: {} rows, {} extents of {} bytes ({} copied now, {} there since before), {}{}",
+        moment(manifest.taken_ms),
+        manifest.rows,
+        extents.len(),
+        extents.iter().map(|e| e.end).sum::<u64>(),
+        copier.copied,
+        extents.len() - copier.copied,
+        if manifest.root_key.is_some() {
+            "the root key"
+        } else {
+            "no root key"
+        },
+        match copier.damage.len() {
+            0 => String::new(),
+            n => format!("; {n} places were DAMAGED in the store and are in the copy"),
+        }
+    );
+}
+
+/// The directory of backups, to be read.
+pub(crate) fn read_dest(path: &Path) -> anyhow::Result<Dest> {
+    if !path.is_dir() {
+        bail!("{} is no directory", path.display());
+    }
+    let disk = RealDisk::open(path)?;
+    Dest::read(Arc::new(disk)).with_context(|| path.display().to_string())
+}

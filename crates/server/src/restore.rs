@@ -1,0 +1,409 @@
+//! `cairn restore BACKUP DIR` and `cairn restore --index SNAPSHOT DIR`.
+//!
+//! ```text
+//!   extents of the backup, read back ─▶ a new directory ─┐
+//!   extents of a stopped directory, sealed ──────────────┼─▶ index laid: rows of the snapshot, control rows made anew ─▶ reclaim held
+//! ```
+//! Rows are of an earlier moment than the numbers that were given since: extents, sessions, buckets and versions get higher ones, and every
+//! session that was has ended. What the bytes have and the rows do not name stays until an operator lets reclaim go.
+
+use crate::backup::{pace, read_dest};
+use crate::reclaim::{check_is_store, moment};
+use crate::roles::NODE;
+use anyhow::{Context, anyhow, bail};
+use backup::{BackupError, Dest, Manifest, Target};
+use bytes::Bytes;
+use clap::Args;
+use control::{Given, Ground, first_session, fresh_rows};
+use extent::{DataDir, DataDirConfig, Examined, Opened, Superblock, examine, extent_path};
+use index::{Floors, raised};
+use node::LocalNode;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use store::{OldLog, SnapshotHead, SnapshotRows, StoreError, lay};
+use types::limits::SCAN_ROWS_MAX;
+use types::{Epoch, ExtentId, Hlc, NodeId, PartitionId, SessionId, StampId};
+use wire::node::{ExtentStatus, Node as _, WalkCursor, WalkDepth};
+use world::real::RealDisk;
+use world::{Disk, DiskFile, World};
+
+/// What to make a store of.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    /// Replace the index of the stopped directory DIR by this snapshot (BACKUP/snapshots/*.snapshot) of it; its extents stay.
+    #[arg(long, value_name = "SNAPSHOT")]
+    index: Option<PathBuf>,
+    /// Which backup: its manifest's name [default: the newest].
+    #[arg(long, value_name = "NAME", conflicts_with = "index")]
+    backup: Option<String>,
+    /// BACKUP and DIR, a new directory; with --index DIR alone.
+    #[arg(required = true, num_args = 1..=2, value_names = ["BACKUP", "DIR"])]
+    paths: Vec<PathBuf>,
+}
+
+/// Restores and says what there is now.
+pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
+    let world = World::real();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match (&flags.index, &flags.paths[..]) {
+            (Some(snapshot), [dir]) => index_of(&world, snapshot, dir).await,
+            (None, [backup, dir]) => all_of(&world, backup, flags.backup.as_deref(), dir).await,
+            (Some(_), _) => bail!("with --index the one argument is the directory"),
+            (None, _) => bail!("the arguments are BACKUP and DIR"),
+        }
+    })
+}
+
+/// A snapshot that was read whole.
+struct Index {
+    file: Arc<dyn DiskFile>,
+    name: String,
+    head: SnapshotHead,
+    rows: u64,
+    given: Given,
+}
+
+impl Index {
+    fn read(file: Arc<dyn DiskFile>, name: &str) -> anyhow::Result<Self> {
+        let rows = SnapshotRows::open(file.clone(), name)?;
+        let head = rows.head();
+        let (mut count, mut given) = (0, Given::default());
+        for row in rows {
+            let (partition, key, value) = row?;
+            if partition == PartitionId::CONTROL {
+                given
+                    .take(&key, &value)
+                    .map_err(|what| anyhow!("{name}: {what}"))?;
+            }
+            count += 1;
+        }
+        Ok(Self {
+            file,
+            name: name.to_owned(),
+            head,
+            rows: count,
+            given,
+        })
+    }
+
+    /// Its rows of partitions that `which` wants, as they are to be laid.
+    fn raised<'a>(
+        &self,
+        floors: &'a Floors,
+        which: impl Fn(PartitionId) -> bool + 'a,
+    ) -> Result<impl Iterator<Item = Result<(PartitionId, Bytes, Bytes), StoreError>> + 'a, StoreError> {
+        let rows = SnapshotRows::open(self.file.clone(), &self.name)?;
+        let wanted = rows.filter(move |row| row.as_ref().map_or(true, |(partition, _, _)| which(*partition)));
+        Ok(wanted.map(move |row| {
+            let (partition, key, value) = row?;
+            let value =
+                raised(&key, value, floors).map_err(|fault| StoreError::Corrupt(fault.to_string()))?;
+            Ok((partition, key, value))
+        }))
+    }
+}
+
+/// What the extents themselves say was given.
+#[derive(Default)]
+struct Seen {
+    hlc: u64,
+    session: SessionId,
+    needles: u64,
+}
+
+/// What an index is laid over.
+struct Under<'a> {
+    disk: &'a Arc<dyn Disk>,
+    opened: &'a Opened,
+    extents: Vec<(ExtentStatus, u64)>,
+    seen: Seen,
+}
+
+/// Lays the index; answers how many rows.
+fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyhow::Result<u64> {
+    let last_session = index.given.session.max(under.seen.session);
+    let floors = Floors {
+        hlc: Hlc(under.seen.hlc).max(Hlc(world.clock.wall_ms() << 16)),
+        first_session: first_session(last_session),
+    };
+    let disk = under.opened.dir.disk_id();
+    let control = fresh_rows(&Ground {
+        disk,
+        extents: &under.extents,
+        last_extent: index.given.extent,
+        last_session,
+        why,
+        now_ms: world.clock.wall_ms(),
+    });
+    let control = control
+        .into_iter()
+        .map(|(key, value)| Ok((PartitionId::CONTROL, key, value)));
+    let before = index.raised(&floors, |partition| partition < PartitionId::CONTROL)?;
+    let after = index.raised(&floors, |partition| partition > PartitionId::CONTROL)?;
+    let log = OldLog {
+        batches: &under.opened.batches,
+        next: under.opened.dir.journal().next(),
+    };
+    Ok(lay(
+        under.disk,
+        disk,
+        log,
+        &mut before.chain(control).chain(after),
+    )?)
+}
+
+async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -> anyhow::Result<ExitCode> {
+    let dest = read_dest(backup)?;
+    let name = match which {
+        Some(name) => name.to_owned(),
+        None => dest.backups()?.pop().context("there is no whole backup in it")?,
+    };
+    let manifest = dest.manifest(&name)?;
+    let snapshot = &manifest.snapshot.file;
+    let index = Index::read(
+        dest.disk().open(snapshot).with_context(|| snapshot.clone())?,
+        snapshot,
+    )?;
+    if index.head.disk != manifest.disk_id()? || index.rows != manifest.rows {
+        bail!("{snapshot} is not the index that {name} names");
+    }
+    let target = Target::begin(dir)?;
+    let disk = target.build()?;
+    let config = DataDirConfig {
+        stamp: StampId(manifest.stamp),
+        node: NodeId(manifest.node),
+        ..DataDirConfig::default()
+    };
+    let opened = DataDir::open(world, disk.clone(), config)?;
+    let mut laying = Laying {
+        world,
+        dest: &dest,
+        manifest: &manifest,
+        disk: &disk,
+        damage: Vec::new(),
+    };
+    let (extents, seen) = laying.extents(&opened.dir).await?;
+    let damage = std::mem::take(&mut laying.damage);
+    let why = format!("restored from a backup of {}", moment(manifest.taken_ms));
+    let needles = seen.needles;
+    let under = Under {
+        disk: &disk,
+        opened: &opened,
+        extents,
+        seen,
+    };
+    let rows = lay_index(world, &index, &under, &why)?;
+    let count = under.extents.len();
+    LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()])
+        .shutdown()
+        .await;
+    drop(opened);
+    laying.root_key()?;
+    target.end()?;
+    tell(
+        dir,
+        &damage,
+        &format!("{why}: {rows} rows, {count} extents, {needles} needles read back"),
+    );
+    Ok(if damage.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Copies a backup's extents into a directory.
+struct Laying<'a> {
+    world: &'a World,
+    dest: &'a Dest,
+    manifest: &'a Manifest,
+    disk: &'a Arc<dyn Disk>,
+    damage: Vec<String>,
+}
+
+impl Laying<'_> {
+    async fn extents(&mut self, dir: &DataDir) -> anyhow::Result<(Vec<(ExtentStatus, u64)>, Seen)> {
+        let (mut extents, mut seen) = (Vec::new(), Seen::default());
+        for copy in &self.manifest.extents {
+            let path = copy.file(&self.manifest.disk);
+            let examined = match self.one(&path, copy) {
+                Ok(examined) => examined,
+                Err(e @ (BackupError::Corrupt(_) | BackupError::Extent(_))) => {
+                    self.damage
+                        .push(format!("{path}: {e}: the extent is not restored"));
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            self.damage
+                .extend(examined.damage.iter().map(|what| format!("{path}: {what}")));
+            let (done, durable) = std::sync::mpsc::channel();
+            let epoch = Epoch(copy.epoch);
+            dir.adopt(&examined, epoch, Box::new(move |result| drop(done.send(result))))?;
+            durable.recv().context("the journal ended")??;
+            seen.hlc = seen.hlc.max(examined.newest_hlc);
+            seen.session = seen.session.max(examined.last_session);
+            seen.needles += examined.needles;
+            let status = ExtentStatus {
+                extent: copy.id(),
+                epoch,
+                sealed: true,
+                end: copy.end,
+                needles: examined.needles,
+                generation: copy.generation(),
+            };
+            extents.push((status, examined.bytes_max()));
+        }
+        Ok((extents, seen))
+    }
+
+    fn one(&self, path: &str, copy: &backup::ExtentCopy) -> Result<Examined, BackupError> {
+        let to = extent_path(copy.id(), copy.generation());
+        let failed = |e: std::io::Error| BackupError::Io(to.clone(), e);
+        let from = match self.dest.disk().open(path) {
+            Ok(from) => from,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(BackupError::Corrupt("the file is missing".into()));
+            }
+            Err(e) => return Err(BackupError::Io(path.to_owned(), e)),
+        };
+        let length = from.len().map_err(failed)?;
+        if length < copy.end {
+            return Err(BackupError::Corrupt(format!("{length} bytes of {}", copy.end)));
+        }
+        let file = self.disk.create(&to).map_err(failed)?;
+        pace(self.world, 100)
+            .copy(&*from, &*file, copy.end)
+            .map_err(failed)?;
+        let examined = examine(
+            &file,
+            self.manifest.disk_id()?,
+            (copy.id(), copy.generation()),
+            copy.end,
+        );
+        if examined.is_err() {
+            self.disk.remove(&to).map_err(failed)?;
+        }
+        Ok(examined?)
+    }
+
+    fn root_key(&self) -> anyhow::Result<()> {
+        let Some(kept) = &self.manifest.root_key else {
+            return Ok(());
+        };
+        let from = self
+            .dest
+            .disk()
+            .open(&kept.file)
+            .with_context(|| kept.file.clone())?;
+        let mut bytes = vec![0; from.len()?.min(kept.bytes) as usize];
+        from.read_exact_at(&mut bytes, 0)?;
+        extent::write_whole(&**self.disk, crate::root_key::FILE, &bytes)?;
+        Ok(())
+    }
+}
+
+async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<ExitCode> {
+    check_is_store(dir)?;
+    let (parent, name) = (
+        snapshot.parent(),
+        snapshot.file_name().and_then(|name| name.to_str()),
+    );
+    let (Some(parent), Some(name)) = (parent, name) else {
+        bail!("{} is no file", snapshot.display());
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    if !parent.is_dir() {
+        bail!("{} is not there", snapshot.display());
+    }
+    let file = RealDisk::open(parent)?
+        .open(name)
+        .with_context(|| snapshot.display().to_string())?;
+    let index = Index::read(file, name)?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir)?);
+    let superblock = Superblock::read(&*disk)?.context("the superblock is missing")?;
+    if index.head.disk != superblock.disk {
+        bail!(
+            "{name} is the index of another directory (disk {}, this is {}); nothing was changed",
+            index.head.disk,
+            superblock.disk
+        );
+    }
+    let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
+    let damage = opened.report.damage.clone();
+    let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
+    let (extents, seen) = sealed(&node, superblock.extent_bytes).await?;
+    let why = format!("the index was restored as of {}", moment(index.head.taken_ms));
+    let needles = seen.needles;
+    let under = Under {
+        disk: &disk,
+        opened: &opened,
+        extents,
+        seen,
+    };
+    let laid = lay_index(world, &index, &under, &why);
+    let count = under.extents.len();
+    node.shutdown().await;
+    let rows = laid?;
+    tell(
+        dir,
+        &damage,
+        &format!("{why}: {rows} rows, over {count} extents with {needles} needles"),
+    );
+    Ok(if damage.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Seals every extent (its writer is gone), and sees what was given by what is in them.
+async fn sealed(node: &LocalNode, bytes_max: u64) -> anyhow::Result<(Vec<(ExtentStatus, u64)>, Seen)> {
+    let (mut extents, mut seen) = (Vec::new(), Seen::default());
+    for status in node.extents().await? {
+        let status = match status.sealed {
+            true => status,
+            false => node.seal(status.extent, status.epoch.next()).await?,
+        };
+        heads(node, status.extent, &mut seen).await?;
+        let bytes_max = bytes_max.max(status.end);
+        extents.push((status, bytes_max));
+    }
+    Ok((extents, seen))
+}
+
+async fn heads(node: &LocalNode, extent: ExtentId, seen: &mut Seen) -> anyhow::Result<()> {
+    let mut from = WalkCursor::default();
+    loop {
+        let page = node.walk(extent, from, WalkDepth::Heads, SCAN_ROWS_MAX).await?;
+        for head in page.found.iter().filter_map(|walked| walked.head.as_ref()) {
+            seen.hlc = seen.hlc.max(head.append_hlc);
+            seen.session = seen.session.max(head.session);
+            seen.needles += 1;
+        }
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this command's answer")]
+fn tell(dir: &Path, damage: &[String], what: &str) {
+    for damage in damage {
+        println!("DAMAGE {damage}");
+    }
+    let dir = dir.display();
+    println!("{dir}: {what}");
+    println!(
+        "Reclaim is held. `cairn check {dir}` compares index and extents; `cairn reclaim release {dir}` lets it go."
+    );
+}

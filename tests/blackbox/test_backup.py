@@ -1,0 +1,387 @@
+"""Backups of a store that serves, and what becomes of them: restored, broken off, damaged, made again, and the index alone."""
+
+import glob
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import boto3
+import botocore.config
+import pytest
+
+import cairn_server
+import signed_http
+
+KEYS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
+BUCKET = "backed-up"
+GARBAGE_GOES = ["--gc-grace", "100ms", "--gc-horizon", "100ms"]
+
+
+def cairn(*arguments, code=0):
+    """What a command of the program said; it ends with `code`."""
+    done = subprocess.run([cairn_server.binary(), *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, (arguments, done)
+    return done.stdout + done.stderr
+
+
+def body(key, size):
+    """Bytes that say whose they are."""
+    return random.Random(f"{key} {size}").randbytes(size)
+
+
+class Place:
+    def __init__(self, path):
+        self.data, self.dest, self.again = path + "/data", path + "/backups", path + "/restored"
+        self.servers = []
+
+    def start(self, directory=None, arguments=()):
+        server = cairn_server.Server(directory or self.data, list(arguments))
+        self.servers.append(server)
+        return server.start()
+
+    def backup(self, *arguments, code=0):
+        return cairn("backup", self.data, self.dest, *arguments, code=code)
+
+    def copied(self, *arguments):
+        """How many extents a backup copied and how many it found there."""
+        said = self.backup(*arguments)
+        return tuple(int(n) for n in re.search(r"\((\d+) copied now, (\d+) there since before\)", said).groups())
+
+
+@pytest.fixture
+def place():
+    path = cairn_server.test_dir("backup")
+    made = Place(path)
+    yield made
+    for server in made.servers:
+        server.kill()
+    shutil.rmtree(path)
+
+
+def client(server):
+    return signed_http.Client(server.port, KEYS)
+
+
+def put(server_or_client, key, size):
+    c = server_or_client if isinstance(server_or_client, signed_http.Client) else client(server_or_client)
+    answer = c.request("PUT", f"/{BUCKET}/{key}", body=body(key, size))
+    assert answer.status == 200, (key, answer.status)
+
+
+def s3(server):
+    config = botocore.config.Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"})
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=cairn_server.ACCESS_KEY,
+        aws_secret_access_key=cairn_server.SECRET_KEY,
+        region_name="us-east-1",
+        config=config,
+    )
+
+
+def everything(server):
+    """Every object by boto3: key to bytes."""
+    c = s3(server)
+    pages = c.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    keys = [o["Key"] for page in pages for o in page.get("Contents", [])]
+    return {key: c.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+
+def status(directory):
+    return cairn("reclaim", "status", directory)
+
+
+class Load(threading.Thread):
+    """Puts, overwrites and deletes until it is told to stop."""
+
+    def __init__(self, server, number):
+        super().__init__(daemon=True)
+        self.server, self.number = server, number
+        self.enough = threading.Event()
+        self.sizes, self.failed = {}, None
+
+    def run(self):
+        try:
+            c, rng, n = client(self.server), random.Random(self.number), 0
+            while not self.enough.is_set():
+                key = f"during/{self.number}/{n % 40}"
+                size = rng.choice([100, 3_000, 20_000, 200_000, 900_000])
+                self.sizes.setdefault(key, set()).add(size)
+                put(c, key, size)
+                if n % 5 == 4:
+                    assert c.request("DELETE", f"/{BUCKET}/{key}").status == 204
+                n += 1
+        except Exception as e:
+            self.failed = e
+
+
+def test_what_was_acknowledged_before_is_in_it_and_what_came_during_is_whole_or_absent(place):
+    server = place.start(arguments=GARBAGE_GOES)
+    c = client(server)
+    assert c.request("PUT", f"/{BUCKET}").status == 200
+    before = {f"before/{n}": [0, 17, 600, 5_000, 150_000, 2_500_000][n % 6] + n for n in range(120)}
+    loads = [Load(server, number) for number in range(3)]
+    for load in loads:
+        load.start()
+    for key, size in before.items():
+        put(c, key, size)
+    upload = s3(server).create_multipart_upload(Bucket=BUCKET, Key="multipart")["UploadId"]
+    parts = []
+    for number in (1, 2):
+        part = s3(server).upload_part(
+            Bucket=BUCKET, Key="multipart", UploadId=upload, PartNumber=number, Body=body("multipart", 5 << 20)
+        )
+        parts.append({"PartNumber": number, "ETag": part["ETag"]})
+    said = place.backup()
+    assert "rows" in said and "extents" in said, said
+    for load in loads:
+        load.enough.set()
+        load.join(60)
+        assert load.failed is None, load.failed
+    assert "not held" in status(place.data), "it was let go with the backup's end"
+    server.kill()
+    said = cairn("restore", place.dest, place.again)
+    assert "Reclaim is held" in said, said
+    code, said = cairn_server.check(place.again)
+    assert code == 0, said
+    assert "by restore: restored from a backup of 20" in said, said
+    restored = place.start(place.again, GARBAGE_GOES)
+    assert "by restore" in status(place.again)
+    found = everything(restored)
+    for key, size in before.items():
+        assert found.pop(key) == body(key, size), key
+    sizes = {key: sizes for load in loads for key, sizes in load.sizes.items()}
+    for key, bytes_of in found.items():
+        assert any(bytes_of == body(key, size) for size in sizes[key]), key
+    # It goes on: the upload is there, new objects are taken, and reclaim once it is let go.
+    done = s3(restored).complete_multipart_upload(
+        Bucket=BUCKET, Key="multipart", UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+    assert done["ETag"].endswith('-2"')
+    put(restored, "after", 70_000)
+    assert "not held" in cairn("reclaim", "release", place.again)
+    until = time.monotonic() + 60
+    while not re.search(r"^cairn_gc_extents_compacted_total [1-9]", restored.admin("/-/metrics")[1], re.M):
+        assert time.monotonic() < until, "what was deleted is reclaimed again"
+        time.sleep(0.5)
+    found = everything(restored)
+    assert found["after"] == body("after", 70_000) and found["multipart"] == 2 * body("multipart", 5 << 20)
+    assert all(found[key] == body(key, size) for key, size in before.items())
+    assert restored.stop() == 0
+    code, said = cairn_server.check(place.again)
+    assert code == 0, said
+
+
+def filled(place, count=40, arguments=()):
+    server = place.start(arguments=arguments)
+    c = client(server)
+    assert c.request("PUT", f"/{BUCKET}").status == 200
+    for n in range(count):
+        put(c, f"k/{n}", 100_000 + n)
+    return server
+
+
+def check_restored(place, count=40):
+    cairn("restore", place.dest, place.again)
+    restored = place.start(place.again)
+    assert everything(restored) == {f"k/{n}": body(f"k/{n}", 100_000 + n) for n in range(count)}
+    restored.kill()
+
+
+def test_a_second_backup_copies_only_what_changed_and_old_ones_go(place):
+    server = filled(place)
+    first, there = place.copied()
+    assert first > 0 and there == 0
+    assert place.copied() == (0, first), "nothing changed"
+    put(server, "k/0", 100_000)
+    copied, there = place.copied()
+    assert copied >= 1 and copied + there >= first
+    assert len(glob.glob(place.dest + "/snapshots/*.manifest")) == 3
+    place.backup("--keep", "1")
+    assert len(glob.glob(place.dest + "/snapshots/*.manifest")) == 1
+    assert len(glob.glob(place.dest + "/snapshots/*.snapshot")) == 1
+    server.kill()
+    # A stopped directory is backed up as well.
+    assert place.copied("--keep", "1")[1] > 0
+    check_restored(place)
+
+
+def slow_backup(place):
+    """A backup that takes long, once it holds reclaim and has begun to copy."""
+    running = subprocess.Popen(
+        [cairn_server.binary(), "backup", place.data, place.dest, "--share", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not glob.glob(place.dest + "/extents/*/*.part"):
+        assert time.monotonic() < until and running.poll() is None, running.communicate()
+        time.sleep(0.01)
+    return running
+
+
+def test_a_backup_that_was_killed_is_none_and_holds_nothing(place):
+    server = filled(place, 200)
+    running = slow_backup(place)
+    assert re.search(rf"by backup: process {running.pid} copies the store to \S+", status(place.data))
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    until = time.monotonic() + 30
+    while "not held" not in status(place.data):
+        assert time.monotonic() < until, status(place.data)
+        time.sleep(0.2)
+    assert "no whole backup" in cairn("restore", place.dest, place.again, code=1)
+    assert not os.path.exists(place.again)
+    place.backup()
+    assert server.stop() == 0
+    check_restored(place, 200)
+
+
+def test_a_server_that_was_killed_ends_its_backup(place):
+    server = filled(place, 200)
+    running = slow_backup(place)
+    server.kill()
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1 and "the server ended during the backup" in said, said
+    assert "no whole backup" in cairn("restore", place.dest, place.again, code=1)
+    server.start()
+    assert "not held" in status(place.data)
+    place.backup()
+    server.kill()
+    check_restored(place, 200)
+
+
+def flip(path, at=None):
+    with open(path, "r+b") as f:
+        at = os.path.getsize(path) // 2 if at is None else at
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1]))
+
+
+def test_a_flipped_byte_of_a_backup_is_told(place):
+    server = filled(place)
+    place.backup()
+    manifest, snapshot = (glob.glob(f"{place.dest}/snapshots/*.{kind}")[0] for kind in ("manifest", "snapshot"))
+    extent = max(glob.glob(place.dest + "/extents/*/*"), key=os.path.getsize)
+    for path in (manifest, snapshot):
+        flip(path)
+        said = cairn("restore", place.dest, place.again, code=1)
+        assert os.path.basename(path) in said and not os.path.exists(place.again), said
+        flip(path)
+    flip(extent)
+    said = cairn("restore", place.dest, place.again, code=1)
+    assert re.search(rf"DAMAGE extents/\S*{os.path.basename(extent)}: extent \w+ offset \d+ needle \d+", said), said
+    code, said = cairn_server.check(place.again)
+    assert code == 1 and "DAMAGE" in said, said
+    restored = place.start(place.again)
+    c = client(restored)
+    wrong = [n for n in range(40) if c.request("GET", f"/{BUCKET}/k/{n}").body != body(f"k/{n}", 100_000 + n)]
+    assert len(wrong) == 1, wrong
+    restored.kill()
+    shutil.rmtree(place.again)
+    # Read back and copied again while the store has it.
+    assert place.copied()[0] == 0
+    assert place.copied("--verify")[0] == 1
+    server.kill()
+    check_restored(place)
+
+
+def test_places_that_are_something_else_are_left_alone(place):
+    server = filled(place, 1)
+    os.makedirs(place.dest)
+    with open(place.dest + "/precious", "w", encoding="utf-8") as f:
+        f.write("mine")
+    assert "not empty" in place.backup(code=1)
+    assert os.listdir(place.dest) == ["precious"]
+    os.remove(place.dest + "/precious")
+    place.backup()
+    assert "not empty" in cairn("restore", place.dest, place.data, code=1)
+    assert "is not there" in cairn("restore", "--index", place.dest + "/snapshots/none", place.data, code=1)
+    assert server.is_running()
+    newest = glob.glob(place.dest + "/snapshots/*.snapshot")[0]
+    assert "in use" in cairn("restore", "--index", newest, place.data, code=1)
+    assert everything(server).keys() == {"k/0"}
+
+
+def indexes(place):
+    """Two backups; between them everything that the first one names was written over. Their snapshots, and what the second one names."""
+    server = filled(place, 40, GARBAGE_GOES)
+    place.backup()
+    for n in range(40):
+        put(server, f"new/{n}", 150_000 + n)
+    place.backup()
+    now = everything(server)
+    assert server.stop() == 0
+    old, new = sorted(glob.glob(place.dest + "/snapshots/*.snapshot"))
+    return old, new, now
+
+
+def settle(place):
+    """Lets a server do what reclaim it may, for some passes of gc."""
+    server = place.start(arguments=GARBAGE_GOES)
+    assert len(everything(server)) == 40
+    passes = re.compile(r"^cairn_gc_orphans_total ([1-9]\d*)", re.M)
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not passes.search(server.admin("/-/metrics")[1]):
+        time.sleep(0.5)
+    found = passes.search(server.admin("/-/metrics")[1])
+    time.sleep(2)
+    assert server.stop() == 0
+    return found
+
+
+def test_an_older_index_loses_nothing_while_reclaim_is_held(place):
+    old, new, now = indexes(place)
+    said = cairn("restore", "--index", old, place.data)
+    assert "Reclaim is held" in said, said
+    code, said = cairn_server.check(place.data)
+    assert code == 0 and "40 objects" in said and "40 orphans" in said, said
+    assert settle(place) is None, "nothing is swept"
+    # The newer index finds everything again.
+    cairn("restore", "--index", new, place.data)
+    server = place.start()
+    assert everything(server) == now
+    assert "the index was restored as of" in status(place.data)
+
+
+def test_without_the_hold_it_would(place):
+    """What the test before this one is about: let go, gc takes what the older index does not name."""
+    old, new, now = indexes(place)
+    cairn("restore", "--index", old, place.data)
+    cairn("reclaim", "release", place.data)
+    assert settle(place), "they are swept"
+    cairn("restore", "--index", new, place.data)
+    code, said = cairn_server.check(place.data)
+    assert code == 1 and "LOST" in said, said
+
+
+def test_numbers_are_not_given_twice_after_a_restore(place):
+    server = filled(place, 3)
+    c = s3(server)
+    c.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    place.backup()
+    lost = [c.put_object(Bucket=BUCKET, Key="k/0", Body=b"lost")["VersionId"] for _ in range(3)]
+    server.kill()
+    cairn("restore", place.dest, place.again)
+    restored = place.start(place.again)
+    c = s3(restored)
+    new = c.put_object(Bucket=BUCKET, Key="k/0", Body=b"new")["VersionId"]
+    assert new not in lost and new < min(lost), "newest sorts first"
+    versions = c.list_object_versions(Bucket=BUCKET, Prefix="k/0")["Versions"]
+    assert [v["VersionId"] for v in versions] == [new, "null"]
+    # Extents, too: what the store writes now has another number than any that the lost one wrote.
+    before = {name.split(".")[0] for name in os.listdir(place.data + "/extents")}
+    put(restored, "big", 400_000)
+    restored.kill()
+    made = {name.split(".")[0] for name in os.listdir(place.again + "/extents")} - before
+    assert made and max(made) > max(before), (made, before)
