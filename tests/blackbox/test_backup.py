@@ -306,7 +306,7 @@ def test_places_that_are_something_else_are_left_alone(place):
     os.remove(place.dest + "/precious")
     place.backup()
     assert "not empty" in cairn("restore", place.dest, place.data, code=1)
-    assert "is not there" in cairn("restore", "--index", place.dest + "/snapshots/none", place.data, code=1)
+    assert "No such file" in cairn("restore", "--index", place.dest + "/snapshots/none", place.data, code=1)
     assert server.is_running()
     newest = glob.glob(place.dest + "/snapshots/*.snapshot")[0]
     assert "in use" in cairn("restore", "--index", newest, place.data, code=1)

@@ -3,12 +3,12 @@
 //! What is known of extents is what their node says; each is sealed, because whoever wrote it is gone. What was booked as dropped is not
 //! taken over: those needles have no name, so a sweep finds them again. Reclaim is held until an operator has seen what there is.
 
-use crate::rows::{COPY_PRESENT, Change, SEALED};
+use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, SEALED};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use types::{DiskId, ExtentId, SessionId};
+use types::{DiskId, ExtentId, NodeId, SessionId};
 use wire::node::ExtentStatus;
-use wire::records::{CopyRecord, ExtentRecord, ReclaimHold, ReclaimState};
+use wire::records::{CopyRecord, DiskRecord, ExtentRecord, ReclaimHold, ReclaimState};
 
 /// Numbers that a store may have given after the moment that its rows are of: they are passed over, so that none is given twice.
 const NUMBERS_PASSED: u64 = 1 << 20;
@@ -18,7 +18,9 @@ const BY: &str = "restore";
 
 /// What the rows are made of.
 pub struct Ground<'a> {
-    /// The node's disk.
+    /// The node.
+    pub node: NodeId,
+    /// Its disk.
     pub disk: DiskId,
     /// Every extent on it, with how large it might have grown.
     pub extents: &'a [(ExtentStatus, u64)],
@@ -83,6 +85,13 @@ pub fn fresh_rows(ground: &Ground<'_>) -> Vec<(Bytes, Bytes)> {
     let mut changes = vec![
         Change::LastSession(first_session(ground.last_session).0 - 1),
         Change::LastExtent(last_extent + NUMBERS_PASSED),
+        // Extents are located by it before the node has told of it; how large it is it tells then.
+        Change::Disk(DiskRecord {
+            disk: ground.disk.to_bytes().to_vec(),
+            node: ground.node.0,
+            state: IN_SERVICE,
+            ..DiskRecord::default()
+        }),
         Change::Reclaim(ReclaimState {
             held: true,
             why: ground.why.to_owned(),
@@ -145,6 +154,7 @@ mod tests {
             generation: Generation(2),
         };
         let ground = Ground {
+            node: NodeId(1),
             disk: DiskId(5),
             extents: &[(status, 1 << 20)],
             last_extent: ExtentId(4),
@@ -161,6 +171,8 @@ mod tests {
             given.take(&key, &value).unwrap();
         }
         assert!(rows.reclaim.held);
+        let extent = &rows.extents[&ExtentId(1 << 48 | 9)];
+        assert_eq!(crate::plane::replicas(&rows, extent), [(NodeId(1), DiskId(5))]);
         assert_eq!(rows.extents[&ExtentId(1 << 48 | 9)].generation, 2);
         let (session, _) = decide::begin_session(&rows, "here", 0);
         assert_eq!(session, first_session(SessionId(6)));

@@ -132,6 +132,7 @@ fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyh
     };
     let disk = under.opened.dir.disk_id();
     let control = fresh_rows(&Ground {
+        node: NODE,
         disk,
         extents: &under.extents,
         last_extent: index.given.extent,
