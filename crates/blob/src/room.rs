@@ -15,7 +15,7 @@ use types::limits::ROOM_WAIT_MS_MAX;
 use wire::gateway::Room as Told;
 use world::Clock;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct State {
     /// How many writers met a full disk.
     met: u64,
@@ -100,11 +100,15 @@ impl Room {
 
     /// See [`wire::gateway::Gateway::room`].
     pub(crate) fn told(&self, told: Told) {
-        self.state.send_modify(|state| match told {
-            Told::Attended => state.attended = true,
-            Told::Made => state.made += 1,
-            Told::Answered(upto) => state.answered = state.answered.max(upto),
-            Told::Unattended => state.attended = false,
+        self.state.send_if_modified(|state| {
+            let before = *state;
+            match told {
+                Told::Attended => state.attended = true,
+                Told::Made => state.made += 1,
+                Told::Answered(upto) => state.answered = state.answered.max(upto),
+                Told::Unattended => state.attended = false,
+            }
+            *state != before
         });
     }
 }

@@ -117,6 +117,10 @@ impl DiskService {
             // Refused, to be asked again.
             ErrorKind::Busy | ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Unavailable => return,
             ErrorKind::Full => tracing::warn!(%disk, %extent, error = %e, "no room to compact an extent"),
+            // Asked for again for as long as it is damaged: whoever asks tells it, once.
+            ErrorKind::Corrupt => {
+                tracing::warn!(%disk, %extent, error = %e, "a damaged extent was not compacted")
+            }
             _ => tracing::error!(%disk, %extent, error = %e, "an extent was not compacted"),
         }
         self.reclaimer.failed.fetch_add(1, Ordering::Relaxed);

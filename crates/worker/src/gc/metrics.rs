@@ -93,6 +93,11 @@ pub(crate) fn waiting_needles(uses: &[ExtentUse]) {
     metrics::gauge!("cairn_gc_extents_unswept").set(unswept as f64);
 }
 
+/// Extents with which a step failed last.
+pub(crate) fn failing(extents: usize) {
+    metrics::gauge!("cairn_gc_extents_failing").set(extents as f64);
+}
+
 /// A pass has ended.
 pub(crate) fn passed(at_ms: u64, seconds: f64, oldest_garbage_s: f64) {
     metrics::gauge!("cairn_gc_last_pass_timestamp_seconds").set(at_ms as f64 / 1000.0);

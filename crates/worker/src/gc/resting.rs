@@ -61,6 +61,11 @@ impl Resting {
         self.0.iter().filter(move |(_, f)| f.until > now).map(|(e, _)| *e)
     }
 
+    /// How many fail.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// When the next of them is to be tried.
     pub(crate) fn next(&self, now: Duration) -> Option<Duration> {
         self.0

@@ -267,6 +267,7 @@ impl Gc {
         }
         let next = now + self.until_next(did.moved(), oldest_ms, now - begun);
         self.next_pass = self.resting.next(now).map_or(next, |rested| next.min(rested));
+        metrics::failing(self.resting.count());
         let unfinished = std::mem::take(&mut self.unfinished);
         if unfinished {
             self.next_pass = self.next_pass.min(now + UNFINISHED_LOOKS * self.settings.look);
