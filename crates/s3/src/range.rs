@@ -51,10 +51,16 @@ fn parse(header: &str) -> Option<Asked> {
         ("", last) => Some(Asked::Suffix(number(last)?)),
         (first, "") => Some(Asked::From(number(first)?)),
         (first, last) => {
-            let (first, last) = (number(first)?, number(last)?);
-            (first <= last).then_some(Asked::FromTo(first, last))
+            let range = Asked::FromTo(number(first)?, number(last)?);
+            is_in_order(first, last).then_some(range)
         }
     }
+}
+
+/// Whether one number, in digits, is not above another. By their digits: both may be too long for 64 bits.
+fn is_in_order(first: &str, last: &str) -> bool {
+    let [first, last] = [first, last].map(|digits| digits.trim_start_matches('0'));
+    (first.len(), first) <= (last.len(), last)
 }
 
 #[cfg(test)]
@@ -83,6 +89,11 @@ mod tests {
             (Some("bytes=99999999999999999999999-"), past),
             (Some("bytes=-0"), past),
             (Some("bytes=5-2"), Ok(None)),
+            (
+                Some("bytes=99999999999999999999999-99999999999999999999"),
+                Ok(None),
+            ),
+            (Some("bytes=0007-8"), some(7, 9)),
             (Some("bytes=0-1,3-4"), Ok(None)),
             (Some("bytes=-"), Ok(None)),
             (Some("bytes=a-b"), Ok(None)),
