@@ -44,6 +44,8 @@ NEEDLE_BYTES = 160 + 32 + 8 + 16
 # What is written behind, and rows of the last 65,536 answers at most 256 bytes each, in pages that are half full, and the copy that redb writes.
 INDEX_BYTES = 2 * 2 * 65_536 * 256
 OPEN_EXTENTS_MAX = 16
+# What kills leave without a name in extents that are open: those are looked over for it once they are full. As if all had been sending a part.
+ORPHAN_BYTES = load.WORKERS * load.PART
 # Descriptors that come and go: a file of the index written anew, a look at /proc, the next connection's.
 DESCRIPTORS_LOOSE = 8
 
@@ -73,7 +75,7 @@ class Usage:
     def __str__(self):
         return (
             f"{self.memory / MIB:.0f} MiB resident (peak {self.memory_peak / MIB:.0f}), {self.threads} threads, {self.descriptors} descriptors, "
-            f"{self.extents[0]} extents, {self.disk / MIB:.0f} MiB of the disk"
+            f"{self.extents[0]} extents, {self.index[1] / MIB:.0f} MiB of index, {self.disk / MIB:.0f} MiB of the disk"
         )
 
 
@@ -127,14 +129,16 @@ class Soak(run.Cycles):
         _, needles, data = self.live()
         # Gc leaves an extent alone until a quarter of it is garbage; the last step that an open one took may be empty.
         step = max(MIB, DISK_BYTES // 1024 // MIB * MIB)
-        index = INDEX_BYTES + len(self.record.keys) * 4096
+        index = self.usage().index[1]
         extents = OPEN_EXTENTS_MAX + needles
         return {
+            # What is cached is of the index: pages of its files, and rows made of them.
             "memory": MEMORY_FIXED + MEMORY_QUEUES + 2 * min(MEMORY_CACHE_MAX, index),
             "threads": self.empty.threads,
             "descriptors": self.empty.descriptors + extents + DESCRIPTORS_LOOSE,
             "extents": extents,
-            "disk": self.empty.disk + data * 4 // 3 + OPEN_EXTENTS_MAX * step + extents * 8192 + index,
+            "index": INDEX_BYTES + len(self.record.keys) * 4096,
+            "disk": self.empty.disk + data * 4 // 3 + ORPHAN_BYTES + OPEN_EXTENTS_MAX * step + extents * 8192 + index,
         }
 
     def rest(self):
@@ -152,7 +156,7 @@ class Soak(run.Cycles):
         print(f"at rest after {waited:.1f} s: {now}")
         print(
             f"  {objects} objects are there, {needles} needles, {data / MIB:.1f} MiB; allowed: {allowed['memory'] / MIB:.0f} MiB resident, "
-            f"{allowed['threads']} threads, {allowed['descriptors']} descriptors, {allowed['extents']} extents, {allowed['disk'] / MIB:.0f} MiB of the disk",
+            f"{allowed['threads']} threads, {allowed['descriptors']} descriptors, {allowed['extents']} extents, {allowed['index'] / MIB:.0f} MiB of index, {allowed['disk'] / MIB:.0f} MiB of the disk",
             flush=True,
         )
         return over
@@ -164,6 +168,7 @@ class Soak(run.Cycles):
             "threads": now.threads,
             "descriptors": now.descriptors,
             "extents": now.extents[0],
+            "index": now.index[1],
             "disk": now.disk,
         }
         return [f"{what}: {found[what]}, and {allowed[what]} is the most it may be" for what in found if found[what] > allowed[what]]

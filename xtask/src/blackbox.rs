@@ -12,8 +12,8 @@ use std::process::Command;
 
 /// Cycles of each kind within which a skipped sync must show.
 const PLANTED_CYCLES: &str = "12";
-/// What of a soak is part of every test.
-pub(crate) const SOAK_SHORT: &str = "40s";
+/// What of a soak is part of every test, beside the half minute that it rests and is checked.
+pub(crate) const SOAK_SHORT: &str = "20s";
 /// Power cuts under load while everything that can be reclaimed is.
 const RECLAIM_CYCLES: &str = "8";
 
