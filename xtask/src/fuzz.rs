@@ -86,15 +86,13 @@ fn list(repo: &Repo) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The same target directory as everything else: of what others wrote, nothing is compiled again.
+/// The same target directory as everything else, and the same versions: of what others wrote, nothing is compiled again.
 fn build(repo: &Repo, targets: &[String], nightly: bool) -> Result<Counts> {
-    let mut c = repo.cargo(&[
-        "build",
-        "--locked",
-        "--manifest-path",
-        "fuzz/Cargo.toml",
-        "--target-dir",
-    ]);
+    fs::copy(
+        repo.root().join("Cargo.lock"),
+        repo.root().join("fuzz/Cargo.lock"),
+    )?;
+    let mut c = repo.cargo(&["build", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
     c.arg(directory(repo, nightly))
         .env("RUSTC_WRAPPER", repo.root().join("fuzz/instrument"));
     if nightly {
