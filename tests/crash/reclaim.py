@@ -1,8 +1,9 @@
 """Reclaim while others are served: a slow reader of what is deleted, and objects that are written over and over.
 
 On 256 MiB of ext4 on a loop device, with the real binary. The slow reader runs under default settings: the disk is filled around it, everything is deleted, the
-object that it reads too; all room but its object's comes back, and it gets every byte. The churn runs with a grace of a second: more bytes than the disk has
-are written over the same keys, and none is refused, while what stands beside them is read and stays.
+object that it reads too; all room but its object's comes back, and it gets every byte. The churn runs with a grace of a second, the burst
+under default settings and as fast as it goes: more bytes than the disk has are written over the same keys, and none is refused, while what stands
+beside them is read and stays.
 """
 
 import hashlib
@@ -113,7 +114,17 @@ def slow_reader(disk, place):
 
 
 def churn(disk, place):
-    store, client = begin(disk, place, ["--gc-grace", "1s"])
+    """With a grace of a second, at a pace that gc keeps up with without being short of room."""
+    return write_over(disk, place, ["--gc-grace", "1s"], pause=1 / (30 * MIB))
+
+
+def burst(disk, place):
+    """By default settings, as fast as it goes: nothing is reclaimed before room is short, and then writes wait for it."""
+    return write_over(disk, place, [], pause=0)
+
+
+def write_over(disk, place, settings, pause):
+    store, client = begin(disk, place, settings)
     chance = random.Random("churn")
     kept = {f"kept/{n}": contents(new_op(), chance.randint(1, 2 * MIB)) for n in range(30)}
     for key, body in kept.items():
@@ -138,7 +149,7 @@ def churn(disk, place):
         if answer.status != 200:
             store.problems.append(f"after {written} bytes: {answer}")
         written, last[key] = written + size, (op, size)
-        time.sleep(size / (30 * MIB))
+        time.sleep(size * pause)
     stop.set()
     for r in readers:
         r.join(30)
@@ -166,7 +177,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     passed = failed = 0
-    for test in (slow_reader, churn):
+    for test in (slow_reader, churn, burst):
         place = cairn_server.test_dir(test.__name__)
         with power.Disk(place, full.DISK_BYTES) as disk:
             try:
