@@ -309,7 +309,7 @@ def test_places_that_are_something_else_are_left_alone(place):
     assert "No such file" in cairn("restore", "--index", place.dest + "/snapshots/none", place.data, code=1)
     assert server.is_running()
     newest = glob.glob(place.dest + "/snapshots/*.snapshot")[0]
-    assert "in use" in cairn("restore", "--index", newest, place.data, code=1)
+    assert "another process has" in cairn("restore", "--index", newest, place.data, code=1)
     assert everything(server).keys() == {"k/0"}
 
 

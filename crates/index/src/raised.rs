@@ -37,7 +37,6 @@ pub fn raised(key: &Bytes, value: Bytes, floors: &Floors) -> Result<Bytes, Fault
         hlc: state.hlc.max(floors.hlc.0),
         serial: state.serial + SERIALS_PASSED,
         sessions_ended_below: state.sessions_ended_below.max(floors.first_session.0),
-        ..state
     };
     Ok(raised.encode_to_vec().into())
 }
@@ -58,7 +57,6 @@ mod tests {
             hlc: 7,
             serial: 3,
             sessions_ended_below: 2,
-            ..PartitionState::default()
         };
         let key = RowRef::State.key();
         let value = raised(&key, state.encode_to_vec().into(), &floors).unwrap();

@@ -81,11 +81,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         .listen(config.listen)
         .await
         .with_context(|| format!("listening on {}", config.listen))?;
-    // The directory is locked: a socket that is there already is a dead process's.
-    let operators = LocalListener::bind(&config.dir, SOCKET)
-        .with_context(|| format!("the socket {SOCKET} in {}", config.dir.display()))?;
-    let source = Arc::new(StoreSource::of(&opened, clock.clone()));
-    let operator = Arc::new(Operators::new(operators_world, opened.control.clone(), source));
+    let (operators, operator) = operators(&config, &opened, &operators_world)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tell_ready(&format!(
         "cairn {} ready on {scheme}://{}",
@@ -124,6 +120,20 @@ fn secure(config: &Config) -> anyhow::Result<Option<Arc<dyn Secure>>> {
         return Ok(None);
     };
     Ok(Some(Arc::new(Tls(tls::acceptor(cert, key)?))))
+}
+
+/// The operator's socket, and who answers there.
+fn operators(
+    config: &Config,
+    opened: &roles::Roles,
+    world: &World,
+) -> anyhow::Result<(LocalListener, Arc<Operators>)> {
+    // The directory is locked: a socket that is there already is a dead process's.
+    let listener = LocalListener::bind(&config.dir, SOCKET)
+        .with_context(|| format!("the socket {SOCKET} in {}", config.dir.display()))?;
+    let source = Arc::new(StoreSource::of(opened, world.clock.clone()));
+    let operators = Operators::new(world.clone(), opened.control.clone(), source);
+    Ok((listener, Arc::new(operators)))
 }
 
 /// The work with all that ends it: whoever signals again need not wait for any of it.
