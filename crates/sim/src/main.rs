@@ -7,6 +7,7 @@ use sim::run::{Report, run};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use world::World;
 use world::plant::{Plant, plant_process};
 
 /// The simulation: the whole store in one thread from one seed.
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         (None, Some(range)) => range,
         (None, None) => (0, 2000),
     };
+    let clock = World::real().clock;
+    let begun = clock.mono();
     let reports = run_all(first, end, line.threads.clamp(1, 64), line.verbose);
     let mut counts = Counts::default();
     let mut failed = Vec::new();
@@ -74,6 +77,12 @@ fn main() -> ExitCode {
         println!("never happened, but must: {}", missing.join(", "));
     }
     println!("logs {logs:016x}: the same whenever these seeds run");
+    let took = clock.mono().saturating_sub(begun).as_secs_f64();
+    println!(
+        "{:.1} seeds a second in {} threads",
+        (end - first) as f64 / took.max(0.001),
+        line.threads
+    );
     println!("{} seeds, {} failed {failed:?}", end - first, failed.len());
     if failed.is_empty() && missing.is_empty() {
         ExitCode::SUCCESS

@@ -10,6 +10,14 @@ const FOUND: &[(u64, &str)] = &[
     ),
     (101, "an index file whose making failed was not made anew"),
     (
+        177,
+        "the journal waited for a generation of the index whose last batches waited in its own queue",
+    ),
+    (
+        753,
+        "the same, and the generation's next batch was taken to be where it is not",
+    ),
+    (
         138,
         "the index held the journal's room although it had nothing in it",
     ),
