@@ -86,16 +86,10 @@ impl Machine {
             sessions.push(control.begin_session(&format!("gateway-{n}")).await?);
         }
         index.end_sessions_below(sessions[0]).await?;
-        let line = |rng: SimRng| Line {
-            rng: Arc::new(rng),
-            recorder: recorder.clone(),
-            clock: world.clock.clone(),
-            percent: shape.flaky_percent,
-        };
         let gateways = sessions
             .into_iter()
             .map(|session| {
-                let far = far_node(&node, line(rng.fork()));
+                let far = far_node(&node, line(world, shape, rng, recorder));
                 let blob = Arc::new(Blob::with_config(
                     world.clone(),
                     Arc::new(WatchedControl::new(control.clone(), recorder.clone())),
@@ -156,6 +150,15 @@ impl Machine {
             tracing::debug!(error = %e, "the index could not write everything behind");
         }
         self.node.shutdown().await;
+    }
+}
+
+fn line(world: &World, shape: &Shape, rng: &SimRng, recorder: &Recorder) -> Line {
+    Line {
+        rng: Arc::new(rng.fork()),
+        recorder: recorder.clone(),
+        clock: world.clock.clone(),
+        percent: shape.flaky_percent,
     }
 }
 
