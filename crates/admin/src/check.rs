@@ -12,7 +12,9 @@
 //!
 //! Then every row of the index is read, whatever it is for: buckets, settings, answers of commands. What cannot be read is told, and the
 //! check goes on behind it. Rows of the control plane are read when it opens. Past some thousand findings there is a number.
+//! Last comes what no row needs just now: pages of the index's files, superblock, table of extents, journal.
 
+use crate::reread;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -273,6 +275,9 @@ pub async fn run(node: &dyn Node, control: &dyn Reclaim, index: &dyn Index) -> R
         walk_index(index, &mut ledger).await?;
     }
     verify_rows(index, &mut ledger).await?;
+    for damage in reread::damage(node, index).await? {
+        ledger.damaged(damage);
+    }
     let mut report = ledger.close();
     report.damage.dedup();
     Ok(report)

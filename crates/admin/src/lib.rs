@@ -8,6 +8,8 @@ mod backup;
 pub mod check;
 mod face;
 mod operator;
+pub mod rebuild;
+mod reread;
 mod scrubbed;
 mod socket;
 mod upkeep;

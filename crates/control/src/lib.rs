@@ -11,6 +11,7 @@ mod decide;
 mod fresh;
 mod grant;
 mod hold;
+mod kept;
 mod load;
 mod page;
 mod plane;
@@ -19,4 +20,5 @@ mod rows;
 mod scrub;
 
 pub use fresh::{Given, Ground, first_session, fresh_rows};
+pub use kept::{gone_needles, kept};
 pub use plane::ControlPlane;

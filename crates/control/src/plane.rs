@@ -161,13 +161,7 @@ impl ControlPlane {
     pub(crate) async fn ready(&self, owner: &mut Owner) -> Result<(), Fault> {
         if owner.fence.is_none() {
             let (fence, rows) = load::take(self.store.as_ref()).await?;
-            let located = rows
-                .extents
-                .values()
-                .filter_map(|e| location(&rows, e))
-                .map(|l| (l.extent, l))
-                .collect();
-            *self.locations.write().unwrap_or_else(PoisonError::into_inner) = located;
+            self.publish_all(&rows);
             owner.rows = rows;
             owner.fence = Some(fence);
         }
@@ -193,6 +187,7 @@ impl ControlPlane {
             Committed::Done(next) => {
                 owner.fence = Some(next);
                 for change in changes {
+                    let is_disk = matches!(change, Change::Disk(_));
                     self.publish(owner, &change);
                     if let Change::Extent(record) = &change
                         && record.state != OPEN
@@ -201,6 +196,10 @@ impl ControlPlane {
                         owner.granted.remove(&ExtentId(record.extent));
                     }
                     owner.rows.apply(change);
+                    if is_disk {
+                        // Extents may have been on it before it was told of.
+                        self.publish_all(&owner.rows);
+                    }
                 }
                 Ok(Outcome::Done)
             }
@@ -218,6 +217,12 @@ impl ControlPlane {
                 Ok(Outcome::DecideAgain(Fault::new(ErrorKind::Unknown, what)))
             }
         }
+    }
+
+    fn publish_all(&self, rows: &Rows) {
+        let located = rows.extents.values().filter_map(|e| location(rows, e));
+        let located = located.map(|l| (l.extent, l)).collect();
+        *self.locations.write().unwrap_or_else(PoisonError::into_inner) = located;
     }
 
     fn publish(&self, owner: &Owner, change: &Change) {

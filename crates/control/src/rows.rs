@@ -75,6 +75,16 @@ impl Pages {
         (self.row_key(extent, 0), past.into())
     }
 
+    /// Which extent's page of which number a row key is of, if it is one of either.
+    pub(crate) fn place(row_key: &[u8]) -> Option<(ExtentId, u64)> {
+        let (DROPPED | DROPPING, fields) = row_key.split_first().map(|(table, fields)| (*table, fields))? else {
+            return None;
+        };
+        let (extent, page) = fields.split_first_chunk::<8>()?;
+        let page = u64::from_be_bytes(page.try_into().ok()?);
+        Some((ExtentId(u64::from_be_bytes(*extent)), page))
+    }
+
     /// The number of the page that a row key is of.
     pub(crate) fn number(row_key: &[u8]) -> Option<u64> {
         Some(u64::from_be_bytes(row_key.get(9..)?.try_into().ok()?))

@@ -30,6 +30,7 @@ mod past;
 mod raised;
 mod reach;
 mod read;
+mod rebuilt;
 mod role;
 mod rows;
 mod strays;
@@ -39,4 +40,5 @@ mod view;
 mod walk;
 
 pub use raised::{Floors, raised};
+pub use rebuilt::{Rebuilt, Remains};
 pub use role::IndexRole;

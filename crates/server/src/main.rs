@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod config;
 mod descriptors;
+mod rebuild;
 mod reclaim;
 mod restore;
 mod roles;
@@ -35,6 +36,12 @@ enum Command {
     Check {
         /// The store's directory.
         dir: PathBuf,
+        /// The index cannot be had: lays a new one, out of the extents and what is whole of the old one. Changes the directory.
+        #[arg(long)]
+        rebuild_index: bool,
+        /// What a bucket is called whose name is lost: its id (16 hexadecimal digits), `=`, its name. More than once for more.
+        #[arg(long = "bucket", value_name = "ID=NAME", requires = "rebuild_index")]
+        buckets: Vec<String>,
     },
     /// Copies a store, served or stopped, into a directory of backups; copies only what that has not yet.
     Backup(backup::Flags),
@@ -60,7 +67,12 @@ fn main() -> ExitCode {
     plant();
     let ended = match Line::parse().command {
         Command::Server(flags) => serve::main(*flags).map(|()| ExitCode::SUCCESS),
-        Command::Check { dir } => check::main(&dir),
+        Command::Check {
+            dir,
+            rebuild_index: true,
+            buckets,
+        } => rebuild::names(&buckets).and_then(|names| rebuild::main(&dir, names)),
+        Command::Check { dir, .. } => check::main(&dir),
         Command::Backup(flags) => backup::main(&flags),
         Command::Restore(flags) => restore::main(&flags),
         Command::Reclaim(command) => reclaim::main(command),

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use world::real::{RealDisk, RealNet};
-use world::{Disk, LocalListener, Net, Stream, World};
+use world::{Disk, Listener, LocalListener, Net, Stream, World};
 
 /// How long requests under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -77,19 +77,17 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
             connections_max,
         },
     );
-    let listener = RealNet
-        .listen(config.listen)
-        .await
-        .with_context(|| format!("listening on {}", config.listen))?;
+    let listener = listen(&config).await?;
     let (operators, operator) = operators(&config, &opened, &operators_world)?;
+    let (drain, draining) = watch::channel(false);
+    // Before it says that it is ready: who reads that may stop it.
+    let signals = stop_signals(readiness, drain)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     tell_ready(&format!(
         "cairn {} ready on {scheme}://{}",
         env!("CARGO_PKG_VERSION"),
         listener.address()
     ));
-    let (drain, draining) = watch::channel(false);
-    let signals = stop_signals(readiness, drain)?;
     let mut draining_gc = draining.clone();
     let (end_operators, operators_end) = watch::channel(false);
     let work = async {
@@ -113,6 +111,11 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn listen(config: &Config) -> anyhow::Result<Box<dyn Listener>> {
+    let listening = RealNet.listen(config.listen).await;
+    listening.with_context(|| format!("listening on {}", config.listen))
 }
 
 fn secure(config: &Config) -> anyhow::Result<Option<Arc<dyn Secure>>> {

@@ -185,6 +185,8 @@ pub const JOURNAL_BYTES_MIN: u64 = 24 << 20;
 pub const RECENT_APPENDS_MAX: usize = 256;
 /// Needles that `cairn check` compares at once.
 pub const CHECK_NEEDLES_MAX: u64 = 1 << 21;
+/// Lines of one kind that a rebuild of an index prints; all are counted.
+pub const REBUILD_LINES_MAX: usize = 1000;
 /// Needles of one disk whose places are remembered because their hints did not lead to them.
 pub const PLACES_MAX: usize = 16 << 10;
 /// Bytes that one page of a walk reads before it ends.

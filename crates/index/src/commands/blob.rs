@@ -91,7 +91,7 @@ impl Act<'_> {
 }
 
 /// Points a record at a chunk list (and part table): both in it where its size allows, else in the pages returned.
-pub(super) fn point(
+pub(crate) fn point(
     blob: BlobId,
     chunks: Vec<Chunk>,
     parts: Vec<Part>,

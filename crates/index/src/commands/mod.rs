@@ -35,6 +35,7 @@ mod upload;
 mod usage;
 mod version;
 
+pub(crate) use blob::point;
 pub(crate) use condemn::Rows as DoubtRows;
 pub(crate) use end::{is_taken, sweep};
 

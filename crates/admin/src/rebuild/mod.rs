@@ -1,0 +1,238 @@
+//! `cairn check --rebuild-index`: objects out of extents, for a store whose index is gone; and what that could not know.
+//!
+//! [`gather`] walks every needle, [`join`] says which belong together, [`compose`] reads each object once for its ETag. What is laid down of it,
+//! and how, is not here: the index and the control plane know their rows, the engine its files.
+
+mod join;
+
+pub use join::{Candidate, Joined, Piece, join};
+
+use md5::{Digest, Md5};
+use std::collections::{BTreeMap, BTreeSet};
+use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, REBUILD_LINES_MAX};
+use types::{BlobId, BucketId, ErrorKind, ExtentId, Generation, Hlc, NeedleId, SessionId};
+use wire::Fault;
+use wire::node::{ExtentStatus, Node, ReadNeedle, WalkCursor, WalkDepth};
+use wire::records::{Chunk, Part};
+
+const WALK_PAGE: usize = 256;
+
+/// A bounded list of sentences, of which all are counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// The first of them.
+    pub first: Vec<String>,
+    /// How many there were.
+    pub count: u64,
+}
+
+impl Lines {
+    fn push(&mut self, line: String) {
+        self.count += 1;
+        if self.first.len() < REBUILD_LINES_MAX {
+            self.first.push(line);
+        }
+    }
+}
+
+/// Every whole needle there is, by whom it belongs to.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// By bucket and key.
+    pub keys: BTreeMap<(BucketId, String), Vec<Piece>>,
+    /// Needles that are not whole, with their place.
+    pub damaged: Lines,
+    /// How many needles were read.
+    pub needles: u64,
+    /// No needle was written later.
+    pub newest: Hlc,
+    /// No needle was written by a later session, or is of a blob of one.
+    pub last_session: SessionId,
+}
+
+/// An object that is to be named again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its bucket.
+    pub bucket: BucketId,
+    /// Its key.
+    pub key: String,
+    /// What its record names.
+    pub blob: BlobId,
+    /// When its last needle was written.
+    pub time: Hlc,
+    /// Its needles.
+    pub chunks: Vec<Chunk>,
+    /// Its parts, where it has some.
+    pub parts: Vec<Part>,
+    /// Of its bytes, or of its parts' sums.
+    pub etag_md5: [u8; 16],
+    /// What its key names; else it is an older version.
+    pub visible: bool,
+}
+
+/// What became of the needles.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Keys that name something again.
+    pub objects: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Older versions of them that were kept.
+    pub versions: u64,
+    /// Objects older than what their key names, that were not: overwritten or deleted before, or never named.
+    pub older: u64,
+    /// Objects of parts, of which nothing says that their upload was completed with all of these.
+    pub of_uploads: u64,
+    /// Objects that were appended to.
+    pub appended: u64,
+    /// Objects that are not whole, with the key each.
+    pub incomplete: Lines,
+}
+
+/// Walks every extent of a node and reads every byte. `gone`: needles of which it is known that nothing names them.
+///
+/// # Errors
+/// The node cannot be asked.
+pub async fn gather(node: &dyn Node, gone: &BTreeSet<(ExtentId, NeedleId)>) -> Result<Gathered, Fault> {
+    let mut gathered = Gathered::default();
+    for status in node.extents().await? {
+        if let Err(fault) = walk(node, &status, gone, &mut gathered).await {
+            let line = format!("extent {} cannot be walked: {fault}", status.extent);
+            gathered.damaged.push(line);
+        }
+    }
+    Ok(gathered)
+}
+
+async fn walk(
+    node: &dyn Node,
+    status: &ExtentStatus,
+    gone: &BTreeSet<(ExtentId, NeedleId)>,
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
+    let (extent, generation): (ExtentId, Generation) = (status.extent, status.generation);
+    let mut from = WalkCursor::default();
+    loop {
+        let page = node.walk(extent, from, WalkDepth::Bytes, WALK_PAGE).await?;
+        for walked in page.found {
+            gathered.needles += 1;
+            if let Some(damage) = &walked.damage {
+                let whose = walked.head.as_ref().map_or(String::new(), |h| {
+                    format!(" of {}/{:?}", h.owner.bucket, h.owner.key)
+                });
+                let at = walked.offset;
+                gathered
+                    .damaged
+                    .push(format!("extent {extent} offset {at}: {damage}{whose}"));
+            }
+            let Some(head) = &walked.head else { continue };
+            gathered.newest = gathered.newest.max(Hlc(head.append_hlc));
+            gathered.last_session = gathered.last_session.max(head.session).max(head.blob.session());
+            if gone.contains(&(extent, walked.needle)) {
+                continue;
+            }
+            if let Some(piece) = Piece::of(extent, generation, &walked, head) {
+                let key = (head.owner.bucket, head.owner.key.clone());
+                gathered.keys.entry(key).or_default().push(piece);
+            }
+        }
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The objects of a key's needles that are to be named: the newest, and where its bucket keeps versions the others too.
+///
+/// # Errors
+/// The node cannot be read.
+pub async fn compose(
+    node: &dyn Node,
+    (bucket, key): (BucketId, &str),
+    (pieces, keeps_versions): (Vec<Piece>, bool),
+    sums: &mut Sums,
+) -> Result<Vec<Object>, Fault> {
+    let joined = join(pieces);
+    for broken in joined.broken {
+        sums.incomplete.push(format!("{bucket}/{key:?}: {broken}"));
+    }
+    let mut objects = Vec::new();
+    for candidate in joined.candidates {
+        let visible = objects.is_empty();
+        if !visible && !keeps_versions {
+            sums.older += 1;
+            continue;
+        }
+        let (of_upload, appended) = (candidate.of_upload, candidate.appended);
+        let object = match named(node, (bucket, key), candidate, visible).await {
+            Ok(object) => object,
+            Err(fault) if fault.kind == ErrorKind::Corrupt => {
+                sums.incomplete.push(format!("{bucket}/{key:?}: {fault}"));
+                continue;
+            }
+            Err(fault) => return Err(fault),
+        };
+        sums.objects += u64::from(visible);
+        sums.versions += u64::from(!visible);
+        sums.bytes += object.chunks.iter().map(|chunk| chunk.length).sum::<u64>();
+        sums.of_uploads += u64::from(of_upload);
+        sums.appended += u64::from(appended);
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+async fn named(
+    node: &dyn Node,
+    (bucket, key): (BucketId, &str),
+    candidate: Candidate,
+    visible: bool,
+) -> Result<Object, Fault> {
+    let in_parts = candidate.of_upload || candidate.appended;
+    let (mut chunks, mut parts, mut sums) = (Vec::new(), Vec::new(), Md5::new());
+    let mut whole = [0; 16];
+    for body in candidate.bodies {
+        whole = md5_of(node, body.blob(), &body.chunks).await?;
+        sums.update(whole);
+        parts.push(Part {
+            number: body.number,
+            size: body.size(),
+            etag_md5: whole.to_vec(),
+            ..Part::default()
+        });
+        chunks.extend(body.chunks);
+    }
+    Ok(Object {
+        bucket,
+        key: key.to_owned(),
+        blob: candidate.blob,
+        time: candidate.time,
+        chunks,
+        parts: if in_parts { parts } else { Vec::new() },
+        etag_md5: if in_parts { sums.finalize().into() } else { whole },
+        visible,
+    })
+}
+
+async fn md5_of(node: &dyn Node, blob: BlobId, chunks: &[Chunk]) -> Result<[u8; 16], Fault> {
+    const BLOCKS: u32 = (FRAME_BYTES_MAX / BLOCK_BYTES) as u32;
+    let mut md5 = Md5::new();
+    for chunk in chunks {
+        let count = chunk.length.div_ceil(BLOCK_BYTES as u64) as u32;
+        for first_block in (0..count).step_by(BLOCKS as usize) {
+            let read = ReadNeedle {
+                extent: ExtentId(chunk.place),
+                needle: NeedleId(chunk.needle),
+                blob,
+                hint: (Generation(chunk.hint_generation), chunk.hint_offset),
+                length: chunk.length,
+                first_block,
+                block_count: BLOCKS.min(count - first_block),
+            };
+            md5.update(&node.read(read).await?.bytes);
+        }
+    }
+    Ok(md5.finalize().into())
+}

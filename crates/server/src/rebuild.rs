@@ -1,0 +1,344 @@
+//! `cairn check --rebuild-index DIR`: lays a new index into a stopped directory whose index cannot be had, out of its extents and of what
+//! partitions of the old one are whole. What it could not know it prints.
+
+use crate::roles::NODE;
+use admin::rebuild::{self, Gathered, Lines, Sums};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use extent::{DataDir, DataDirConfig, Found, Opened};
+use index::{Rebuilt, Remains};
+use node::LocalNode;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use store::{Embedded, OldLog, Prepared, Scan, Store, StoreError};
+use types::limits::SCAN_ROWS_MAX;
+use types::{BucketId, BucketName, DiskId, ExtentId, Hlc, PartitionId, SessionId};
+use wire::node::Node;
+use world::real::RealDisk;
+use world::{Disk, Exec, World};
+
+const WHY: &str = "the index was rebuilt from the extents: what was deleted may be back, and what it did not find is kept until an operator has looked";
+const PARTITIONS: [PartitionId; 3] = [
+    PartitionId::DIRECTORY,
+    PartitionId::CONTROL,
+    PartitionId::FIRST_DATA,
+];
+const INDEX: &str = "index";
+const CATALOGUE: &str = "index-catalogue";
+
+/// Rows by their keys.
+type Rows = BTreeMap<Bytes, Bytes>;
+
+/// Names that an operator gives to buckets of which only the number is known.
+pub(crate) type Names = BTreeMap<BucketId, String>;
+
+/// Reads `ID=NAME`, the id in hexadecimal digits.
+pub(crate) fn names(given: &[String]) -> anyhow::Result<Names> {
+    let mut names = Names::new();
+    for given in given {
+        let (id, name) = given
+            .split_once('=')
+            .with_context(|| format!("{given:?} is not ID=NAME"))?;
+        let id = u64::from_str_radix(id, 16).with_context(|| format!("{id:?} is not a bucket's id"))?;
+        BucketName::new(name).map_err(|e| anyhow::anyhow!("{name:?}: {e}"))?;
+        names.insert(BucketId(id), name.to_owned());
+    }
+    Ok(names)
+}
+
+/// Rebuilds, prints what came of it.
+pub(crate) fn main(dir: &Path, names: Names) -> anyhow::Result<ExitCode> {
+    if !dir.join("superblock").exists() {
+        bail!("{} is not a store: it has no superblock", dir.display());
+    }
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir)?);
+    let world = World {
+        exec: Exec::Inline,
+        ..World::real()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(&world, disk, names))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(world: &World, disk: Arc<dyn Disk>, names: Names) -> anyhow::Result<()> {
+    let mut prepared = None;
+    let mut look = |found: &Found<'_>| {
+        let batches = found.batches.iter().cloned();
+        prepared = Some(Prepared::new(disk.clone(), found.disk, batches, found.lost));
+        Ok(())
+    };
+    let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
+    let prepared = prepared.context("the index was looked at")?;
+    let kept = whole(world, &opened, prepared).await?;
+    if PARTITIONS.iter().all(|partition| kept.contains_key(partition)) {
+        bail!("the index can be read, all of it: there is nothing to rebuild, and nothing was changed");
+    }
+    let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
+    let now_ms = world.clock.wall_ms();
+    let rows = rows(&node, opened.dir.disk_id(), kept.clone(), (names, now_ms)).await?;
+    let aside = put_aside(&*disk, &kept, now_ms)?;
+    let under = OldLog {
+        batches: &opened.batches,
+        next: opened.dir.journal().next(),
+    };
+    let mut rows = rows
+        .into_iter()
+        .map(|((partition, key), value)| Ok((partition, key, value)));
+    let count = store::lay(&disk, opened.dir.disk_id(), under, &mut rows)?;
+    node.shutdown().await;
+    say(&format!(
+        "{count} rows laid. Reclaim is held: see `cairn reclaim status`. {aside}"
+    ));
+    Ok(())
+}
+
+/// The rows of the partitions that can be read to their end.
+async fn whole(
+    world: &World,
+    opened: &Opened,
+    prepared: Result<Prepared, StoreError>,
+) -> anyhow::Result<BTreeMap<PartitionId, Rows>> {
+    let mut kept = BTreeMap::new();
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(StoreError::Corrupt(why)) => {
+            say(&format!("no partition of the old index can be had: {why}"));
+            return Ok(kept);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let broken: BTreeSet<PartitionId> = prepared.broken().into_iter().map(|(id, _)| id).collect();
+    let engine = Embedded::resume(world, prepared, opened.dir.journal());
+    for partition in PARTITIONS {
+        match scan_all(&engine, partition).await {
+            // One that never was has no rows either: a store has always a row of its own in each.
+            Ok(rows) if !rows.is_empty() && !broken.contains(&partition) => {
+                drop(kept.insert(partition, rows))
+            }
+            Ok(_) => say(&format!("partition {partition} of the old index is not there")),
+            Err(e @ StoreError::Corrupt(_)) => say(&format!("partition {partition} of the old index: {e}")),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    engine.abandon().await;
+    Ok(kept)
+}
+
+async fn scan_all(engine: &Embedded, partition: PartitionId) -> Result<Rows, StoreError> {
+    let snapshot = engine.snapshot(partition).await?;
+    let mut rows = Rows::new();
+    let mut scan = Scan {
+        start: Bytes::from_static(&[0]),
+        end: Bytes::from_static(&[0xFF]),
+        max: SCAN_ROWS_MAX,
+    };
+    loop {
+        let page = snapshot.scan(&scan).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(rows);
+        };
+        scan.start = [&last[..], &[0]].concat().into();
+        rows.extend(page);
+    }
+}
+
+/// All rows of the new index, and what is told of them.
+async fn rows(
+    node: &LocalNode,
+    disk: DiskId,
+    mut kept: BTreeMap<PartitionId, Rows>,
+    (names, now_ms): (Names, u64),
+) -> anyhow::Result<BTreeMap<(PartitionId, Bytes), Bytes>> {
+    let control = kept.remove(&PartitionId::CONTROL);
+    let data = kept.remove(&PartitionId::FIRST_DATA);
+    let directory = kept.remove(&PartitionId::DIRECTORY);
+    let directory_is_whole = directory.is_some();
+    let mut rebuilt = Rebuilt::default();
+    for (key, value) in directory.unwrap_or_default() {
+        rebuilt
+            .keep(PartitionId::DIRECTORY, key, value)
+            .map_err(anyhow::Error::msg)?;
+    }
+    let gone = control
+        .as_ref()
+        .map_or(Ok(BTreeSet::new()), control::gone_needles);
+    let gathered = rebuild::gather(node, &gone.map_err(anyhow::Error::msg)?).await?;
+    tell_damage(&gathered);
+    let newest = gathered.newest.max(Hlc::at(now_ms));
+    let data_is_whole = data.is_some();
+    for (key, value) in data.unwrap_or_default() {
+        rebuilt
+            .keep(PartitionId::FIRST_DATA, key, value)
+            .map_err(anyhow::Error::msg)?;
+    }
+    let last_session = gathered.last_session.max(rebuilt.last_session());
+    let of_needles: BTreeSet<BucketId> = gathered.keys.keys().map(|(bucket, _)| *bucket).collect();
+    name_buckets(&mut rebuilt, of_needles, names, now_ms);
+    if !data_is_whole {
+        compose(node, gathered, &mut rebuilt).await?;
+    }
+    let held = (WHY, now_ms);
+    let control = match control {
+        Some(kept) => control::kept(kept, held).map_err(anyhow::Error::msg)?,
+        None => {
+            let mut extents = Vec::new();
+            for status in node.extents().await? {
+                let sealed = match status.sealed {
+                    true => status,
+                    false => node.seal(status.extent, status.epoch.next()).await?,
+                };
+                let end = sealed.end;
+                extents.push((sealed, end));
+            }
+            control::fresh_rows(&control::Ground {
+                node: NODE,
+                disk,
+                extents: &extents,
+                last_extent: ExtentId::default(),
+                last_session,
+                why: WHY,
+                now_ms,
+            })
+        }
+    };
+    let below = SessionId(last_session.0 + 1);
+    let mut rows = rebuilt.rows(below, newest, (directory_is_whole, data_is_whole));
+    rows.extend(
+        control
+            .into_iter()
+            .map(|(key, value)| ((PartitionId::CONTROL, key), value)),
+    );
+    Ok(rows)
+}
+
+/// Buckets of which the directory says nothing get the names that were given for them, or ones made of their numbers.
+fn name_buckets(rebuilt: &mut Rebuilt, of_needles: BTreeSet<BucketId>, mut names: Names, now_ms: u64) {
+    let known: BTreeSet<BucketId> = rebuilt.buckets().map(|(id, _)| id).collect();
+    let all: BTreeSet<BucketId> = of_needles.into_iter().chain(rebuilt.copied_buckets()).collect();
+    for bucket in all.difference(&known) {
+        let name = names.remove(bucket).unwrap_or_else(|| format!("bucket-{bucket}"));
+        say(&format!(
+            "bucket {bucket}: its name is not known; it is called {name} now (--bucket {bucket}=NAME calls it otherwise), is the root account's, and has no settings"
+        ));
+        rebuilt.name_bucket(*bucket, &name, "us-east-1", now_ms);
+    }
+    for (bucket, name) in names {
+        say(&format!(
+            "bucket {bucket} is not called {name}: its name is known, or nothing is in it"
+        ));
+    }
+}
+
+async fn compose(node: &LocalNode, gathered: Gathered, rebuilt: &mut Rebuilt) -> anyhow::Result<()> {
+    let mut sums = Sums::default();
+    for ((bucket, key), pieces) in gathered.keys {
+        let keeps_versions = rebuilt.keeps_versions(bucket);
+        let objects = rebuild::compose(node, (bucket, &key), (pieces, keeps_versions), &mut sums).await?;
+        for object in objects {
+            let visible = object.visible;
+            let remains = Remains {
+                bucket,
+                key: object.key,
+                blob: object.blob,
+                time: object.time,
+                chunks: object.chunks,
+                parts: object.parts,
+                etag_md5: object.etag_md5,
+            };
+            rebuilt.object(remains, visible);
+        }
+    }
+    tell(&sums);
+    Ok(())
+}
+
+fn tell_damage(gathered: &Gathered) {
+    say(&format!(
+        "{} needles read, {} damaged",
+        gathered.needles, gathered.damaged.count
+    ));
+    lines("DAMAGE", &gathered.damaged);
+}
+
+fn tell(sums: &Sums) {
+    say(&format!(
+        "{} objects ({} bytes) and {} older versions are named again",
+        sums.objects, sums.bytes, sums.versions
+    ));
+    lines("INCOMPLETE", &sums.incomplete);
+    say("What could not be known:");
+    say("- objects of up to 512 bytes, and empty ones: their bytes were in the index. They are gone");
+    say("- deletes and overwrites whose bytes are still there: what was deleted may be back");
+    say(
+        "- content types and other headers, metadata, tags, checksums: objects have none; ETags are computed, dates are those of the writing",
+    );
+    say(&format!(
+        "- of {} objects sent in parts: whether their upload was completed, and with which parts. All parts that are there were taken",
+        sums.of_uploads
+    ));
+    say(&format!(
+        "- of {} objects that were appended to: whether each append was answered",
+        sums.appended
+    ));
+    say(&format!(
+        "- of {} older objects of these keys: whether they are versions. Where versioning is not known to be enabled they are not named, and kept as long as reclaim is held",
+        sums.older
+    ));
+    say("- delete markers, which version was the null version, uploads under way");
+}
+
+fn lines(what: &str, lines: &Lines) {
+    for line in &lines.first {
+        say(&format!("{what} {line}"));
+    }
+    let more = lines.count - lines.first.len() as u64;
+    if more > 0 {
+        say(&format!("{what} and {more} more"));
+    }
+}
+
+/// Files of partitions that cannot be read are renamed, so that nothing removes them: they may be all that somebody can mend. Those that can be
+/// read are in the new index, row by row.
+fn put_aside(disk: &dyn Disk, kept: &BTreeMap<PartitionId, Rows>, now_ms: u64) -> anyhow::Result<String> {
+    let aside = format!("index-aside-{now_ms}");
+    let is_kept = |name: &str| {
+        kept.keys()
+            .any(|partition| name.starts_with(&partition.to_string()))
+    };
+    let old: Vec<String> = match disk.exists(INDEX)? {
+        true => disk
+            .list(INDEX)?
+            .into_iter()
+            .filter(|name| !is_kept(name))
+            .collect(),
+        false => Vec::new(),
+    };
+    let catalogue = kept.is_empty() && disk.exists(CATALOGUE)?;
+    if old.is_empty() && !catalogue {
+        return Ok("There was no old index file that could not be read.".to_owned());
+    }
+    disk.create_dir(&aside)?;
+    disk.sync_dir("")?;
+    for name in &old {
+        disk.rename(&format!("{INDEX}/{name}"), &format!("{aside}/{name}"))?;
+    }
+    if catalogue {
+        disk.rename(CATALOGUE, &format!("{aside}/{CATALOGUE}"))?;
+    }
+    for dir in ["", INDEX, aside.as_str()] {
+        if dir.is_empty() || disk.exists(dir)? {
+            disk.sync_dir(dir)?;
+        }
+    }
+    Ok(format!("Old index files that cannot be read are in {aside}."))
+}
+
+#[allow(clippy::print_stdout, reason = "this command's answer")]
+fn say(line: &str) {
+    println!("{line}");
+}

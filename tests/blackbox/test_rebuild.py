@@ -1,0 +1,197 @@
+"""`cairn check --rebuild-index`: a store whose index is gone reads again, out of its extents; what it cannot know it says."""
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import cairn_server
+import signed_http
+from conftest import make_client
+from stored_bytes import flip
+
+KEYS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
+PART = 5 << 20
+
+
+@pytest.fixture
+def directory():
+    path = cairn_server.test_dir("rebuild")
+    yield path + "/data"
+    shutil.rmtree(path)
+
+
+def rebuild(directory, *arguments):
+    line = [cairn_server.binary(), "check", "--rebuild-index", *arguments, directory]
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def fill(server):
+    """Objects of every kind; answers what is to read back, and what cannot be known."""
+    source = random.Random(11)
+    s3 = make_client(server)
+    for name in ("first", "second"):
+        s3.create_bucket(Bucket=name)
+    there = {}
+
+    def put(bucket, key, size, **more):
+        data = source.randbytes(size)
+        s3.put_object(Bucket=bucket, Key=key, Body=data, **more)
+        there[bucket, key] = data
+
+    for n, size in enumerate([513, 4_000, 70_000, 140_000, 3 << 20, 70 << 20]):
+        put("first", f"plain/{n}", size, ContentType="text/plain")
+    put("second", "plain/0", 10_000)
+    put("first", "a key of ünïcödé\u0001/", 600)
+    put("first", "overwritten", 9_000)
+    put("first", "overwritten", 8_000)
+    upload = s3.create_multipart_upload(Bucket="second", Key="parts")["UploadId"]
+    parts, named = [], []
+    for number in (1, 2, 5):
+        data = source.randbytes(PART if number < 5 else 1_000)
+        if number == 2:
+            s3.upload_part(Bucket="second", Key="parts", UploadId=upload, PartNumber=2, Body=source.randbytes(PART))
+        done = s3.upload_part(Bucket="second", Key="parts", UploadId=upload, PartNumber=number, Body=data)
+        parts.append(data)
+        named.append({"PartNumber": number, "ETag": done["ETag"]})
+    s3.complete_multipart_upload(Bucket="second", Key="parts", UploadId=upload, MultipartUpload={"Parts": named})
+    there["second", "parts"] = b"".join(parts)
+    first, more = source.randbytes(20_000), source.randbytes(30_000)
+    s3.put_object(Bucket="first", Key="appended", Body=first)
+    s3.put_object(Bucket="first", Key="appended", Body=more, WriteOffsetBytes=len(first))
+    there["first", "appended"] = first + more
+    s3.put_object(Bucket="first", Key="inline", Body=b"x" * 512)
+    s3.put_object(Bucket="first", Key="empty", Body=b"")
+    s3.put_object(Bucket="first", Key="deleted", Body=source.randbytes(5_000))
+    s3.delete_object(Bucket="first", Key="deleted")
+    unended = s3.create_multipart_upload(Bucket="first", Key="unended")["UploadId"]
+    s3.upload_part(Bucket="first", Key="unended", UploadId=unended, PartNumber=1, Body=b"y" * 2_000)
+    etags = {at: s3.head_object(Bucket=at[0], Key=at[1])["ETag"] for at in there}
+    return there, etags
+
+
+def read_all(server, names, there, etags):
+    s3 = make_client(server)
+    for (bucket, key), data in there.items():
+        got = s3.get_object(Bucket=names[bucket], Key=key)
+        assert got["Body"].read() == data, (bucket, key)
+        assert got["ETag"] == etags[bucket, key], (bucket, key)
+
+
+def extents(directory):
+    """Every needle's file as it is, to see that nothing goes."""
+    return {name: os.path.getsize(f"{directory}/extents/{name}") for name in os.listdir(directory + "/extents")}
+
+
+def test_all_of_the_index_is_gone(directory):
+    server = cairn_server.Server(directory)
+    server.start()
+    try:
+        there, etags = fill(server)
+        assert server.stop() == 0
+        shutil.rmtree(directory + "/index")
+        with pytest.raises(AssertionError):
+            server.start()
+        before = extents(directory)
+        code, output = rebuild(directory, "--bucket", "0001000000000001=renamed")
+        assert code == 0, output
+        unnamed = re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output)
+        assert len(unnamed) == 1 and "it is called renamed now" in output, output
+        for known in ("up to 512 bytes", "deleted may be back", "content types", "1 objects that were appended", "2 objects sent in parts"):
+            assert known in output, (known, output)
+        assert extents(directory).keys() == before.keys()
+
+        server.start()
+        names = {"first": "renamed", "second": unnamed[0]}
+        read_all(server, names, there, etags)
+        s3 = make_client(server)
+        listed = {o["Key"] for o in s3.list_objects_v2(Bucket="renamed")["Contents"]}
+        assert listed == {key for bucket, key in there if bucket == "first"} | {"deleted", "unended"}
+        # It is a store like any other again: written, read, listed, started.
+        s3.put_object(Bucket="renamed", Key="plain/0", Body=b"new" * 1000)
+        s3.put_object(Bucket="renamed", Key="new", Body=b"new")
+        s3.create_bucket(Bucket="third")
+        s3.put_object(Bucket="third", Key="k", Body=b"z" * 5_000)
+        there["first", "plain/0"], etags["first", "plain/0"] = b"new" * 1000, f'"{hashlib.md5(b"new" * 1000).hexdigest()}"'
+        assert server.admin("/-/metrics")[1].find("cairn_gc_held 1") >= 0
+        assert server.stop() == 0
+        code, output = cairn_server.check(directory)
+        assert code == 0 and "clean" in output, output
+        server.start()
+        read_all(server, names, there, etags)
+        assert make_client(server).get_object(Bucket="third", Key="k")["Body"].read() == b"z" * 5_000
+        assert server.stop() == 0
+        code, output = rebuild(directory)
+        assert code != 0 and "nothing to rebuild" in output, output
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("partition", ["0000000000000001", "0000000000000002", "0000000000000010"])
+def test_what_is_whole_of_the_old_index_is_kept(directory, partition):
+    """One partition's file is damaged where no start can do without it: rows of the others are taken over, and it is kept aside."""
+    server = cairn_server.Server(directory)
+    server.start()
+    try:
+        there, etags = fill(server)
+        assert server.stop() == 0
+        # A second life: what the journal has of the first is gone from it with the files written.
+        server.start()
+        assert server.stop() == 0
+        path = f"{directory}/index/{partition}.redb"
+        for offset in (100, 8192 + 100):
+            flip(path, offset)
+        with pytest.raises(AssertionError):
+            server.start()
+        code, output = rebuild(directory)
+        assert code == 0, output
+        aside = re.search(r"index-aside-\d+", output).group(0)
+        assert os.listdir(f"{directory}/{aside}") == [f"{partition}.redb"]
+        names = {"first": "first", "second": "second"}
+        if partition == "0000000000000001":
+            names = dict(zip(("first", "second"), sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))))
+        server.start()
+        read_all(server, names, there, etags)
+        s3 = make_client(server)
+        if partition != "0000000000000010":
+            # Nothing of the objects' partition is lost.
+            assert s3.get_object(Bucket=names["first"], Key="inline")["Body"].read() == b"x" * 512
+            assert s3.head_object(Bucket=names["first"], Key="plain/1")["ContentType"] == "text/plain"
+        s3.put_object(Bucket=names["first"], Key="new", Body=b"z" * 5_000)
+        s3.create_bucket(Bucket="third")
+        assert server.stop() == 0
+        code, output = cairn_server.check(directory)
+        assert code == 0 and "clean" in output, output
+    finally:
+        server.kill()
+
+
+def test_an_object_that_is_not_whole_is_told_and_not_named(directory):
+    server = cairn_server.Server(directory)
+    server.start()
+    try:
+        there, etags = fill(server)
+        assert server.stop() == 0
+        shutil.rmtree(directory + "/index")
+        victim = there.pop(("first", "plain/5"))
+        for name in os.listdir(directory + "/extents"):
+            path = f"{directory}/extents/{name}"
+            with open(path, "rb") as f:
+                at = f.read().find(victim[65 << 20 : (65 << 20) + 64])
+            if at >= 0:
+                flip(path, at)
+        code, output = rebuild(directory)
+        assert code == 0 and "1 damaged" in output, output
+        assert re.search(r"INCOMPLETE .*plain/5.* is not there", output), output
+        names = dict(zip(("first", "second"), sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))))
+        server.start()
+        read_all(server, names, there, etags)
+        with pytest.raises(make_client(server).exceptions.NoSuchKey):
+            make_client(server).get_object(Bucket=names["first"], Key="plain/5")
+    finally:
+        server.kill()
