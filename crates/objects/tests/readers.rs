@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "shared with the other tests")]
 mod support;
 
-use objects::{CopyObject, DeleteObject, Opened};
+use objects::{CopyObject, DeleteObject, Expect, Opened, PutPart, StartUpload};
 use std::collections::BTreeSet;
 use support::*;
 use types::{BlobId, ByteRange};
@@ -136,4 +136,47 @@ async fn a_copy_reads_its_source() {
     }
     assert!(held > 1, "while its frames came: {held}");
     assert_eq!(readers(&b), Readers::default());
+}
+
+/// A body that does not come.
+struct Never;
+
+#[async_trait::async_trait]
+impl objects::Body for Never {
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>, objects::BodyError> {
+        std::future::pending().await
+    }
+    fn trailer(&mut self) -> Vec<types::Checksum> {
+        Vec::new()
+    }
+}
+
+// However long a part takes: the index hears of it at its end only.
+#[tokio::test]
+async fn an_upload_is_under_way_while_a_part_of_it_comes() {
+    let b = bench().await;
+    let start = StartUpload {
+        bucket: name(),
+        key: key("k"),
+        headers: ContentHeaders::default(),
+        metadata: Vec::new(),
+        tags: Vec::new(),
+        checksum: None,
+        checksum_kind: None,
+    };
+    assert_eq!(b.objects.start_upload(&CALLER, start).await.unwrap(), UPLOAD);
+    let part = PutPart {
+        bucket: name(),
+        key: key("k"),
+        upload: UPLOAD,
+        number: 1,
+        length: 100,
+        body: Box::new(Never),
+        expect: Expect::default(),
+    };
+    let mut putting = Box::pin(b.objects.put_part(&CALLER, part));
+    assert!(futures_util::poll!(&mut putting).is_pending());
+    assert_eq!(b.objects.uploads_under_way(), BTreeSet::from([UPLOAD]));
+    drop(putting);
+    assert_eq!(b.objects.uploads_under_way(), BTreeSet::new());
 }
