@@ -50,6 +50,6 @@ pub use journal::{Consumer, Done, Journal, JournalStats, LogBatch, Lost, RecordT
 pub use needle::Head;
 pub use open::{DataDirConfig, Found, Judge, Opened, RecoveryReport};
 pub use read::Read;
-pub use superblock::{Superblock, write_whole};
+pub use superblock::{FORMAT, Superblock, write_whole};
 pub use survey::Survey;
 pub use walk::{Cursor, Walked};

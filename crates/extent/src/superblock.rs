@@ -12,7 +12,7 @@ pub(crate) const NAME: &str = "superblock";
 const BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"CAIRNSB\0";
 /// Highest format version of a whole directory.
-pub(crate) const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 2;
 /// Of a directory in which no extent was ever compacted or removed: what it is made with.
 pub(crate) const FORMAT_FIRST: u32 = 1;
 /// Of one in which one was: a build that knows only the first would take that for damage.
