@@ -4,19 +4,19 @@
 //! gap; nothing that was released or cut comes back; damage is reported, never absent in silence.
 
 use bytes::Bytes;
-use extent::{
-    Body, Consumer, Cursor, DataDir, DataDirConfig, Done, ExtentError, Head, LogBatch, Opened, Read,
-};
+use extent::{Body, Consumer, Cursor, DataDir, DataDirConfig, ExtentError, LogBatch, Opened, Read};
+use needles::{acked, body, crc32c, done, head, life, world};
+use sim::SimDisk;
 use sim::disk::{Fault, FaultKind};
-use sim::{SimClock, SimDisk, SimRng};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use types::limits::BLOCK_BYTES;
-use types::{BlobId, BucketId, Epoch, ExtentId, JournalSeq, LogSeq, PartitionId, SessionId};
+use types::{Epoch, ExtentId, JournalSeq, LogSeq, PartitionId};
 use world::plant::{Plant, plant_thread};
-use world::{Disk, Exec, Overlay, World};
+use world::{Disk, Overlay};
+
+mod needles;
 
 const JOURNAL_BYTES: u64 = 128 << 10;
 
@@ -27,76 +27,6 @@ fn config() -> DataDirConfig {
         extent_step_bytes: Some(64 << 10),
         ballast_bytes: Some(64 << 10),
         ..DataDirConfig::default()
-    }
-}
-
-fn world(seed: u64) -> World {
-    let clock = SimClock::new(1_700_000_000_000);
-    clock.boot();
-    World {
-        clock: Arc::new(clock),
-        rng: Arc::new(SimRng::new(seed)),
-        exec: Exec::Inline,
-    }
-}
-
-/// One life of the machine: a runtime that ends with it.
-fn life<T>(f: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(f)
-}
-
-fn body(serial: u64, length: usize) -> (Vec<u8>, Vec<u32>) {
-    let bytes: Vec<u8> = (0..length as u64)
-        .map(|i| (i * 31 + serial * 7 + (i >> 8)) as u8)
-        .collect();
-    let crc = |b: &[u8]| crc32c(b);
-    let crcs = bytes.chunks(BLOCK_BYTES).map(crc).collect();
-    (bytes, crcs)
-}
-
-/// Bit by bit: it need not be fast, and it is nobody else's code.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut crc = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                crc = if crc & 1 == 1 {
-                    crc >> 1 ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |crc, b| {
-        crc >> 8 ^ TABLE[((crc ^ u32::from(*b)) & 255) as usize]
-    })
-}
-
-fn head(serial: u64, length: usize) -> Head {
-    Head {
-        blob: BlobId::new(SessionId(1), serial),
-        bucket: BucketId(9),
-        key: format!("key {serial}"),
-        upload: None,
-        ordinal: 0,
-        logical_offset: 0,
-        last: true,
-        length: length as u64,
-        append_hlc: 5,
-        session: SessionId(1),
     }
 }
 
@@ -135,28 +65,6 @@ struct Outside {
     sealed: BTreeMap<ExtentId, u64>,
     /// Where batches stand in the journal.
     places: BTreeMap<u64, JournalSeq>,
-}
-
-type Outcome = Arc<Mutex<Option<Result<(), ExtentError>>>>;
-
-fn done() -> (Done, Outcome) {
-    let outcome = Outcome::default();
-    let told = outcome.clone();
-    (
-        Box::new(move |result| *told.lock().unwrap() = Some(result)),
-        outcome,
-    )
-}
-
-/// Lets the loops run until the outcome is there; `false` when it is an error or never comes.
-async fn acked(outcome: Outcome) -> bool {
-    for _ in 0..100 {
-        if let Some(result) = outcome.lock().unwrap().take() {
-            return result.is_ok();
-        }
-        tokio::task::yield_now().await;
-    }
-    false
 }
 
 impl Outside {
@@ -229,14 +137,14 @@ impl Outside {
         let id = ExtentId(1 << 48 | self.extent);
         let (done, outcome) = done();
         dir.open_extent(id, Epoch(1), 1 << 20, done).ok()?;
-        acked(outcome).await.then_some(id)
+        acked(outcome).await.is_ok().then_some(id)
     }
 
     /// Seals the extent and takes another.
     async fn rotate(&mut self, dir: &DataDir, extent: ExtentId) -> Option<ExtentId> {
         let (done, outcome) = done();
         let status = dir.seal(extent, Epoch(1), done).ok()?;
-        if !acked(outcome).await {
+        if !acked(outcome).await.is_ok() {
             return None;
         }
         self.sealed.insert(extent, status.needles);
@@ -265,7 +173,7 @@ impl Outside {
                 durable.then_some(done),
             )
             .ok()?;
-        if durable && !acked(outcome).await {
+        if durable && !acked(outcome).await.is_ok() {
             return None;
         }
         Some(Needle {
@@ -282,7 +190,7 @@ impl Outside {
         let mut large = dir.begin(extent, Epoch(1), head(serial, length)).ok()?;
         large.frame(&bytes, &crcs).ok()?;
         let appended = large.finish(Some(done)).ok()?;
-        acked(outcome).await.then_some(Needle {
+        acked(outcome).await.is_ok().then_some(Needle {
             extent,
             appended,
             serial,
@@ -294,7 +202,7 @@ impl Outside {
         self.submitted += 1;
         let (done, outcome) = done();
         let place = dir.journal().submit_batch(batch(self.submitted), done).ok()?;
-        if acked(outcome).await {
+        if acked(outcome).await.is_ok() {
             self.acked = self.submitted;
             self.places.insert(self.acked, place);
             return Some(place);
@@ -438,7 +346,7 @@ fn survive(seed: u64, faults: &[Fault], again: Option<u64>) -> Result<u64, Strin
         }
         let (done, outcome) = done();
         opened.dir.close(done);
-        assert!(acked(outcome).await);
+        assert!(acked(outcome).await.is_ok());
         Ok(())
     })?;
     disk.crash();
@@ -694,7 +602,7 @@ fn flips(step: usize) -> Result<(), String> {
         outside.needles.push(needle);
         let (done, outcome) = done();
         opened.dir.close(done);
-        assert!(acked(outcome).await);
+        assert!(acked(outcome).await.is_ok());
     });
     disk.crash();
     let bytes = life(async {

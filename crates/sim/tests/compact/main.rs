@@ -8,6 +8,8 @@ mod ballast;
 mod crash;
 mod damage;
 mod maps;
+#[path = "../needles/mod.rs"]
+mod needles;
 mod node;
 mod room;
 mod stage;

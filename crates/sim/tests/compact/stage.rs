@@ -1,13 +1,13 @@
 //! A directory with extents to compact, and what is known of them outside.
 
-use extent::{Appended, Body, DataDir, DataDirConfig, Done, ExtentError, Head, Opened, Read, Status};
-use sim::{SimClock, SimDisk, SimRng};
+pub(crate) use crate::needles::{acked, body, done, head, life, world};
+use extent::{Appended, Body, DataDir, DataDirConfig, ExtentError, Opened, Read, Status};
+use sim::SimDisk;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use types::{BlobId, BucketId, Epoch, ExtentId, Generation, NeedleId, SessionId};
-use world::{Disk, Exec, World};
+use types::{Epoch, ExtentId, Generation, NeedleId};
+use world::Disk;
 
 /// Most of what happens, happens here.
 pub(crate) const X: ExtentId = ExtentId(0x1_0000_0000_0001);
@@ -28,26 +28,6 @@ pub(crate) fn config() -> DataDirConfig {
     }
 }
 
-pub(crate) fn world(seed: u64) -> World {
-    let clock = SimClock::new(1_700_000_000_000);
-    clock.boot();
-    World {
-        clock: Arc::new(clock),
-        rng: Arc::new(SimRng::new(seed)),
-        exec: Exec::Inline,
-    }
-}
-
-/// One life of the machine: a runtime that ends with it.
-pub(crate) fn life<T>(f: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(f)
-}
-
 pub(crate) fn open(seed: u64, disk: Arc<dyn Disk>) -> Result<Opened, ExtentError> {
     DataDir::open(&world(seed), disk, config())
 }
@@ -60,77 +40,6 @@ pub(crate) fn open_whole(seed: u64, disk: &SimDisk) -> Result<DataDir, String> {
     } else {
         Err(format!("damage without cause: {:?}", opened.report))
     }
-}
-
-pub(crate) fn body(serial: u64, length: usize) -> (Vec<u8>, Vec<u32>) {
-    let bytes: Vec<u8> = (0..length as u64)
-        .map(|i| (i * 31 + serial * 7 + (i >> 8)) as u8)
-        .collect();
-    let crcs = bytes.chunks(BLOCK_BYTES).map(crc32c).collect();
-    (bytes, crcs)
-}
-
-/// Bit by bit, but for a table: it need not be fast, and it is nobody else's code.
-pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut i = 0;
-        while i < 256 {
-            let mut crc = i as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                crc = if crc & 1 == 1 {
-                    crc >> 1 ^ 0x82f6_3b78
-                } else {
-                    crc >> 1
-                };
-                bit += 1;
-            }
-            table[i] = crc;
-            i += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |crc, b| {
-        crc >> 8 ^ TABLE[((crc ^ u32::from(*b)) & 255) as usize]
-    })
-}
-
-pub(crate) fn head(serial: u64, length: usize) -> Head {
-    Head {
-        blob: BlobId::new(SessionId(1), serial),
-        bucket: BucketId(9),
-        key: format!("key {serial}"),
-        upload: None,
-        ordinal: 0,
-        logical_offset: 0,
-        last: true,
-        length: length as u64,
-        append_hlc: 5,
-        session: SessionId(1),
-    }
-}
-
-pub(crate) type Outcome = Arc<Mutex<Option<Result<(), ExtentError>>>>;
-
-pub(crate) fn done() -> (Done, Outcome) {
-    let outcome = Outcome::default();
-    let told = outcome.clone();
-    (
-        Box::new(move |result| *told.lock().unwrap() = Some(result)),
-        outcome,
-    )
-}
-
-/// Lets the loops run until the outcome is there.
-pub(crate) async fn acked(outcome: Outcome) -> Result<(), ExtentError> {
-    for _ in 0..100 {
-        if let Some(result) = outcome.lock().unwrap().take() {
-            return result;
-        }
-        tokio::task::yield_now().await;
-    }
-    Err(ExtentError::Unknown("it never came".into()))
 }
 
 /// A needle that was acked.
