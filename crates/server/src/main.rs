@@ -18,7 +18,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (format 2)");
-const _: () = assert!(extent::FORMAT == 2, "what --version says is the highest format that is known");
+const _: () = assert!(
+    extent::FORMAT == 2,
+    "what --version says is the highest format that is known"
+);
 
 /// S3-compatible object storage that never says done before it is.
 #[derive(Parser)]
