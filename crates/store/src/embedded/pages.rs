@@ -24,15 +24,16 @@
 //!
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
+mod backend;
 mod reread;
 
+pub(super) use self::backend::{Backend, ReadBackend};
 use super::reading;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
     encode_crc_page, entries_crc, head_place, page_crc, page_place, table_crc,
 };
 use std::io;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use types::{DiskId, PartitionId};
 use world::DiskFile;
@@ -537,83 +538,5 @@ fn aligned(n: u64) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "not whole pages"))
-    }
-}
-
-/// What redb sees of a checked file.
-#[derive(Clone)]
-pub(super) struct Backend(pub(super) Arc<Pages>);
-
-impl std::fmt::Debug for Backend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Backend({})", self.0.place.path)
-    }
-}
-
-impl redb::StorageBackend for Backend {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len())
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.settle()
-    }
-    /// The data directory's own lock keeps other processes out (crate `extent`).
-    fn try_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, redb::BackendError> {
-        Ok(true)
-    }
-}
-
-/// What redb sees of a file that it only reads, as a reader beside a writer of another process. There is no other: the directory is locked.
-#[derive(Clone)]
-pub(super) struct ReadBackend(pub(super) Arc<Pages>);
-
-/// The one lock that redb asks for which a writer would hold, where the file is whole (its `CONSISTENT_BYTE`).
-const WHOLE: Bound<u64> = Bound::Included((1 << 62) + 4);
-
-impl std::fmt::Debug for ReadBackend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReadBackend({})", self.0.place.path)
-    }
-}
-
-impl redb::StorageBackend for ReadBackend {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.len())
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    fn try_lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, redb::BackendError> {
-        Ok(true)
-    }
-    fn lock_shared_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), redb::BackendError> {
-        Ok(())
-    }
-    fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), redb::BackendError> {
-        Ok(())
-    }
-    fn query_lock_range(&self, from: Bound<u64>, _: Bound<u64>) -> Result<bool, redb::BackendError> {
-        Ok(from == WHOLE)
     }
 }
