@@ -44,6 +44,9 @@ pub(crate) struct Flags {
     /// Read back what earlier backups copied, too, and copy it again where it is damaged.
     #[arg(long)]
     verify: bool,
+    /// Of a stopped directory: leave out rows of the index that cannot be read, and say where. They are LOST in what is made of the copy.
+    #[arg(long)]
+    past_damage: bool,
     /// Percent of the time that copying takes.
     #[arg(long, default_value_t = 50)]
     share: u32,
@@ -115,9 +118,17 @@ async fn open(world: &World, flags: &Flags) -> anyhow::Result<Source> {
         let roles = roles::open(world, disk)
             .await
             .context("no server answers in the directory, and it cannot be opened")?;
-        let source = StoreSource::of(&roles, world.clock.clone());
+        let mut source = StoreSource::of(&roles, world.clock.clone());
+        if flags.past_damage {
+            source = source.past_damage();
+        }
         return Ok(Source::Stopped(Box::new(roles), source));
     };
+    if flags.past_damage {
+        bail!(
+            "a server has the directory open: stop it first, for what is left out is to be replaced by what is made of the copy"
+        );
+    }
     let first = answer.next().await?.context("the server broke off")?;
     let begun: Begun = serde_json::from_slice(&first).context("the server's answer")?;
     Ok(Source::Running(Running {
@@ -194,6 +205,12 @@ async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) ->
         copied: 0,
         damage: Vec::new(),
     };
+    if let Source::Stopped(_, source) = source {
+        let lost = source.lost().into_iter();
+        copier
+            .damage
+            .extend(lost.map(|place| format!("index: {place}: rows there are LOST, and not in the copy")));
+    }
     copier.extents(source, &mut manifest).await?;
     manifest.root_key = keep_root_key(&copier, taken_ms)?;
     source.check_held().await?;
@@ -338,7 +355,9 @@ fn tell(name: &str, manifest: &Manifest, copier: &Copier<'_>) {
         },
         match copier.damage.len() {
             0 => String::new(),
-            n => format!("; {n} places were DAMAGED in the store and are in the copy"),
+            n => format!(
+                "; {n} places were DAMAGED in the store, and are so in the copy or are left out of it"
+            ),
         }
     );
 }
