@@ -15,8 +15,8 @@ use prost::Message;
 use std::collections::BTreeMap;
 use types::{DiskId, Epoch, ExtentId, NodeId, SessionId};
 use wire::records::{
-    CopyRecord, DiskRecord, DroppedPage, ExtentRecord, NodeRecord, PartitionState, ReclaimState,
-    ScrubState, SessionRecord,
+    CopyRecord, DiskRecord, DroppedPage, ExtentRecord, NodeRecord, PartitionState, ReclaimState, ScrubState,
+    SessionRecord,
 };
 
 const STATE: u8 = 0x01;
@@ -77,7 +77,8 @@ impl Pages {
 
     /// Which extent's page of which number a row key is of, if it is one of either.
     pub(crate) fn place(row_key: &[u8]) -> Option<(ExtentId, u64)> {
-        let (DROPPED | DROPPING, fields) = row_key.split_first().map(|(table, fields)| (*table, fields))? else {
+        let (DROPPED | DROPPING, fields) = row_key.split_first().map(|(table, fields)| (*table, fields))?
+        else {
             return None;
         };
         let (extent, page) = fields.split_first_chunk::<8>()?;

@@ -144,7 +144,7 @@ impl Outside {
     async fn rotate(&mut self, dir: &DataDir, extent: ExtentId) -> Option<ExtentId> {
         let (done, outcome) = done();
         let status = dir.seal(extent, Epoch(1), done).ok()?;
-        if !acked(outcome).await.is_ok() {
+        if acked(outcome).await.is_err() {
             return None;
         }
         self.sealed.insert(extent, status.needles);
@@ -173,7 +173,7 @@ impl Outside {
                 durable.then_some(done),
             )
             .ok()?;
-        if durable && !acked(outcome).await.is_ok() {
+        if durable && acked(outcome).await.is_err() {
             return None;
         }
         Some(Needle {

@@ -242,7 +242,10 @@ mod tests {
         Piece::of(ExtentId(7), Generation(0), &walked, &head).unwrap()
     }
 
-    fn joined(chunks: &[(u128, Option<(u128, u32)>, u32, bool, u64)]) -> Joined {
+    /// Blob, part (upload and number), ordinal, whether it is the last, time.
+    type Chunk = (u128, Option<(u128, u32)>, u32, bool, u64);
+
+    fn joined(chunks: &[Chunk]) -> Joined {
         let pieces = (1..)
             .zip(chunks)
             .map(|(needle, &(blob, part, ordinal, last, time))| {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use types::{ErrorKind, Kind};
 use wire::node::Node;
+use world::Clock;
+use world::real::RealClock;
 
 /// X with `count` needles and sealed; how many operations the checkpoint takes then.
 async fn sealed(outside: &mut Outside, disk: &SimDisk, dir: &DataDir, count: usize) -> u64 {
@@ -135,7 +137,7 @@ fn a_node_makes_the_maps_of_what_was_sealed() {
     life(async {
         let node = start(&disk, &[X]).await;
         fill(&node, 300, 8000).await;
-        tokio::time::sleep(Duration::from_secs(30)).await;
+        RealClock::new().sleep(Duration::from_secs(30)).await;
         assert!(node.extent(X).await.unwrap().sealed);
         drop(node);
     });
