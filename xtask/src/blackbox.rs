@@ -122,6 +122,21 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     Ok(counts)
 }
 
+/// Resident memory under more at once than the budget holds, of the binary as it is released.
+pub(crate) fn memory(repo: &Repo, arguments: &[String]) -> Result<Counts> {
+    stage::run(repo.cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "cairn-server",
+        "--bin",
+        "cairn",
+    ]))?;
+    let mut c = python(repo, repo.target("release/cairn"))?;
+    c.arg("tests/memory/run.py").args(arguments);
+    stage::run(c)
+}
+
 /// A small disk filled to the last byte and emptied, three times: as it is, and with the power cut in each phase; then reclaim beside
 /// a slow reader, and under writes over the same keys.
 pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {

@@ -60,6 +60,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The budget of memory at its full size: resident memory under 256 connections, 10,000 at rest, 1,000 stalled, a listing of a million
+    /// keys; takes up to 16 GiB of disk; arguments go to tests/memory/run.py
+    Memory {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// A small disk filled to the last byte through S3, emptied, and filled again; with power cuts too
     FullDisk,
     /// The fuzz targets under libFuzzer, guided by coverage; says what it does without where there is no nightly toolchain
@@ -133,6 +139,7 @@ fn run(command: Command) -> Result<bool> {
             stage::alone("fuzz", || fuzz::fuzz(&repo, &plan))
         }
         Command::Soak { arguments } => stage::alone("soak", || blackbox::soak(&repo, &arguments)),
+        Command::Memory { arguments } => stage::alone("memory", || blackbox::memory(&repo, &arguments)),
         Command::FullDisk => stage::alone("a full disk", || blackbox::full_disk(&repo)),
         Command::Conformance { suite, arguments } => {
             stage::alone("conformance", || blackbox::conformance(&repo, &suite, &arguments))

@@ -1,7 +1,8 @@
 //! A put: chunks, each a needle in an extent; what to do when an append fails.
 
 use crate::blob::Blob;
-use crate::frames::{Frames, combine};
+use crate::frames::{Frame, Frames, combine};
+use crate::memory::{Memory, busy, put_least};
 use crate::pool::{Held, Purpose};
 use crate::room::Waiting;
 use crate::{PutError, Source, Unnamed};
@@ -15,6 +16,7 @@ use wire::control::Grant;
 use wire::index::StoredChunks;
 use wire::node::{Ack, Appended, Checked, NeedleHead, Ordered, OwnerRef};
 use wire::records::Chunk;
+use world::{Claim, Share};
 
 /// What a needle's header, block crcs and padding may take of an extent, beside 1/1024 of its bytes.
 const NEEDLE_OVERHEAD_BYTES: u64 = 8 << 10;
@@ -30,10 +32,11 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(first: Checked, bytes_max: usize) -> Self {
-        let bytes = first.bytes.len();
+    fn new(first: Frame, bytes_max: usize) -> Self {
+        let bytes = first.checked.bytes.len();
+        let bytes_max = if first.keeps { bytes_max } else { bytes };
         Self {
-            frames: vec![first],
+            frames: vec![first.checked],
             bytes,
             bytes_max: bytes_max.max(bytes),
             whole: true,
@@ -41,12 +44,12 @@ impl Kept {
         }
     }
 
-    /// Keeps a frame; past the bound all are let go and the chunk can no longer be sent again.
-    fn push(&mut self, frame: &Checked) {
-        self.bytes += frame.bytes.len();
-        self.whole &= self.bytes <= self.bytes_max;
+    /// Keeps a frame; past the bound, or where memory is short, all are let go and the chunk can no longer be sent again.
+    fn push(&mut self, frame: &Frame) {
+        self.bytes += frame.checked.bytes.len();
+        self.whole &= self.bytes <= self.bytes_max && frame.keeps;
         if self.whole {
-            self.frames.push(frame.clone());
+            self.frames.push(frame.checked.clone());
         } else {
             self.frames.clear();
         }
@@ -66,7 +69,7 @@ struct Writing {
     chunks: Vec<Chunk>,
     unnamed: Unnamed,
     ordered: BTreeMap<DiskId, JournalSeq>,
-    /// What a frame of the last large chunk took on average: its first may have been waiting for us.
+    /// What a whole frame's worth of the last large chunk took on average: its first may have been waiting for us.
     pace_ms: u64,
 }
 
@@ -92,15 +95,40 @@ impl Blob {
     /// [`Blob::unnamed`].
     ///
     /// # Errors
-    /// [`PutError`]; a full disk is a fault of kind `Full`.
+    /// [`PutError`]; a full disk is a fault of kind `Full`, memory that is not to be had one of kind `Busy`.
     pub async fn put<S: Source>(
         &self,
         owner: &OwnerRef,
         length: u64,
         source: &mut S,
     ) -> Result<StoredChunks, PutError<S::Error>> {
+        let memory = self.memory(length, source.holds()).await?;
+        self.put_in(memory, owner, length, source).await
+    }
+
+    /// The least memory of a put of so many bytes, and `also` for what its source holds: before anything is asked of that.
+    ///
+    /// # Errors
+    /// `Busy` when it is not to be had.
+    pub async fn memory(&self, length: u64, also: u64) -> Result<Share, Fault> {
+        let least = put_least(length) + also;
+        self.budget.take(Claim::Write, least).await.map_err(busy)
+    }
+
+    /// As [`Blob::put`], in memory taken before.
+    ///
+    /// # Errors
+    /// As [`Blob::put`].
+    pub async fn put_in<S: Source>(
+        &self,
+        memory: Share,
+        owner: &OwnerRef,
+        length: u64,
+        source: &mut S,
+    ) -> Result<StoredChunks, PutError<S::Error>> {
         let mut writing = self.writing(owner);
-        let mut frames = Frames::new(source, length);
+        let memory = Memory::of_put(&self.budget, memory, length);
+        let mut frames = Frames::new(source, length, memory);
         if length == 0 {
             frames.end().await?;
         }
@@ -119,9 +147,13 @@ impl Blob {
         sure: u64,
         source: &mut S,
     ) -> Result<(StoredChunks, u64), PutError<S::Error>> {
+        // What follows the sure ones is read whole before it is stored.
+        let end_bytes = self.config.frame_bytes_max as u64;
+        let memory = self.memory(sure + end_bytes, end_bytes + source.holds()).await?;
+        let memory = Memory::of_put(&self.budget, memory, sure + end_bytes);
         let mut writing = self.writing(owner);
         // One byte is left for the needle that says it is the last: whether another would follow is not known before.
-        let mut frames = Frames::beginning(source, sure.saturating_sub(1));
+        let mut frames = Frames::beginning(source, sure.saturating_sub(1), memory);
         self.put_frames(owner, &mut frames, &mut writing).await?;
         frames.go_on(self.config.frame_bytes_max).await?;
         self.put_frames(owner, &mut frames, &mut writing).await?;
@@ -162,23 +194,30 @@ impl Blob {
         let goes_on = !frames.ends_with(left);
         let begun = self.world.clock.mono();
         let first = frames.next(self.frame_bytes(left)).await?;
-        let pace_ms = (self.world.clock.mono() - begun).as_millis() as u64;
+        let first_bytes = first.checked.bytes.len() as u64;
+        let frame_bytes = self.frame_bytes(left) as u64;
+        let pace_ms = (self.world.clock.mono() - begun).as_millis() as u64 * frame_bytes / first_bytes;
         let mut head = NeedleHead {
             blob: writing.blob,
             owner: owner.clone(),
             ordinal: writing.chunks.len() as u32,
             logical_offset: length - left,
             last: false,
-            length: left.min(self.chunk_at(pace_ms.max(writing.pace_ms))),
+            length: left.min(self.chunk_at(pace_ms.max(writing.pace_ms)).max(first_bytes)),
             append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
             session: self.session,
         };
+        if head.length <= self.config.small_bytes_max as u64 {
+            // It goes whole, or as much of it as there was memory for.
+            head.length = head.length.min(first_bytes);
+        }
         head.last = head.length == left && !goes_on;
         let (appended, chunk) = if head.length <= self.config.small_bytes_max as u64 {
-            self.append_small(head, first).await?
+            self.append_small(head, first.checked).await?
         } else {
             let (appended, chunk, waited) = self.append_large(head, (left, goes_on), first, frames).await?;
-            let frames_after_first = chunk.length.div_ceil(self.config.frame_bytes_max as u64).max(2) - 1;
+            let after_first = chunk.length.saturating_sub(first_bytes);
+            let frames_after_first = after_first.div_ceil(self.config.frame_bytes_max as u64).max(1);
             writing.pace_ms = waited.as_millis() as u64 / frames_after_first;
             (appended, chunk)
         };
@@ -191,11 +230,12 @@ impl Blob {
         Ok(())
     }
 
-    /// The largest chunk, in whole frames, that a client is trusted to send in time when it took `pace_ms` for one frame.
+    /// The largest chunk, in whole frames, that a client is trusted to send in time when it took `pace_ms` for one frame. None at all,
+    /// and the chunk is what there is of it already.
     fn chunk_at(&self, pace_ms: u64) -> u64 {
         let frames = self.config.chunk_hold_ms / pace_ms.max(1);
         let frame = self.config.frame_bytes_max as u64;
-        (frames.max(1).saturating_mul(frame)).min(self.config.chunk_bytes_max)
+        frames.saturating_mul(frame).min(self.config.chunk_bytes_max)
     }
 
     fn frame_bytes(&self, left: u64) -> usize {
@@ -249,7 +289,7 @@ impl Blob {
         &self,
         mut head: NeedleHead,
         (left, goes_on): (u64, bool),
-        first: Checked,
+        first: Frame,
         frames: &mut Frames<'_, S>,
     ) -> Result<(Appended, Chunk, Duration), PutError<S::Error>> {
         let mut kept = Kept::new(first, self.config.resend_bytes_max);
@@ -304,9 +344,9 @@ impl Blob {
                 let want = self.frame_bytes(head.length - received);
                 let (sent, next) = join(send, self.next_in_time(frames, want, &mut kept.waited)).await;
                 let next = next?;
-                received += next.bytes.len() as u64;
+                received += next.checked.bytes.len() as u64;
                 kept.push(&next);
-                queue.push_back(next);
+                queue.push_back(next.checked);
                 sent?;
             } else {
                 send.await?;
@@ -321,7 +361,7 @@ impl Blob {
         frames: &mut Frames<'_, S>,
         bytes: usize,
         waited: &mut Duration,
-    ) -> Result<Checked, PutError<S::Error>> {
+    ) -> Result<Frame, PutError<S::Error>> {
         let begun = self.world.clock.mono();
         let dawdle = Duration::from_millis(self.config.dawdle_ms_max).saturating_sub(*waited);
         let others_wait = async {

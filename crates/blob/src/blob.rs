@@ -9,7 +9,6 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use types::{BlobId, ByteRange, ErrorKind, ExtentId, NodeId, SessionId, limits};
 use wire::Fault;
 use wire::control::{Control, Location};
@@ -17,7 +16,7 @@ use wire::gateway::{self, Abandoned};
 use wire::index::StoredChunks;
 use wire::node::{Node, OwnerRef};
 use wire::records::Chunk;
-use world::World;
+use world::{Budget, World};
 
 /// Locations kept; past it they are all forgotten and asked for again.
 const LOCATIONS_MAX: usize = 1 << 16;
@@ -29,10 +28,10 @@ pub struct Blob {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) session: SessionId,
     pub(crate) pool: Arc<Pool>,
-    /// Frames that gets may read ahead: memory is bounded over all of them, however slowly their clients take it.
-    pub(crate) read_ahead: Arc<Semaphore>,
     /// Writers that met a full disk.
     pub(crate) room: Room,
+    /// What puts and gets take their memory from, however slowly their clients send or take it.
+    pub(crate) budget: Arc<Budget>,
     /// Needles whose name never came.
     pub(crate) abandoned: Arc<Queue>,
     nodes: BTreeMap<NodeId, Arc<dyn Node>>,
@@ -73,8 +72,8 @@ impl Blob {
                     wait: Duration::from_millis(config.extent_wait_ms_max),
                 },
             )),
-            read_ahead: Arc::new(Semaphore::new(config.read_ahead_frames_total)),
             room: Room::new(Arc::clone(&world.clock)),
+            budget: Budget::boundless(Arc::clone(&world.clock)),
             abandoned: Arc::default(),
             world,
             config,
@@ -84,6 +83,18 @@ impl Blob {
             serial: AtomicU64::new(0),
             locations: RwLock::default(),
         }
+    }
+
+    /// The same with its memory taken from `budget`.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Arc<Budget>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// What memory is taken from.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Reads `range` of the blob `of`, which is made of `chunks`; of an upload, where parts became an object. Nothing is read before

@@ -16,9 +16,6 @@ pub struct Config {
     pub extents_max: usize,
     /// Frames of a get under way or waiting, at most.
     pub read_ahead_frames: usize,
-    /// Frames that all gets together may have under way or waiting beside the one that each needs next. Where they are
-    /// used up, a get reads a frame at a time.
-    pub read_ahead_frames_total: usize,
     /// Frames of a chunk under way are kept up to here, so that it can be sent again after a failure.
     pub resend_bytes_max: usize,
     /// How long an extent is held for a frame that does not come whole.
@@ -43,7 +40,6 @@ impl Default for Config {
             small_bytes_max: limits::SMALL_APPEND_BYTES_MAX,
             extents_max: limits::OPEN_EXTENTS_MAX,
             read_ahead_frames: 4,
-            read_ahead_frames_total: 256,
             resend_bytes_max: 4 * limits::FRAME_BYTES_MAX,
             frame_wait_ms: 15_000,
             chunk_hold_ms: 10_000,

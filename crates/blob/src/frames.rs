@@ -1,11 +1,13 @@
 //! Cuts a source's pieces into frames, with the crc32c of each block computed from the piece as it enters.
 
+use crate::memory::{Hold, Memory};
 use crate::{PutError, Source};
 use bytes::{Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
 use std::sync::LazyLock;
 use types::limits::BLOCK_BYTES;
 use wire::node::Checked;
+use world::held;
 
 /// The crc32c of `bytes`.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
@@ -60,9 +62,17 @@ fn shift(a: u32, bytes: u64) -> u32 {
     crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, u64::from(a), 0, bytes) as u32
 }
 
+/// A frame, in memory that goes with its bytes.
+pub(crate) struct Frame {
+    pub(crate) checked: Checked,
+    /// Whether it may be kept once it is written. One in a slot may not: the next but one could wait for that for ever.
+    pub(crate) keeps: bool,
+}
+
 /// Frames of one blob, in order. The last one is given only once the source has said that it was the last.
 pub(crate) struct Frames<'a, S> {
     source: &'a mut S,
+    memory: Memory,
     /// How many bytes the blob has.
     length: u64,
     /// How many of them have been given in frames.
@@ -74,9 +84,10 @@ pub(crate) struct Frames<'a, S> {
 }
 
 impl<'a, S: Source> Frames<'a, S> {
-    pub(crate) fn new(source: &'a mut S, length: u64) -> Self {
+    pub(crate) fn new(source: &'a mut S, length: u64, memory: Memory) -> Self {
         Self {
             source,
+            memory,
             length,
             given: 0,
             piece: Bytes::new(),
@@ -85,10 +96,10 @@ impl<'a, S: Source> Frames<'a, S> {
     }
 
     /// Frames of the first `length` bytes of a blob that goes on after them, as [`Self::go_on`] will tell.
-    pub(crate) fn beginning(source: &'a mut S, length: u64) -> Self {
+    pub(crate) fn beginning(source: &'a mut S, length: u64, memory: Memory) -> Self {
         Self {
             goes_on: true,
-            ..Self::new(source, length)
+            ..Self::new(source, length, memory)
         }
     }
 
@@ -125,17 +136,36 @@ impl<'a, S: Source> Frames<'a, S> {
         self.length - self.given
     }
 
-    /// The next `bytes` bytes, at most [`Self::left`].
-    pub(crate) async fn next(&mut self, bytes: usize) -> Result<Checked, PutError<S::Error>> {
+    /// The next `wanted` bytes, at most [`Self::left`]; fewer, whole blocks, where memory is short. Memory for them is looked for only
+    /// once the first of them has come: who sends nothing has none.
+    pub(crate) async fn next(&mut self, wanted: usize) -> Result<Frame, PutError<S::Error>> {
         assert!(
-            bytes > 0 && bytes as u64 <= self.left(),
+            wanted > 0 && wanted as u64 <= self.left(),
             "frames end with the blob"
         );
         self.refill().await?;
-        let frame = if self.piece.len() >= bytes {
+        let slot = self.memory.slot_bytes();
+        let more = if wanted > slot {
+            self.memory.more(wanted)
+        } else {
+            None
+        };
+        let (bytes, hold) = match more {
+            Some(more) => more,
+            None => (wanted.min(slot), self.memory.slot().await),
+        };
+        let keeps = matches!(hold, Hold::More(_)) || bytes as u64 == self.length;
+        let Checked { bytes: all, crcs } = if self.piece.len() >= bytes {
             whole(self.piece.split_to(bytes))
         } else {
             self.gather(bytes).await?
+        };
+        let frame = Frame {
+            checked: Checked {
+                bytes: held(all, hold),
+                crcs,
+            },
+            keeps,
         };
         self.given += bytes as u64;
         if self.left() == 0 && !self.goes_on {

@@ -8,7 +8,8 @@
 //! - A byte is covered by a crc32c computed as it entered; no byte leaves without that crc checked again (I5).
 //! - A stored chunk is answered only once its needle is durable, or ordered in a journal that its name will be written
 //!   behind (I1, I3). Bytes of a put that fails are orphans: nothing names them.
-//! - Memory is bounded: two frames a put (and what [`Config::resend_bytes_max`] keeps), a window of frames a get.
+//! - Memory comes from a budget (`world::Budget`): a few blocks for each put and get before it begins, whole frames, what
+//!   [`Config::resend_bytes_max`] keeps, and frames read ahead only while there is more.
 //! - An extent is held only while whole frames come: a client's pace never holds one for longer than
 //!   [`Config::frame_wait_ms`].
 //!
@@ -18,6 +19,7 @@ mod append;
 mod blob;
 mod config;
 mod frames;
+mod memory;
 mod pool;
 mod read;
 mod room;

@@ -2,18 +2,19 @@
 
 use crate::blob::Blob;
 use crate::frames::{combine, crc32c};
+use crate::memory::{Hold, Memory, busy, get_least};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use types::limits::{BLOCK_BYTES, RETRIES_MAX};
 use types::{BlobId, ByteRange, ErrorKind, ExtentId, Generation, NeedleId};
 use wire::Fault;
 use wire::node::{Checked, ReadNeedle};
 use wire::records::Chunk;
+use world::{Claim, held};
 
 /// A run of blocks of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ struct Piece {
     at_end: bool,
 }
 
-/// A piece, and its share of what all gets may read ahead.
-type Read = (Piece, Checked, Option<OwnedSemaphorePermit>);
+/// A piece, and the memory that it is in.
+type Read = (Piece, Checked, Hold);
 type Reading = Pin<Box<dyn Future<Output = Result<Read, Fault>> + Send>>;
 
 /// Reads a range of a blob in order.
@@ -44,6 +45,10 @@ pub struct Reader {
     chunk: usize,
     chunk_start: u64,
     reading: FuturesOrdered<Reading>,
+    /// `None`: not begun.
+    memory: Option<Memory>,
+    /// Whether its least stands in that of whoever reads.
+    is_within: bool,
     /// crc32c of the chunk's bytes so far, while all of it has been read from its first byte on.
     sum: Option<u32>,
     failed: bool,
@@ -64,9 +69,23 @@ impl Reader {
             chunk: 0,
             chunk_start: 0,
             reading: FuturesOrdered::new(),
+            memory: None,
+            is_within: false,
             sum: None,
             failed: false,
         }
+    }
+
+    /// Its least memory is taken with its caller's ([`Reader::holds`]), who holds no piece of it while it asks for the next.
+    #[must_use]
+    pub fn within(mut self) -> Self {
+        self.is_within = true;
+        self
+    }
+
+    /// The least memory that a read of `range` bytes is done in.
+    pub fn holds(range: u64) -> u64 {
+        get_least(range)
     }
 
     /// The next bytes, never empty; `None` at the end of the range. After an error the reader is spent.
@@ -75,10 +94,14 @@ impl Reader {
     /// `Corrupt` when a checksum failed on every replica; otherwise why no replica answered.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         assert!(!self.failed, "a failed reader is not asked again");
-        self.read_ahead();
+        self.begin().await?;
+        self.read_ahead().await;
         let answer = match self.reading.next().await {
             None => return Ok(None),
-            Some(Ok((piece, checked, _share))) => self.take(piece, checked).map(Some),
+            Some(Ok((piece, checked, hold))) => {
+                let bytes = self.take(piece, checked);
+                bytes.map(|bytes| Some(held(bytes, hold)))
+            }
             Some(Err(fault)) => Err(fault),
         };
         self.failed = answer.is_err();
@@ -90,27 +113,54 @@ impl Reader {
         answer
     }
 
-    /// Asks for the frame that is needed next, and for more while there is room for them.
-    fn read_ahead(&mut self) {
-        while self.reading.len() < self.blob.config.read_ahead_frames {
-            let share = match self.reading.is_empty() {
+    /// Takes its least memory, once.
+    async fn begin(&mut self) -> Result<(), Fault> {
+        if self.memory.is_some() {
+            return Ok(());
+        }
+        let budget = &self.blob.budget;
+        let least = match self.is_within {
+            true => None,
+            false => {
+                let least = budget.take(Claim::Read, get_least(self.next.len())).await;
+                Some(least.map_err(busy)?)
+            }
+        };
+        self.memory = Some(Memory::of_get(budget, least));
+        Ok(())
+    }
+
+    /// Asks for the frame that is needed next, and for more while there is room for them. Without room for a frame it is a block, and
+    /// only once whoever reads has let the last one go.
+    async fn read_ahead(&mut self) {
+        while self.reading.len() < self.blob.config.read_ahead_frames && !self.next.is_empty() {
+            let memory = self.memory.as_ref().expect("a reader has begun");
+            // Of the first and last block the read may want a part: they are read whole.
+            let wanted =
+                (self.next.len() as usize).saturating_add(2 * BLOCK_BYTES) / BLOCK_BYTES * BLOCK_BYTES;
+            let wanted = wanted.min(self.blob.config.frame_bytes_max);
+            let more = match self.next.len() <= get_least(u64::MAX) && self.reading.is_empty() {
                 true => None,
-                false => match Arc::clone(&self.blob.read_ahead).try_acquire_owned() {
-                    Ok(share) => Some(share),
-                    Err(_none_left) => return,
-                },
+                false => memory.more(wanted),
             };
-            let Some(piece) = self.plan() else { return };
+            let (bytes, hold) = match more {
+                Some(more) => more,
+                None if self.reading.is_empty() => (BLOCK_BYTES, memory.slot().await),
+                None => return,
+            };
+            let Some(piece) = self.plan(bytes / BLOCK_BYTES) else {
+                return;
+            };
             let (blob, of, chunks) = (Arc::clone(&self.blob), self.of, Arc::clone(&self.chunks));
             self.reading.push_back(Box::pin(async move {
                 let checked = read_piece(&blob, (of, &chunks[piece.chunk]), piece).await?;
-                Ok((piece, checked, share))
+                Ok((piece, checked, hold))
             }));
         }
     }
 
-    /// The next run of blocks, at most a frame.
-    fn plan(&mut self) -> Option<Piece> {
+    /// The next run of blocks, so many at most.
+    fn plan(&mut self, blocks_max: usize) -> Option<Piece> {
         if self.next.is_empty() {
             return None;
         }
@@ -124,7 +174,7 @@ impl Reader {
         let end = (self.next.end - self.chunk_start).min(length);
         let first_block = start / block;
         let blocks_wanted = end.div_ceil(block) - first_block;
-        let block_count = blocks_wanted.min((self.blob.config.frame_bytes_max / BLOCK_BYTES) as u64);
+        let block_count = blocks_wanted.min(blocks_max as u64);
         let base = first_block * block;
         let end = end.min(base + block_count * block);
         self.next.start = self.chunk_start + end;

@@ -10,6 +10,10 @@ pub trait Source: Send {
     type Error: Send;
     /// The next piece; `None` once every byte has come and every check of the source's own has held.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Error>> + Send;
+    /// How many bytes it holds itself while it is read: taken with the put's own, so that nothing is waited for while something is held.
+    fn holds(&self) -> u64 {
+        0
+    }
 }
 
 /// Why a blob was not stored. Nothing names what was written of it.

@@ -30,9 +30,10 @@ impl Handle {
         world: World,
         store: Arc<dyn Store>,
         id: PartitionId,
-        stamp: StampId,
+        (stamp, row_cache_bytes): (StampId, usize),
     ) -> Result<Self, Fault> {
-        let shared = Arc::new(Shared::new(store, id, world.clock.clone(), ROW_CACHE_BYTES_MAX));
+        let cache_bytes = row_cache_bytes.min(ROW_CACHE_BYTES_MAX);
+        let shared = Arc::new(Shared::new(store, id, world.clock.clone(), cache_bytes));
         let owner = Owner::new(world, stamp, shared.clone());
         let (queue, jobs) = mpsc::channel(OWNER_QUEUE_MAX);
         let task = tokio::spawn(owner.run(jobs));

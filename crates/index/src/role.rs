@@ -5,6 +5,7 @@ use crate::handle::Handle;
 use bytes::Bytes;
 use std::sync::Arc;
 use store::Store;
+use types::limits::ROW_CACHE_BYTES_MAX;
 use types::{BucketId, BucketName, ObjectKey, PartitionId, SessionId, StampId, UploadId};
 use wire::Fault;
 use wire::index::{
@@ -29,11 +30,25 @@ impl IndexRole {
     /// # Errors
     /// When a partition cannot be taken or its own rows are corrupt.
     pub async fn open(world: World, store: Arc<dyn Store>, stamp: StampId) -> Result<Self, Fault> {
+        Self::open_within(world, store, stamp, ROW_CACHE_BYTES_MAX).await
+    }
+
+    /// The same with so many bytes of rows in memory for each partition.
+    ///
+    /// # Errors
+    /// As [`IndexRole::open`].
+    pub async fn open_within(
+        world: World,
+        store: Arc<dyn Store>,
+        stamp: StampId,
+        row_cache_bytes: usize,
+    ) -> Result<Self, Fault> {
         let clock = world.clock.clone();
+        let open = |id| Handle::open(world.clone(), store.clone(), id, (stamp, row_cache_bytes));
         Ok(Self {
             clock,
-            directory: Handle::open(world.clone(), store.clone(), PartitionId::DIRECTORY, stamp).await?,
-            data: Handle::open(world, store, PartitionId::FIRST_DATA, stamp).await?,
+            directory: open(PartitionId::DIRECTORY).await?,
+            data: open(PartitionId::FIRST_DATA).await?,
         })
     }
 

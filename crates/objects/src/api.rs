@@ -24,6 +24,10 @@ pub trait Body: Send {
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError>;
     /// Checksums from the trailer, once `next` has answered `None`.
     fn trailer(&mut self) -> Vec<Checksum>;
+    /// How much memory it holds itself while it is read, beside what its connection does.
+    fn holds(&self) -> u64 {
+        0
+    }
 }
 
 /// Why a body did not arrive whole.

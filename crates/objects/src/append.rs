@@ -32,6 +32,10 @@ impl Source for Prefixed<'_> {
             None => self.intake.next().await,
         }
     }
+
+    fn holds(&self) -> u64 {
+        self.intake.holds()
+    }
 }
 
 impl Objects {

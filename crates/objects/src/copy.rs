@@ -47,16 +47,28 @@ pub struct CopyPart {
     pub range: Option<ByteRange>,
 }
 
-/// An object's bytes on their way back in.
+/// An object's bytes on their way back in. The put's memory has what reading takes, so that neither waits while the other holds some.
 struct Reread(GetReader);
+
+impl Reread {
+    fn new(reader: GetReader) -> Box<Self> {
+        Box::new(Self(reader.within()))
+    }
+}
 
 #[async_trait::async_trait]
 impl Body for Reread {
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
-        self.0.next().await.map_err(|error| match error {
-            ObjectsError::Fault(fault) => fault.into(),
-            other => Fault::new(ErrorKind::Fault, other.to_string()).into(),
-        })
+        let piece = self.0.next().await.map_err(|error| match error {
+            ObjectsError::Fault(fault) => fault,
+            other => Fault::new(ErrorKind::Fault, other.to_string()),
+        })?;
+        // The put keeps pieces as they are, as long as it likes; the reader goes on only once its own are let go.
+        Ok(piece.map(|piece| Bytes::copy_from_slice(&piece)))
+    }
+
+    fn holds(&self) -> u64 {
+        self.0.holds()
     }
 
     fn trailer(&mut self) -> Vec<Checksum> {
@@ -81,7 +93,7 @@ impl Objects {
             length: source.record.size,
             expect: expect(&source.record),
             checksum: Some(copy.checksum.unwrap_or_else(|| algorithm(&source.record))),
-            body: Box::new(Reread(source.reader)),
+            body: Reread::new(source.reader),
             headers: copy.headers,
             metadata: copy.metadata,
             tags: copy.tags,
@@ -120,7 +132,7 @@ impl Objects {
             upload: copy.upload,
             number: copy.number,
             length: reader.range().len(),
-            body: Box::new(Reread(reader)),
+            body: Reread::new(reader),
             expect,
         };
         self.put_part(caller, put).await.map_err(blame_the_source)

@@ -30,6 +30,8 @@ pub struct GetReader {
     /// Until nothing more is read of the needles.
     reading: Option<Reading>,
     done: bool,
+    /// Its memory is in that of whoever reads.
+    is_within: bool,
 }
 
 impl GetReader {
@@ -50,6 +52,21 @@ impl GetReader {
         }
         self.range = range;
         Ok(())
+    }
+
+    /// Its memory is taken by its caller: [`GetReader::holds`].
+    #[must_use]
+    pub(crate) fn within(mut self) -> Self {
+        self.is_within = true;
+        self
+    }
+
+    /// How much memory reading takes at least.
+    pub(crate) fn holds(&self) -> u64 {
+        match &self.place {
+            Place::Inline(_) => 0,
+            Place::Chunks(..) => Reader::holds(self.range.len()),
+        }
     }
 
     /// The range that is read.
@@ -74,10 +91,11 @@ impl GetReader {
                 ));
             }
             Place::Chunks(of, chunks) => {
-                let (blob, of, range) = (&self.blob, *of, self.range);
-                let reader = self
-                    .reader
-                    .get_or_insert_with(|| blob.get(of, std::mem::take(chunks), range));
+                let (blob, of, range, is_within) = (&self.blob, *of, self.range, self.is_within);
+                let reader = self.reader.get_or_insert_with(|| {
+                    let reader = blob.get(of, std::mem::take(chunks), range);
+                    if is_within { reader.within() } else { reader }
+                });
                 reader.next().await
             }
         };
@@ -130,6 +148,7 @@ impl Objects {
                 reader: None,
                 reading,
                 done: false,
+                is_within: false,
             },
         })
     }

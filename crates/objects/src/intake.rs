@@ -112,4 +112,8 @@ impl Source for Intake {
             return Ok(Some(piece));
         }
     }
+
+    fn holds(&self) -> u64 {
+        self.body.holds()
+    }
 }

@@ -110,13 +110,21 @@ impl Objects {
             FRAME_BYTES_MAX
         };
         if length <= in_memory as u64 {
+            let memory = match slack {
+                0 => None,
+                _ => Some(self.blob.memory(length, length).await?),
+            };
             let bytes = intake.whole().await?;
             let size = bytes.len() as u64;
             let data = match bytes.len() {
                 0 => StoredData::Empty,
                 1..=INLINE_BYTES_MAX => StoredData::Inline(bytes),
                 _ => {
-                    let stored = self.blob.put(owner, size, &mut Whole(Some(bytes))).await;
+                    let mut whole = Whole(Some(bytes));
+                    let stored = match memory {
+                        Some(memory) => self.blob.put_in(memory, owner, size, &mut whole).await,
+                        None => self.blob.put(owner, size, &mut whole).await,
+                    };
                     StoredData::Chunks(stored.map_err(from_blob)?)
                 }
             };

@@ -15,7 +15,7 @@ use wire::gateway::{self, Abandoned, Gateway};
 use wire::index::{Command, Index, Reason};
 use wire::records::BucketRecord;
 use wire::records::answer::Kind as AnswerKind;
-use world::World;
+use world::{Budget, World};
 
 /// What a put, get, list, part means. One a gateway; share it in an `Arc`.
 pub struct Objects {
@@ -49,6 +49,11 @@ impl Objects {
     pub fn with_region(mut self, region: impl Into<String>) -> Self {
         self.region = region.into();
         self
+    }
+
+    /// What requests take their memory from.
+    pub fn budget(&self) -> &Arc<Budget> {
+        self.blob.budget()
     }
 
     /// Waits for commands whose callers have vanished. Operations under way go on; the caller has drained them before.

@@ -1,17 +1,19 @@
 //! Client connections: HTTP/1.1 by hyper over any stream.
 //!
-//! Bounded on every side: how many at once, how long a head may take and how large it may be, how long a client may take
-//! nothing of an answer; the body's pace is `body`'s. Where all places are taken who is idle leaves (places.rs). A connection whose request was refused before its body was read is
+//! Bounded on every side: how many at once, how long a head may take and how large it may be, how slowly a client may take
+//! an answer; the body's pace is `body`'s. At rest they cost little (rest.rs), awake they take memory from a budget of their own. Where all places are taken who is idle leaves (places.rs). A connection whose request was refused before its body was read is
 //! closed with a little patience, so that the client reads the refusal and not a reset.
 
 mod guarded;
 mod places;
+mod rest;
 mod unserved;
 
 pub(crate) use places::{Place, Places};
 pub(crate) use unserved::Unserved;
 
 use guarded::Guarded;
+use rest::Motion;
 use unserved::{Held, Turn};
 
 use crate::reply::{Reply, ReplyBody};
@@ -33,7 +35,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use types::limits;
-use world::{Clock, Listener, Stream};
+use world::{Budget, Claim, Clock, Listener, Stream};
 
 /// Makes a raw connection a secure one. Runs in the connection's own task, under the head's time limit.
 #[async_trait::async_trait]
@@ -44,8 +46,6 @@ pub trait Secure: Send + Sync {
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 256;
-/// hyper's bound on a head lies beyond ours, so that ours answers with a document.
-const HYPER_HEAD_BYTES_MAX: usize = 2 * limits::HEAD_BYTES_MAX;
 /// Pause after a failed accept: the usual cause, no free descriptors, passes by itself.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,6 +67,8 @@ pub(crate) struct Door {
     pub(crate) answer: Arc<dyn Answer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) secure: Option<Arc<dyn Secure>>,
+    /// What connections take their memory from: another than requests', which theirs is held beside.
+    pub(crate) budget: Arc<Budget>,
     /// Once it turns true, the request under way on each connection is its last.
     pub(crate) drain: watch::Receiver<bool>,
 }
@@ -134,71 +136,130 @@ impl Door {
         let place = Arc::new(place);
         let held = Held::default();
         let turn = held.turn();
-        let io = TokioIo::new(Guarded::new(stream, Arc::clone(&self.clock), held));
+        let mut io = Guarded::new(stream, Arc::clone(&self.clock), Arc::clone(&self.budget), held);
+        loop {
+            if let Err(patience_ms) = self.something(&mut io, &place).await {
+                return linger(io, self.clock.sleep(Duration::from_millis(patience_ms))).await;
+            }
+            // It holds nothing else yet that another could wait for.
+            let bytes = limits::CONNECTION_AWAKE_BYTES as u64;
+            let Ok(_awake) = self.budget.take(Claim::Connection, bytes).await else {
+                return self.give_up(io, Unserved::Full).await;
+            };
+            // Boxed: at rest a connection is no more than the rest of this.
+            match Box::pin(self.serve_awake(io, &place, &turn)).await {
+                Some(at_rest) => io = at_rest,
+                None => return,
+            }
+        }
+    }
+
+    /// Waits until something comes; else tells how much patience is due to who may still send.
+    async fn something(&mut self, io: &mut Guarded, place: &Place) -> Result<(), u64> {
+        tokio::select! {
+            came = io.something() => if came { Ok(()) } else { Err(limits::LINGER_MS_MAX) },
+            () = drained(&mut self.drain) => Err(limits::LINGER_STOPPING_MS_MAX),
+            () = place.asked_to_leave() => Err(limits::LINGER_STOPPING_MS_MAX),
+            () = self.clock.sleep(Duration::from_millis(limits::HEAD_MS_MAX)) => Err(limits::LINGER_MS_MAX),
+        }
+    }
+
+    /// Serves what comes until the connection ends, or is at rest: then it is answered.
+    async fn serve_awake(&mut self, io: Guarded, place: &Arc<Place>, turn: &Turn) -> Option<Guarded> {
+        let motion = io.motion();
         let mut http = http1::Builder::new();
         http.timer(WorldTimer::new(Arc::clone(&self.clock)))
             .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
             .max_headers(HEADERS_MAX)
-            .max_header_size(HYPER_HEAD_BYTES_MAX)
+            .max_buf_size(limits::CONNECTION_READ_BYTES_MAX)
             // The date comes from our clock (service.rs).
             .auto_date_header(false);
-        let sends_body = Arc::new(AtomicBool::new(false));
-        let mut connection = http.serve_connection(
-            io,
-            Handler {
-                answer: Arc::clone(&self.answer),
-                place: Arc::clone(&place),
-                sends_body: Arc::clone(&sends_body),
-            },
-        );
+        let handler = Handler {
+            answer: Arc::clone(&self.answer),
+            place: Arc::clone(place),
+            sends_body: Arc::default(),
+            motion: Arc::clone(&motion),
+        };
+        let sends_body = Arc::clone(&handler.sends_body);
+        let mut connection = http.serve_connection(TokioIo::new(io), handler);
         let mut patience_ms = limits::LINGER_MS_MAX;
-        let ended = tokio::select! {
-            ended = ended(&mut connection, &turn) => ended,
-            () = drained(&mut self.drain) => {
-                // A client that keeps idle connections for later does not close them for us.
-                if !(place.is_busy() && sends_body.load(Ordering::Relaxed)) {
-                    patience_ms = limits::LINGER_STOPPING_MS_MAX;
+        let ended = loop {
+            tokio::select! {
+                ended = ended(&mut connection, turn) => break ended,
+                () = drained(&mut self.drain) => {
+                    // A client that keeps idle connections for later does not close them for us.
+                    if !(place.is_busy() && sends_body.load(Ordering::Relaxed)) {
+                        patience_ms = limits::LINGER_STOPPING_MS_MAX;
+                    }
+                    Pin::new(&mut connection).graceful_shutdown();
+                    break ended(&mut connection, turn).await;
                 }
-                Pin::new(&mut connection).graceful_shutdown();
-                ended(&mut connection, &turn).await
-            }
-            () = place.asked_to_leave() => {
-                // Its place is wanted: only an answer is waited for.
-                if !place.is_busy() {
-                    patience_ms = limits::LINGER_STOPPING_MS_MAX;
+                () = place.asked_to_leave() => {
+                    // Its place is wanted: only an answer is waited for.
+                    if !place.is_busy() {
+                        patience_ms = limits::LINGER_STOPPING_MS_MAX;
+                    }
+                    Pin::new(&mut connection).graceful_shutdown();
+                    break self.last_answer(&mut connection, place, turn).await?;
                 }
-                Pin::new(&mut connection).graceful_shutdown();
-                loop {
-                    tokio::select! {
-                        ended = ended(&mut connection, &turn) => break ended,
-                        () = self.clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX)) => {
-                            // Half a head, or an answer that is not taken.
-                            if !place.is_busy() {
-                                return;
-                            }
-                        }
+                () = rest::idle(&*self.clock, place) => {
+                    if motion.is_at_rest() && !turn.is_held() {
+                        let parts = connection.into_parts();
+                        let mut io = parts.io.into_inner();
+                        io.unread(parts.read_buf);
+                        return Some(io);
                     }
                 }
             }
         };
-        let patience = self.clock.sleep(Duration::from_millis(patience_ms));
-        let mut io = connection.into_parts().io.into_inner();
-        match ended {
-            Ok(()) => linger(io, patience).await,
-            Err(error) => {
-                tracing::debug!(%error, "a connection ended early");
-                // Of a request in HTTP/2 hyper says nothing: what is held then is an answer's.
-                let is_told = error.is_parse() && !error.is_parse_version_h2() && !place.is_busy();
-                match is_told.then(|| io.give_up_held()).flatten() {
-                    Some(what) => {
-                        let answer = unserved::to_bytes(self.answer.unserved(what)).await;
-                        refuse(io, &answer, patience).await;
+        let io = connection.into_parts().io.into_inner();
+        self.end(io, ended, (place, patience_ms)).await;
+        None
+    }
+
+    /// Waits for the answer under way; `None` where there is half a head, or an answer that is not taken.
+    async fn last_answer(
+        &self,
+        connection: &mut http1::Connection<TokioIo<Guarded>, Handler>,
+        place: &Place,
+        turn: &Turn,
+    ) -> Option<hyper::Result<()>> {
+        loop {
+            tokio::select! {
+                ended = ended(connection, turn) => return Some(ended),
+                () = self.clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX)) => {
+                    if !place.is_busy() {
+                        return None;
                     }
-                    // An answer's last bytes may be held.
-                    None => linger(io, patience).await,
                 }
             }
         }
+    }
+
+    /// The last of a connection that hyper is done with.
+    async fn end(&self, mut io: Guarded, ended: hyper::Result<()>, (place, patience_ms): (&Place, u64)) {
+        let patience = self.clock.sleep(Duration::from_millis(patience_ms));
+        let Err(error) = ended else {
+            return linger(io, patience).await;
+        };
+        tracing::debug!(%error, "a connection ended early");
+        if io.is_over() {
+            return self.give_up(io, Unserved::Full).await;
+        }
+        // Of a request in HTTP/2 hyper says nothing: what is held then is an answer's.
+        let is_told = error.is_parse() && !error.is_parse_version_h2() && !place.is_busy();
+        match is_told.then(|| io.give_up_held()).flatten() {
+            Some(what) => self.give_up(io, what).await,
+            // An answer's last bytes may be held.
+            None => linger(io, patience).await,
+        }
+    }
+
+    /// Says why nobody looks at the request.
+    async fn give_up(&self, io: Guarded, why: Unserved) {
+        let answer = unserved::to_bytes(self.answer.unserved(why)).await;
+        let patience = self.clock.sleep(Duration::from_millis(limits::LINGER_MS_MAX));
+        refuse(io, &answer, patience).await;
     }
 }
 
@@ -258,6 +319,7 @@ struct Handler {
     place: Arc<Place>,
     /// Whether the last request has a body: answered before that was read, it may still be coming.
     sends_body: Arc<AtomicBool>,
+    motion: Arc<Motion>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Handler {
@@ -267,7 +329,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let answer = Arc::clone(&self.answer);
-        let busy = self.place.busy();
+        let busy = (self.place.busy(), OnItsWay::new(&self.motion));
         self.sends_body
             .store(!request.body().is_end_stream(), Ordering::Relaxed);
         let is_full = self.place.is_operators && !request.uri().path().starts_with("/-/");
@@ -288,7 +350,23 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 /// An answer's body; its request is under way as long as it is there.
 struct UnderWay {
     body: ReplyBody,
-    _busy: places::Busy,
+    _busy: (places::Busy, OnItsWay),
+}
+
+/// Tells a connection's motion of a request, until it is dropped.
+struct OnItsWay(Arc<Motion>);
+
+impl OnItsWay {
+    fn new(motion: &Arc<Motion>) -> Self {
+        motion.begin();
+        Self(Arc::clone(motion))
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Body for UnderWay {

@@ -25,6 +25,7 @@ mod metadata;
 mod operation;
 mod ops;
 mod owner;
+mod page;
 mod patience;
 mod query;
 mod range;

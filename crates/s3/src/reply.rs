@@ -11,6 +11,7 @@ use objects::{GetReader, ObjectsError};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use world::{Share, held};
 
 /// An answer.
 pub(crate) type Reply = Response<ReplyBody>;
@@ -60,6 +61,16 @@ impl ReplyBody {
             rest: None,
             span: tracing::Span::none(),
         }
+    }
+
+    /// The same body, in memory that goes with it.
+    pub(crate) fn held_in(mut self, mut share: Share) -> Self {
+        // One that is still to come has memory of its own.
+        if let Some(bytes) = self.ready.take() {
+            share.settle(bytes.len() as u64);
+            self.ready = Some(held(bytes, share));
+        }
+        self
     }
 
     /// No body.

@@ -8,7 +8,7 @@ use crate::query::Query;
 use crate::reply::{self, Reply, ReplyBody};
 use crate::request::{Arriving, Request};
 use crate::target::Target;
-use crate::{body, cors, headers, hoist, ops, route};
+use crate::{body, cors, headers, hoist, ops, page, route};
 use auth::{AuthError, Denial, KeyStore, Verified};
 use bytes::Bytes;
 use http::request::Parts;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 use types::limits;
-use world::{Listener, Stream, World};
+use world::{Budget, Claim, Listener, Share, Stream, World};
 
 /// What the face needs to know of its place.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Whether connections are secure: what `Location` says of an object.
     pub secure: bool,
+    /// What connections take their memory from; boundless unless set.
+    pub connections: Option<Arc<Budget>>,
 }
 
 impl Default for Config {
@@ -41,8 +43,9 @@ impl Default for Config {
         Self {
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
-            connections_max: limits::CONNECTIONS_MAX,
+            connections_max: limits::CONNECTIONS_DEFAULT,
             secure: false,
+            connections: None,
         }
     }
 }
@@ -107,6 +110,7 @@ impl Service {
         let connections_max = self.config.connections_max;
         let door = Door {
             clock: Arc::clone(&self.world.clock),
+            budget: self.connection_budget(),
             answer: self,
             secure,
             drain,
@@ -118,6 +122,7 @@ impl Service {
     pub async fn serve_connection(self: Arc<Self>, stream: Box<dyn Stream>, drain: watch::Receiver<bool>) {
         let door = Door {
             clock: Arc::clone(&self.world.clock),
+            budget: self.connection_budget(),
             answer: self,
             secure: None,
             drain,
@@ -147,7 +152,7 @@ impl Answer for Service {
         let started = self.world.clock.mono();
         let id = self.request_id();
         let error = match why {
-            Unserved::Full => Code::SlowDown.into(),
+            Unserved::Full => Error::slow_down(),
             Unserved::Malformed => Code::BadRequest.into(),
             Unserved::TooLarge => head_too_large(limits::HEAD_BYTES_MAX),
         };
@@ -165,6 +170,11 @@ impl Answer for Service {
 }
 
 impl Service {
+    fn connection_budget(&self) -> Arc<Budget> {
+        let boundless = || Budget::boundless(Arc::clone(&self.world.clock));
+        self.config.connections.clone().unwrap_or_else(boundless)
+    }
+
     fn request_id(&self) -> String {
         let mut id = [0; 8];
         self.world.rng.fill(&mut id);
@@ -279,9 +289,25 @@ impl Service {
             Ok(request) if headers::expects_another_owner(&request.headers, account) => {
                 (running(request.operation), Err(self.deny(asked).await))
             }
-            Ok(request) => (running(request.operation), ops::run(self, request).await),
+            Ok(request) => (running(request.operation), self.run(request).await),
             Err(e) => (None, Err(e)),
         }
+    }
+
+    /// Runs an operation in the memory of its page or document, which its answer then has.
+    async fn run(&self, request: Request) -> Result<Reply, Error> {
+        let Some(bytes) = page::bytes(&request) else {
+            return ops::run(self, request).await;
+        };
+        let share: Share = match self.objects.budget().take(Claim::Page, bytes).await {
+            Ok(share) => share,
+            Err(over) => {
+                tracing::debug!(%over, "shed");
+                return Err(Error::slow_down());
+            }
+        };
+        let reply = ops::run(self, request).await?;
+        Ok(reply.map(|body| body.held_in(share)))
     }
 
     /// AccessDenied, but where there is nothing to have access to: that there is no such bucket is no secret.

@@ -115,7 +115,7 @@ async fn open(world: &World, flags: &Flags) -> anyhow::Result<Source> {
     .await?;
     let Some(mut answer) = answer else {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&flags.dir)?);
-        let roles = roles::open(world, disk)
+        let roles = roles::open(world, disk, None)
             .await
             .context("no server answers in the directory, and it cannot be opened")?;
         let mut source = StoreSource::of(&roles, world.clock.clone());

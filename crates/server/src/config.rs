@@ -2,6 +2,7 @@
 //!
 //! A flag goes before its variable, a variable before the file, the file before the default. Unknown fields are refused.
 
+use crate::memory::{self, Bytes, Memory};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Deserialize;
@@ -46,6 +47,10 @@ pub(crate) struct Flags {
     /// Everything that is stored is read again and verified within so long; 0s: never [default: 30d].
     #[arg(long, env = "CAIRN_SCRUB_PERIOD")]
     pub(crate) scrub_period: Option<Span>,
+    /// How much memory buffers, caches and queues may take together: a number with KiB, MiB or GiB [default: a quarter of the machine's or
+    /// container's, 256MiB to 512MiB].
+    #[arg(long, env = "CAIRN_MEMORY")]
+    pub(crate) memory: Option<Bytes>,
     /// What to log, e.g. `info` or `warn,s3=debug` [default: info].
     #[arg(long, env = "CAIRN_LOG")]
     pub(crate) log: Option<String>,
@@ -64,6 +69,7 @@ struct File {
     gc_horizon: Option<Span>,
     uploads_abandoned_days: Option<u32>,
     scrub_period: Option<Span>,
+    memory: Option<Bytes>,
     log: Option<String>,
     #[serde(default)]
     access_keys: Vec<FileKey>,
@@ -139,6 +145,8 @@ pub(crate) struct Config {
     pub(crate) gc: worker::gc::Settings,
     /// How everything is read again; `None`: it is not.
     pub(crate) scrub: Option<worker::scrub::Settings>,
+    /// What memory is for.
+    pub(crate) memory: Memory,
     /// Log filter.
     pub(crate) log: String,
     /// Access keys beside the root key.
@@ -187,10 +195,15 @@ impl Config {
             },
             ..default
         };
+        let memory = match flags.memory.or(file.memory) {
+            Some(said) => said.0,
+            None => memory::unsaid()?,
+        };
         let scrub = scrub(flags.scrub_period.or(file.scrub_period));
         Ok(Self {
             gc,
             scrub,
+            memory: Memory::divide(memory, tls.is_some())?,
             dir: flags.dir,
             listen: flags
                 .listen

@@ -1,11 +1,11 @@
 //! How many descriptors the process may have, and how many connections that leaves room for.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use types::limits::{CONNECTIONS_MAX, DESCRIPTORS_KEPT};
+use types::limits::{CONNECTIONS_DEFAULT, DESCRIPTORS_KEPT};
 
 /// Raises the limit as far as it goes (the usual soft limit is far below what the faces admit) and answers how many
-/// connections may be served at once, so that files of the disks are never refused for them.
-pub(crate) fn connections_max() -> usize {
+/// connections may be served at once, of those that there is memory for, so that files of the disks are never refused for them.
+pub(crate) fn connections_max(by_memory: usize) -> usize {
     let now = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: now.maximum,
@@ -18,8 +18,8 @@ pub(crate) fn connections_max() -> usize {
             now.current
         }
     };
-    let connections = within(limit);
-    if connections < CONNECTIONS_MAX {
+    let connections = within(limit, by_memory);
+    if connections < by_memory.min(CONNECTIONS_DEFAULT) {
         tracing::warn!(
             limit,
             connections,
@@ -31,10 +31,10 @@ pub(crate) fn connections_max() -> usize {
 
 /// Connections within a limit of descriptors (`None`: there is none). A quarter of it however low it is: the disks' files are
 /// then fewer too, at first.
-fn within(limit: Option<u64>) -> usize {
+fn within(limit: Option<u64>, most: usize) -> usize {
     let limit = limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let left = limit.saturating_sub(DESCRIPTORS_KEPT).max(limit / 4);
-    left.clamp(1, CONNECTIONS_MAX)
+    left.min(most).max(1)
 }
 
 #[cfg(test)]
@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_files() {
-        assert_eq!(within(None), CONNECTIONS_MAX);
-        assert_eq!(within(Some(1 << 20)), CONNECTIONS_MAX);
-        assert_eq!(within(Some(4096)), 4096 - DESCRIPTORS_KEPT);
-        assert_eq!(within(Some(1024)), 256);
-        assert_eq!(within(Some(0)), 1);
+        assert_eq!(within(None, 4096), 4096);
+        assert_eq!(within(Some(1 << 20), 4096), 4096);
+        assert_eq!(within(Some(4096), 1 << 16), 4096 - DESCRIPTORS_KEPT);
+        assert_eq!(within(Some(1024), 4096), 256);
+        assert_eq!(within(Some(0), 4096), 1);
     }
 }

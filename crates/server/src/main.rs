@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod config;
 mod descriptors;
+mod memory;
 mod rebuild;
 mod reclaim;
 mod restore;
@@ -16,6 +17,10 @@ mod tls;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Gives memory back to the system soon after it was freed, so that what the budget says is what the process has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (format 2)");
 const _: () = assert!(

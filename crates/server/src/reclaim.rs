@@ -96,7 +96,7 @@ pub(crate) fn check_is_store(dir: &Path) -> anyhow::Result<()> {
 
 async fn stopped(world: &World, command: &Command) -> anyhow::Result<ReclaimStatus> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(command.dir())?);
-    let opened = roles::open(world, disk)
+    let opened = roles::open(world, disk, None)
         .await
         .context("no server answers in the directory, and it cannot be opened")?;
     let status = command.apply(&opened.control).await;

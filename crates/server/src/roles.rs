@@ -6,6 +6,7 @@
 //! ```
 
 use crate::config::Config;
+use crate::memory::Memory;
 use anyhow::Context;
 use blob::Blob;
 use control::ControlPlane;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use store::{Embedded, Prepared, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use types::limits::{INDEX_CACHE_BYTES_MAX, ROW_CACHE_BYTES_MAX};
 use types::{DiskId, NodeId, StampId};
 use wire::control::Control;
 use wire::index::Index;
@@ -25,7 +27,7 @@ use wire::node::Node;
 use wire::scrub::Scrubbing;
 use worker::gc::{self, Gc};
 use worker::scrub::{self, Scrub};
-use world::{Disk, World};
+use world::{Budget, Disk, World};
 
 /// The only node of a store that is one process.
 pub(crate) const NODE: NodeId = NodeId(1);
@@ -47,12 +49,19 @@ pub(crate) struct Roles {
 }
 
 /// Opens a directory and what serves it; recovers what a crash left.
-pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Roles> {
+pub(crate) async fn open(
+    world: &World,
+    disk: Arc<dyn Disk>,
+    memory: Option<Memory>,
+) -> anyhow::Result<Roles> {
+    let caches = memory.map_or((INDEX_CACHE_BYTES_MAX, ROW_CACHE_BYTES_MAX), |m| {
+        (m.index_cache, m.row_cache)
+    });
     let mut prepared = None;
     // All partitions are needed, so none is taken where one is not to be had: nothing was added to the journal yet.
     let mut judge = |found: &Found<'_>| {
         prepared = None;
-        let index = prepare(&disk, found)?;
+        let index = prepare(&disk, found, caches.0)?;
         let broken: Vec<String> = index.broken().into_iter().map(|(_, e)| e.to_string()).collect();
         if !broken.is_empty() {
             return Err(ExtentError::Corrupt(broken.join("; ")));
@@ -62,7 +71,7 @@ pub(crate) async fn open(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<R
     };
     let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut judge)?;
     let prepared = prepared.context("the index was judged")?;
-    serving(world, opened, prepared).await
+    serving(world, opened, prepared, caches.1).await
 }
 
 /// A directory as a check finds it.
@@ -78,7 +87,7 @@ pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<L
     let mut prepared = None;
     // Damage is what is looked for. No room, no descriptors, or a newer build's format are none, and end it before anything is changed.
     let mut look = |found: &Found<'_>| {
-        prepared = Some(match prepare(&disk, found) {
+        prepared = Some(match prepare(&disk, found, INDEX_CACHE_BYTES_MAX) {
             Err(e @ ExtentError::Corrupt(_)) => Err(e),
             other => Ok(other?),
         });
@@ -89,7 +98,9 @@ pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<L
     match prepared.context("the index was looked at")? {
         Ok(index) if index.broken().is_empty() => {
             opened.report.damage.extend(index.damage());
-            return Ok(Looked::Whole(Box::new(serving(world, opened, index).await?)));
+            return Ok(Looked::Whole(Box::new(
+                serving(world, opened, index, ROW_CACHE_BYTES_MAX).await?,
+            )));
         }
         Ok(index) => damage.extend(index.broken().into_iter().map(|(_, e)| e.to_string())),
         Err(e) => damage.push(e.to_string()),
@@ -98,12 +109,17 @@ pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<L
     Ok(Looked::Extents(node, damage))
 }
 
-fn prepare(disk: &Arc<dyn Disk>, found: &Found<'_>) -> Result<Prepared, ExtentError> {
+fn prepare(disk: &Arc<dyn Disk>, found: &Found<'_>, cache_bytes: usize) -> Result<Prepared, ExtentError> {
     let batches = found.batches.iter().cloned();
-    Prepared::new(disk.clone(), found.disk, batches, found.lost).map_err(as_extent_error)
+    Prepared::within(disk.clone(), found.disk, batches, found.lost, cache_bytes).map_err(as_extent_error)
 }
 
-async fn serving(world: &World, opened: Opened, prepared: Prepared) -> anyhow::Result<Roles> {
+async fn serving(
+    world: &World,
+    opened: Opened,
+    prepared: Prepared,
+    row_cache_bytes: usize,
+) -> anyhow::Result<Roles> {
     let disk = opened.dir.disk_id();
     let store = Arc::new(Embedded::resume(world, prepared, opened.dir.journal()));
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
@@ -115,7 +131,7 @@ async fn serving(world: &World, opened: Opened, prepared: Prepared) -> anyhow::R
             .context("the control plane")?,
     );
     let index = Arc::new(
-        IndexRole::open(world.clone(), engine, StampId::FIRST)
+        IndexRole::open_within(world.clone(), engine, StampId::FIRST, row_cache_bytes)
             .await
             .context("the index")?,
     );
@@ -139,7 +155,12 @@ fn as_extent_error(e: StoreError) -> ExtentError {
 
 impl Roles {
     /// A gateway's life over them: a session of its own, all earlier ones ended.
-    pub(crate) async fn gateway(&self, world: &World, region: &str) -> anyhow::Result<Arc<Objects>> {
+    pub(crate) async fn gateway(
+        &self,
+        world: &World,
+        region: &str,
+        budget: Arc<Budget>,
+    ) -> anyhow::Result<Arc<Objects>> {
         let session = self.control.begin_session("local").await.context("a session")?;
         self.index
             .end_sessions_below(session)
@@ -149,7 +170,8 @@ impl Roles {
         let index: Arc<dyn Index> = self.index.clone();
         let nodes: BTreeMap<NodeId, Arc<dyn Node>> =
             BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]);
-        let blob = Arc::new(Blob::new(world.clone(), control, nodes, session));
+        let blob = Blob::new(world.clone(), control, nodes, session).with_budget(budget);
+        let blob = Arc::new(blob);
         Ok(Arc::new(
             Objects::new(world.clone(), blob, index, session).with_region(region),
         ))

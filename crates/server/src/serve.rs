@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ConfiguredKey, Flags};
 use crate::source::StoreSource;
-use crate::{descriptors, roles, root_key, tls};
+use crate::{descriptors, memory, roles, root_key, tls};
 use admin::{Admin, Operator as Operators, Readiness, SOCKET, serve_operator};
 use anyhow::{Context, bail};
 use auth::{AccessKey, AccessKeyId, Keys, SecretKey};
@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use world::real::{RealDisk, RealNet};
-use world::{Disk, Listener, LocalListener, Net, Stream, World};
+use world::{Budget, Disk, Listener, LocalListener, Net, Stream, World};
 
 /// How long requests under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .init();
-    let connections_max = descriptors::connections_max();
+    let connections_max = descriptors::connections_max(config.memory.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
         .enable_all()
@@ -49,16 +49,18 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         Arc::new(RealDisk::open(&config.dir).with_context(|| format!("directory {}", config.dir.display()))?);
     let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
     let tls = secure(&config)?;
-    let opened = roles::open(&world, disk.clone()).await?;
+    let opened = roles::open(&world, disk.clone(), Some(config.memory)).await?;
     opened.report();
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
-    let objects = opened.gateway(&world, &config.region).await?;
+    let (requests, connections) = config.memory.budgets(&world.clock);
+    let objects = opened.gateway(&world, &config.region, requests).await?;
     let worker = opened
         .worker(&world, (config.gc.clone(), config.scrub.clone()), objects.clone())
         .await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
+    let tending = memory::tend(world.clock.clone(), opened.store.clone());
     let clock = world.clock.clone();
     let operators_world = world.clone();
     let face = Service::new(
@@ -70,12 +72,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
             opened.scrubbing(&config),
             metrics,
         ))),
-        s3::Config {
-            region: config.region.clone(),
-            domains: config.domain.iter().cloned().collect(),
-            secure: tls.is_some(),
-            connections_max,
-        },
+        face_config(&config, connections_max, connections),
     );
     let listener = listen(&config).await?;
     let (operators, operator) = operators(&config, &opened, &operators_world)?;
@@ -108,6 +105,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     tokio::select! {
         ended = until_signal(work, signals) => ended?,
         never = folding => match never {},
+        never = tending => match never {},
     }
     tracing::info!("stopped");
     Ok(())
@@ -137,6 +135,16 @@ fn operators(
     let source = Arc::new(StoreSource::of(opened, world.clock.clone()));
     let operators = Operators::new(world.clone(), opened.control.clone(), source);
     Ok((listener, Arc::new(operators)))
+}
+
+fn face_config(config: &Config, connections_max: usize, connections: Arc<Budget>) -> s3::Config {
+    s3::Config {
+        region: config.region.clone(),
+        domains: config.domain.iter().cloned().collect(),
+        secure: config.tls.is_some(),
+        connections_max,
+        connections: Some(connections),
+    }
 }
 
 /// The work with all that ends it: whoever signals again need not wait for any of it.

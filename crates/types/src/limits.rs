@@ -65,16 +65,34 @@ pub const HEADER_SECTION_BYTES_MAX: usize = 8 << 10;
 /// Request line and headers together.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// Client connections served at once, unless configured otherwise; more wait until one ends or the longest idle has left.
-pub const CONNECTIONS_MAX: usize = 4096;
+/// What a connection reads at once: more than the largest head.
+pub const CONNECTION_READ_BYTES_MAX: usize = 80 << 10;
+/// Client connections served at once, where memory and descriptors allow so many; more wait until one ends or the longest idle has left.
+pub const CONNECTIONS_MAX: usize = 1 << 16;
+/// Client connections served at once where nobody says otherwise.
+pub const CONNECTIONS_DEFAULT: usize = 4096;
+/// Connections that wait to be accepted.
+pub const LISTEN_BACKLOG: u32 = 4096;
+/// What a connection costs on which nothing has come since its last answer.
+pub const CONNECTION_IDLE_BYTES: usize = 4 << 10;
+/// The same of a secure one.
+pub const CONNECTION_SECURE_BYTES: usize = 32 << 10;
+/// What a connection costs on which something has come: its state, the request's, and buffers for a head of the usual size.
+pub const CONNECTION_AWAKE_BYTES: usize = 40 << 10;
+/// Bytes of a head past which a connection takes memory for the largest there may be.
+pub const HEAD_USUAL_BYTES: usize = 8 << 10;
+/// How long a connection stays ready for the next request before its buffers are given up.
+pub const CONNECTION_REST_MS: u64 = 1_000;
 /// Connections past that bound in which only the operator's paths are answered.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 16;
 /// Descriptors that connections leave to the disks: files of extents, the journal, the index, and some to spare.
 pub const DESCRIPTORS_KEPT: usize = 1024;
 /// How long a connection may stay without a whole request head, idle ones too.
 pub const HEAD_MS_MAX: u64 = 60_000;
-/// How long a client may take nothing of an answer before its connection is closed.
+/// How long a client may take to take [`WRITE_STALL_BYTES_MIN`] of an answer before its connection is closed.
 pub const WRITE_STALL_MS_MAX: u64 = 60_000;
+/// What buys an answer another [`WRITE_STALL_MS_MAX`], where not all of it is taken.
+pub const WRITE_STALL_BYTES_MIN: u64 = 4096;
 /// After an answer given before the body was read: how long, and how many bytes, are still taken off the connection so
 /// that the client sees the answer and not a reset.
 pub const LINGER_MS_MAX: u64 = 2_000;
@@ -116,7 +134,7 @@ pub const DOUBTS_MAX: usize = 512;
 pub const GARBAGE_PAGE_CHUNKS: usize = 4096;
 /// Answers kept for commands whose session has not yet said that it has them.
 pub const DONE_ROWS_MAX: usize = 1 << 16;
-/// Bytes of rows that one partition keeps in memory.
+/// Bytes of rows that one partition keeps in memory, at most.
 pub const ROW_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Largest object: 5 TiB (S3 until 2025).
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
@@ -129,12 +147,14 @@ pub const ROW_KEY_BYTES_MAX: usize = 4096;
 /// Rows of one store scan.
 pub const SCAN_ROWS_MAX: usize = 1024;
 /// Rows of one partition in memory that wait to be written behind; as much again may collect while they are written.
-pub const WRITE_BEHIND_BYTES: usize = 32 << 20;
+pub const WRITE_BEHIND_BYTES: usize = 16 << 20;
+/// How long nothing may come until what is in memory of the index is written behind.
+pub const WRITE_BEHIND_REST_MS: u64 = 10_000;
 /// Rows written behind in one transaction.
 pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
 /// Longest that a commit is held back while rows come faster than they are written behind.
 pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
-/// Pages of one partition's index file in memory; what lies over it has as much again together.
+/// Pages of one partition's index file in memory, at most; what lies over it has as much again together.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Index files of one partition: a new one is begun over those in which a page that must be written anew is bad.
 pub const INDEX_FILES_MAX: u16 = 8;
@@ -165,6 +185,13 @@ pub const BUCKET_TURN_MS_MAX: u64 = 10_000;
 pub const SERVING_MS_MAX: u64 = 5_000;
 /// How long a synced record may stand last in the journal before a mark names its sync.
 pub const SYNC_MARK_MS: u64 = 100;
+
+/// When a client that was told to slow down may come again.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+/// How long a request waits for its share of a budget of memory before it is told to slow down.
+pub const BUDGET_WAIT_MS_MAX: u64 = 10_000;
+/// Requests that wait for shares of one budget; more are told to slow down at once.
+pub const BUDGET_WAITING_MAX: usize = 4096;
 
 /// How often the samples of histograms are folded into their sums.
 pub const METRICS_FOLD_MS: u64 = 5_000;
@@ -248,6 +275,10 @@ const _: () = assert!(
 const _: () = assert!(
     DESCRIPTORS_KEPT >= OPEN_FILES_MAX + OPEN_EXTENTS_MAX + 128,
     "the disks have descriptors for all files they keep open"
+);
+const _: () = assert!(
+    CONNECTION_READ_BYTES_MAX > HEAD_BYTES_MAX && HEAD_USUAL_BYTES < CONNECTION_AWAKE_BYTES,
+    "a connection can read the largest head that is served"
 );
 const _: () = assert!(
     FRAME_BYTES_MAX.is_multiple_of(BLOCK_BYTES),

@@ -375,7 +375,9 @@ impl Node for MemoryNode {
     ) -> Result<Appended, Fault> {
         let lost = self.enter(On::Append)?;
         drop(self.writable(extent, epoch)?);
-        let answer = self.store(extent, head, body, ack)?;
+        // As on a disk: what it keeps is not the caller's memory.
+        let bytes = Bytes::copy_from_slice(&body.bytes);
+        let answer = self.store(extent, head, Checked { bytes, ..body }, ack)?;
         lost.map_or(Ok(answer), Err)
     }
 

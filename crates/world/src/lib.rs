@@ -3,6 +3,7 @@
 //! Real forms live in `real`; the simulated ones in the `sim` crate. Roles hold a [`World`] and never ask the
 //! operating system themselves (clippy.toml bans the raw calls).
 
+mod budget;
 mod clock;
 mod disk;
 mod exec;
@@ -15,6 +16,7 @@ mod rng;
 pub mod rot;
 pub mod suite;
 
+pub use budget::{Budget, Claim, OverBudget, Share, held};
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce};
 pub use exec::{Exec, JobSender, Loop, LoopEnd};

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use types::limits;
 
 /// The system's clocks.
 pub struct RealClock(());
@@ -246,9 +247,14 @@ struct RealListener(tokio::net::TcpListener);
 #[async_trait::async_trait]
 impl Net for RealNet {
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        Ok(Box::new(RealListener(
-            tokio::net::TcpListener::bind(address).await?,
-        )))
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+        }?;
+        // A port of a process that has just ended is free.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Box::new(RealListener(socket.listen(limits::LISTEN_BACKLOG)?)))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Pin<Box<dyn Stream>>> {

@@ -1,6 +1,7 @@
 //! Blobs down and up again over an honest node in memory, with small sizes, failures and stalls.
 #![allow(clippy::disallowed_methods, reason = "the paused clock is tokio's")]
 
+mod memory;
 mod pace;
 mod reclaim;
 
@@ -348,33 +349,6 @@ async fn a_range_reads_only_its_blocks() {
     .unwrap_err();
     assert_eq!(bad.kind, ErrorKind::Corrupt);
     assert!(bad.what.contains("block 5"), "{bad}");
-}
-
-/// I9: slow readers hold a frame each, and a bounded number together.
-#[tokio::test]
-async fn frames_read_ahead_are_bounded_over_all_gets() {
-    let config = Config {
-        read_ahead_frames_total: 3,
-        ..small()
-    };
-    let b = bench_with(config, 64 << 20);
-    let all = bytes(8 * BLOCK_BYTES);
-    let stored = put(&b, &all, 100_000).await.unwrap();
-    let range = ByteRange {
-        start: 0,
-        end: all.len() as u64,
-    };
-    let mut readers: Vec<_> = (0..5)
-        .map(|_| b.blob.get(stored.blob, stored.chunks.clone(), range))
-        .collect();
-    for reader in &mut readers {
-        reader.next().await.unwrap();
-    }
-    let asked = b.node.calls(On::Read);
-    assert_eq!(asked, 5 + 3, "frames read for 5 readers that took one each");
-    drop(readers);
-    assert_eq!(get_all(&b, &stored).await.unwrap(), all);
-    assert_eq!(b.node.calls(On::Read), asked + 4);
 }
 
 /// I5

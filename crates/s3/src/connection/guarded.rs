@@ -1,36 +1,103 @@
-//! What hyper is handed for a connection: the stream, with patience for clients that take nothing, and an eye on hyper's
-//! own answers (`unserved`).
+//! What hyper is handed for a connection: the stream, with patience for clients that take nothing or next to nothing, memory for heads
+//! that are larger than usual, and an eye on hyper's own answers (`unserved`).
 
+use super::rest::Motion;
 use super::unserved::{Held, Unserved};
+use bytes::Bytes;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use types::limits;
-use world::{Clock, Stream};
+use world::{Budget, Claim, Clock, Share, Stream};
+
+/// What is read of a connection at rest.
+const FIRST_BYTES: usize = 32;
 
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A stream whose writes fail once the client has taken nothing for too long.
+/// A stream whose writes fail once the client has taken too little for too long.
 pub(super) struct Guarded {
     stream: Box<dyn Stream>,
     clock: Arc<dyn Clock>,
-    /// Runs while a write waits.
+    budget: Arc<Budget>,
+    /// Runs from a write that had to wait until all is taken, or enough.
     stalled: Option<Waiting>,
+    /// What was taken since it runs.
+    taken: u64,
     held: Held,
+    /// What was read of the stream before hyper was there to read it.
+    first: Bytes,
+    motion: Arc<Motion>,
+    /// Memory for a head larger than usual.
+    head: Option<Share>,
+    /// There was none.
+    is_over: bool,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: Box<dyn Stream>, clock: Arc<dyn Clock>, held: Held) -> Self {
+    pub(super) fn new(
+        stream: Box<dyn Stream>,
+        clock: Arc<dyn Clock>,
+        budget: Arc<Budget>,
+        held: Held,
+    ) -> Self {
         Self {
             stream,
             clock,
+            budget,
             stalled: None,
+            taken: 0,
             held,
+            first: Bytes::new(),
+            motion: Arc::default(),
+            head: None,
+            is_over: false,
         }
+    }
+
+    /// Reads these before what comes.
+    pub(super) fn unread(&mut self, first: Bytes) {
+        self.first = first;
+    }
+
+    /// What is on its way.
+    pub(super) fn motion(&self) -> Arc<Motion> {
+        Arc::clone(&self.motion)
+    }
+
+    /// Waits until something comes, which hyper will read again; `false` where nothing more does.
+    pub(super) async fn something(&mut self) -> bool {
+        if self.first.is_empty() {
+            let mut first = [0; FIRST_BYTES];
+            let count = self.stream.read(&mut first).await.unwrap_or(0);
+            self.first = Bytes::copy_from_slice(&first[..count]);
+        }
+        !self.first.is_empty()
+    }
+
+    /// Whether a head had no memory.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Counts what comes of a head; past the usual it takes memory, without waiting: it has some.
+    fn count(&mut self, count: usize) -> io::Result<()> {
+        let head_bytes = self.motion.read(count);
+        if head_bytes == 0 {
+            self.head = None;
+        } else if head_bytes > limits::HEAD_USUAL_BYTES && self.head.is_none() {
+            let bytes = limits::CONNECTION_READ_BYTES_MAX as u64;
+            self.head = self.budget.try_take(Claim::Connection, bytes);
+            self.is_over = self.head.is_none();
+            if self.is_over {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+        }
+        Ok(())
     }
 
     /// Forgets what is held; says what it meant.
@@ -39,15 +106,34 @@ impl Guarded {
     }
 
     /// What a write that came to `written` comes to, time considered.
-    fn guard<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+    fn guard(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.motion.wrote(true);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.taken += *count as u64;
+            if self.taken >= limits::WRITE_STALL_BYTES_MIN {
+                (self.taken, self.stalled) = (0, None);
+            }
+        }
+        self.in_time(cx, written)
+    }
+
+    /// Everything written so far was taken, or is not yet.
+    fn guard_end(&mut self, cx: &mut Context<'_>, ended: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if ended.is_ready() {
+            self.motion.wrote(!matches!(ended, Poll::Ready(Ok(()))));
+            (self.taken, self.stalled) = (0, None);
+        }
+        self.in_time(cx, ended)
+    }
+
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            return done;
         }
         let limit = Duration::from_millis(limits::WRITE_STALL_MS_MAX);
         let waiting = self.stalled.get_or_insert_with(|| self.clock.sleep(limit));
         ready!(waiting.as_mut().poll(cx));
-        self.stalled = None;
+        (self.taken, self.stalled) = (0, None);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -73,7 +159,18 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(count));
+            // With what came behind it, so that a usual head is one read of the usual size.
+            if let Poll::Ready(Err(e)) = Pin::new(&mut self.stream).poll_read(cx, buf) {
+                return Poll::Ready(Err(e));
+            }
+            return Poll::Ready(self.count(buf.filled().len() - before));
+        }
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        Poll::Ready(self.count(buf.filled().len() - before))
     }
 }
 
@@ -115,12 +212,12 @@ impl AsyncWrite for Guarded {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_held(cx, false))?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.guard(cx, flushed)
+        self.guard_end(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_held(cx, true))?;
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.guard(cx, shut)
+        self.guard_end(cx, shut)
     }
 }

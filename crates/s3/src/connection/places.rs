@@ -141,6 +141,13 @@ impl Place {
             .is_some_and(|s| s.busy > 0)
     }
 
+    /// When it became idle, as a number that never comes again; `None` while a request is under way.
+    pub(crate) fn idle_since(&self) -> Option<u64> {
+        let slots = self.places.slots();
+        let slot = slots.taken.get(&self.id)?;
+        (slot.busy == 0).then_some(slot.idle_since)
+    }
+
     /// A request is under way from here on.
     pub(crate) fn busy(&self) -> Busy {
         under_way().increment(1.0);

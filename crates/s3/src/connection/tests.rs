@@ -129,6 +129,7 @@ fn connect() -> Client {
         answer: Arc::new(Script),
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
         secure: None,
+        budget: Budget::boundless(Arc::new(TestClock(tokio::time::Instant::now()))),
         drain: draining,
     };
     let served = tokio::spawn(async move {
@@ -356,6 +357,7 @@ fn house(places: usize) -> impl FnMut() -> Client {
     let door = Door {
         answer: Arc::new(Script),
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
+        budget: Budget::boundless(Arc::new(TestClock(tokio::time::Instant::now()))),
         secure: None,
         drain: draining,
     };

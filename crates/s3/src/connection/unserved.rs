@@ -81,6 +81,11 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// Whether something is held.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
+
     /// After a poll of the connection: what it left held is no answer of hyper's own if the connection goes on.
     pub(super) fn after<T>(&self, polled: Poll<T>, cx: &mut Context<'_>) -> Poll<T> {
         if polled.is_pending()

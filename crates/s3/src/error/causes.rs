@@ -132,12 +132,17 @@ impl From<ObjectsError> for Error {
 }
 
 impl Error {
+    /// Over a limit now; when to come again.
+    pub(crate) fn slow_down() -> Self {
+        Self::new(Code::SlowDown).header("retry-after", limits::RETRY_AFTER_SECONDS.to_string())
+    }
+
     /// The code of a failure of a role, disk or connection.
     fn from_kind(kind: ErrorKind, what: &dyn std::fmt::Display) -> Self {
         match kind {
             ErrorKind::Busy => {
                 tracing::debug!(%what, "shed");
-                Self::new(Code::SlowDown)
+                Self::slow_down()
             }
             ErrorKind::Full => {
                 tracing::warn!(%what, "no room");

@@ -28,6 +28,8 @@ pub(super) struct Core {
     pub(super) catalogue: Catalogue,
     pub(super) partitions: Mutex<BTreeMap<PartitionId, Arc<Partition>>>,
     pub(super) retired: Retired,
+    /// Bytes of pages that one file keeps in memory.
+    pub(super) cache_bytes: usize,
     /// Rows written behind in one transaction; tests make it small.
     pub(super) step_bytes: AtomicUsize,
     /// The next writing behind begins a file over those that there are; tests ask for it.
@@ -71,6 +73,7 @@ impl Core {
             disk: self.log.disk(),
             partition,
             retired: self.retired.clone(),
+            cache_bytes: self.cache_bytes,
         }
     }
 

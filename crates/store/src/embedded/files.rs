@@ -42,6 +42,8 @@ pub(super) struct Whose {
     pub(super) partition: PartitionId,
     /// Shared by all files of the disk.
     pub(super) retired: Retired,
+    /// Bytes of pages that one file keeps in memory.
+    pub(super) cache_bytes: usize,
 }
 
 impl Whose {
@@ -55,6 +57,7 @@ impl Whose {
             },
             path: path_of(self.partition, number),
             retired: self.retired.clone(),
+            cache_bytes: self.cache_bytes,
         }
     }
 }

@@ -161,9 +161,10 @@ impl From<Trouble> for StoreError {
 /// The files of a partition have its cache together, and a little more: the first is the largest.
 fn builder(place: &Place) -> redb::Builder {
     let mut builder = Database::builder();
+    let bytes = place.cache_bytes.min(INDEX_CACHE_BYTES_MAX);
     builder.set_cache_size(match place.owner.file {
-        0 => INDEX_CACHE_BYTES_MAX,
-        _ => INDEX_CACHE_BYTES_MAX / usize::from(INDEX_FILES_MAX),
+        0 => bytes,
+        _ => bytes / usize::from(INDEX_FILES_MAX),
     });
     builder
 }

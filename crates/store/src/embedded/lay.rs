@@ -19,7 +19,7 @@ use extent::LogBatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use types::limits::{ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
+use types::limits::{INDEX_CACHE_BYTES_MAX, ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{DiskId, Epoch, JournalSeq, LogSeq, PartitionId};
 use world::Disk;
 
@@ -132,6 +132,7 @@ impl Laying<'_> {
             disk: self.owner,
             partition,
             retired: Retired::default(),
+            cache_bytes: INDEX_CACHE_BYTES_MAX,
         };
         let mut place = whose.place(0);
         place.path = laid_path(partition);

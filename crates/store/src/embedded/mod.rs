@@ -102,6 +102,7 @@ impl Embedded {
             catalogue: prepared.catalogue,
             partitions: Mutex::new(prepared.partitions),
             retired: prepared.retired,
+            cache_bytes: prepared.cache_bytes,
             step_bytes: AtomicUsize::new(WRITE_BEHIND_STEP_BYTES),
             begin_over: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
@@ -133,6 +134,16 @@ impl Embedded {
     /// Asks for everything to be written behind, and does not wait: what the journal wants under pressure.
     pub fn press(&self) {
         self.core.press();
+    }
+
+    /// Writes everything behind where nothing came into the journal since it was at `since`, so that a store at rest holds no rows in memory
+    /// that its files could have. Where the journal is now.
+    pub fn at_rest(&self, since: JournalSeq) -> JournalSeq {
+        let next = self.core.log.next();
+        if next == since && self.core.all().iter().any(|p| p.oldest().is_some()) {
+            self.core.press();
+        }
+        next
     }
 
     /// Waits until what was committed before is in the files, and the journal need not keep it.

@@ -62,6 +62,8 @@ pub(super) struct Place {
     pub(super) path: String,
     /// Shared by all files of the disk.
     pub(super) retired: Retired,
+    /// Bytes of pages that one file keeps in memory.
+    pub(super) cache_bytes: usize,
 }
 
 /// Why a file cannot be used.

@@ -14,6 +14,7 @@ use crate::StoreError;
 use extent::{LogBatch, Lost};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use types::limits::INDEX_CACHE_BYTES_MAX;
 use types::{DiskId, JournalSeq, PartitionId};
 use world::Disk;
 use world::rot::{self, Rot};
@@ -23,6 +24,8 @@ pub struct Prepared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) catalogue: Catalogue,
     pub(super) retired: Retired,
+    /// Bytes of pages that each partition's index file keeps in memory.
+    pub(super) cache_bytes: usize,
     pub(super) partitions: BTreeMap<PartitionId, Arc<Partition>>,
 }
 
@@ -37,6 +40,20 @@ impl Prepared {
         owner: DiskId,
         batches: impl IntoIterator<Item = (JournalSeq, LogBatch)>,
         lost: &[Lost],
+    ) -> Result<Self, StoreError> {
+        Self::within(disk, owner, batches, lost, INDEX_CACHE_BYTES_MAX)
+    }
+
+    /// The same with so many bytes of pages in memory for each partition.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn within(
+        disk: Arc<dyn Disk>,
+        owner: DiskId,
+        batches: impl IntoIterator<Item = (JournalSeq, LogBatch)>,
+        lost: &[Lost],
+        cache_bytes: usize,
     ) -> Result<Self, StoreError> {
         let failed = |e: std::io::Error| StoreError::io(DIR, &e);
         if !disk.exists(DIR).map_err(failed)? {
@@ -62,6 +79,7 @@ impl Prepared {
             disk,
             catalogue,
             retired,
+            cache_bytes,
             partitions: BTreeMap::new(),
         };
         for (id, log) in logs {
@@ -85,6 +103,7 @@ impl Prepared {
             disk,
             partition,
             retired,
+            cache_bytes: self.cache_bytes,
         };
         match recover::open(self.disk.as_ref(), (&whose, files), log, lost) {
             Ok(found) => {

@@ -20,7 +20,7 @@ const TOO_LARGE: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\nconten
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_request_is_answered_with_a_document() {
-    let long = "y".repeat(3 * HYPER_HEAD_BYTES_MAX);
+    let long = "y".repeat(3 * limits::CONNECTION_READ_BYTES_MAX);
     let many = "x: y\r\n".repeat(HEADERS_MAX + 1);
     for (sent, expected) in [
         ("GET\r\n\r\n".to_owned(), MALFORMED),

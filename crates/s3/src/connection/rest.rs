@@ -1,0 +1,71 @@
+//! Connections at rest: nothing of a request has come since the last answer, and all of that is taken. Clients keep them by the thousand, so
+//! a connection at rest has no buffers and nothing of hyper's: only its stream, until something comes.
+//!
+//! ```text
+//!   accepted ─▶ at rest ── a byte ─▶ awake (memory taken, hyper) ── idle for a while, all flushed ─▶ at rest
+//! ```
+
+use super::places::Place;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use types::limits;
+use world::Clock;
+
+/// What is on its way on a connection: told by its stream and its requests, across hyper, which has both.
+#[derive(Default)]
+pub(super) struct Motion {
+    /// Something was written that is not known to be taken.
+    unflushed: AtomicBool,
+    /// What has come of a head.
+    head_bytes: AtomicUsize,
+    /// A head has come whole, and its answer is not over.
+    under_way: AtomicBool,
+}
+
+impl Motion {
+    /// Something was written; or all that was is taken.
+    pub(super) fn wrote(&self, unflushed: bool) {
+        self.unflushed.store(unflushed, Ordering::Relaxed);
+    }
+
+    /// So many bytes came; how many of a head there are now.
+    pub(super) fn read(&self, count: usize) -> usize {
+        if self.under_way.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.head_bytes.fetch_add(count, Ordering::Relaxed) + count
+    }
+
+    /// A head has come whole.
+    pub(super) fn begin(&self) {
+        self.under_way.store(true, Ordering::Relaxed);
+        self.head_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Its answer is over.
+    pub(super) fn end(&self) {
+        self.under_way.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.unflushed.load(Ordering::Relaxed)
+            && !self.under_way.load(Ordering::Relaxed)
+            && self.head_bytes.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Ends once no request has been under way for a while.
+pub(super) async fn idle(clock: &dyn Clock, place: &Place) {
+    let mut before = None;
+    loop {
+        clock
+            .sleep(Duration::from_millis(limits::CONNECTION_REST_MS))
+            .await;
+        let since = place.idle_since();
+        if since.is_some() && since == before {
+            return;
+        }
+        before = since;
+    }
+}

@@ -1,0 +1,174 @@
+//! How the setting `memory` is divided (docs/operating, "Memory", has the arithmetic).
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Embedded;
+use types::JournalSeq;
+use types::limits::{
+    CONNECTION_AWAKE_BYTES, CONNECTION_IDLE_BYTES, CONNECTION_SECURE_BYTES, CONNECTIONS_MAX,
+    INDEX_CACHE_BYTES_MAX, ROW_CACHE_BYTES_MAX, WRITE_BEHIND_REST_MS,
+};
+use world::{Budget, Clock};
+
+/// The least that a store works in.
+const BYTES_MIN: u64 = 128 << 20;
+/// What is taken unless it is said: a quarter of what the machine, or the container, has, within these.
+const BYTES_UNSAID: (u64, u64) = (256 << 20, 512 << 20);
+
+/// A number of bytes as an operator writes it: `512MiB`, `4GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let shift = match unit {
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            _ => return Err(format!("{text:?} is not a number with KiB, MiB or GiB")),
+        };
+        let number = number.parse::<u64>().ok();
+        let bytes = number.and_then(|n| n.checked_mul(1 << shift));
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a number of bytes"))
+    }
+}
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// What each part has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Bytes of objects, pages and documents on their way: a half.
+    pub(crate) requests: u64,
+    /// Connections on which something has come: an eighth.
+    pub(crate) connections: u64,
+    /// How many connections an eighth is enough for while nothing comes on them.
+    pub(crate) connections_max: usize,
+    /// Pages of an index file: a thirty-second.
+    pub(crate) index_cache: usize,
+    /// Rows of a partition: a sixty-fourth.
+    pub(crate) row_cache: usize,
+}
+
+impl Memory {
+    /// Divides so many bytes; secure connections cost more.
+    pub(crate) fn divide(bytes: u64, is_secure: bool) -> anyhow::Result<Self> {
+        if bytes < BYTES_MIN {
+            bail!("memory is {} MiB: a store needs {}", bytes >> 20, BYTES_MIN >> 20);
+        }
+        let idle = match is_secure {
+            true => CONNECTION_SECURE_BYTES,
+            false => CONNECTION_IDLE_BYTES,
+        };
+        let share = |part: u64| usize::try_from(bytes / part).unwrap_or(usize::MAX);
+        Ok(Self {
+            requests: bytes / 2,
+            connections: (bytes / 8).max(CONNECTION_AWAKE_BYTES as u64),
+            connections_max: (share(8) / idle).min(CONNECTIONS_MAX),
+            index_cache: share(32).min(INDEX_CACHE_BYTES_MAX),
+            row_cache: share(64).min(ROW_CACHE_BYTES_MAX),
+        })
+    }
+
+    /// The budgets of requests and of connections.
+    pub(crate) fn budgets(self, clock: &Arc<dyn Clock>) -> (Arc<Budget>, Arc<Budget>) {
+        (
+            Budget::new("requests", self.requests, clock.clone()),
+            Budget::new("connections", self.connections, clock.clone()),
+        )
+    }
+}
+
+/// Gives up what a store at rest need not have in memory; for as long as it is polled.
+pub(crate) async fn tend(clock: Arc<dyn Clock>, store: Arc<Embedded>) -> Infallible {
+    let mut seen = JournalSeq::default();
+    loop {
+        clock.sleep(Duration::from_millis(WRITE_BEHIND_REST_MS)).await;
+        seen = store.at_rest(seen);
+    }
+}
+
+/// What the store has unless it is said.
+pub(crate) fn unsaid() -> anyhow::Result<u64> {
+    let there = cgroup().map_or_else(machine, Ok)?;
+    Ok((there / 4).clamp(BYTES_UNSAID.0, BYTES_UNSAID.1))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the machine, before there is a world")]
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+/// What the container may have, if it is bounded.
+fn cgroup() -> Option<u64> {
+    let files = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let bounds = files
+        .iter()
+        .filter_map(|path| read(path)?.trim().parse::<u64>().ok());
+    // The older form says "no bound" as a number that no machine has.
+    bounds.filter(|bytes| *bytes < 1 << 60).min()
+}
+
+fn machine() -> anyhow::Result<u64> {
+    let text = read("/proc/meminfo").context("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    Ok(number.context("MemTotal in /proc/meminfo")? << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_numbers_with_a_unit() {
+        for (text, bytes) in [("512MiB", 512 << 20), ("4GiB", 4 << 30), ("0KiB", 0)] {
+            assert_eq!(text.parse::<Bytes>().unwrap().0, bytes);
+        }
+        for text in ["", "512", "512MB", "1.5GiB", "-1MiB", "99999999999999GiB"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_parts_are_no_more_than_the_whole() {
+        for mib in [128, 256, 512, 4096, 1 << 20] {
+            let bytes: u64 = mib << 20;
+            for is_secure in [false, true] {
+                let m = Memory::divide(bytes, is_secure).unwrap();
+                let idle = match is_secure {
+                    true => CONNECTION_SECURE_BYTES,
+                    false => CONNECTION_IDLE_BYTES,
+                };
+                let sum = m.requests
+                    + m.connections
+                    + (m.connections_max * idle) as u64
+                    + (2 * m.index_cache + 2 * m.row_cache) as u64;
+                assert!(sum <= bytes / 8 * 7, "{m:?}");
+            }
+        }
+        assert!(Memory::divide(BYTES_MIN - 1, false).is_err());
+        let least = unsaid().unwrap();
+        assert!(Memory::divide(least, true).is_ok());
+    }
+}

@@ -1,0 +1,1 @@
+"""Load against the budget of memory."""
