@@ -111,8 +111,34 @@ impl Gc {
         }
     }
 
-    /// Asks the index about needles, has the old orphans among them condemned, and drops what may go.
+    /// Asks about needles; of what cannot be read of the index (or of a dropped list) only what needs it stays in doubt.
     async fn ask(&mut self, suspects: Vec<Suspect>) -> Result<Swept, End> {
+        let mut swept = Swept {
+            known: true,
+            old_in: None,
+        };
+        let mut batches = vec![suspects];
+        while let Some(mut batch) = batches.pop() {
+            match self.ask_at_once(batch.clone()).await {
+                Ok(some) => {
+                    swept.known &= some.known;
+                    swept.old_in = swept.old_in.max(some.old_in);
+                }
+                Err(End::Failed(fault)) if fault.kind == ErrorKind::Corrupt => {
+                    swept.known &= batch.len() > 1;
+                    if batch.len() > 1 {
+                        batches.push(batch.split_off(batch.len() / 2));
+                        batches.push(batch);
+                    }
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Asks the index about needles, has the old orphans among them condemned, and drops what may go.
+    async fn ask_at_once(&mut self, suspects: Vec<Suspect>) -> Result<Swept, End> {
         let mut swept = Swept {
             known: true,
             old_in: None,

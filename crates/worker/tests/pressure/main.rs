@@ -57,6 +57,27 @@ async fn what_writers_gave_up_is_taken_while_a_plan_is_carried_out() {
     assert!(between.iter().any(|line| line == "abandoned"), "{log:?}");
 }
 
+/// A page of the index that cannot be read costs what needs it: neither the others that were given up with it, nor the pass.
+#[tokio::test(start_paused = true)]
+async fn a_needle_of_which_nothing_can_be_read_keeps_no_other() {
+    let (store, gc, stop) = gc(1, Settings::default()).await;
+    {
+        let mut state = store.state();
+        state.unreadable = Some("bad");
+        state.given_up = vec!["a", "bad", "c", "d", "e"];
+    }
+    let work = async {
+        store.until("decide 1").await;
+        stop.send_replace(true);
+    };
+    tokio::join!(gc.run(), work);
+    let log = store.state().log.clone();
+    for needle in [1, 3, 4, 5] {
+        at(&log, &format!("drop needle {needle}"));
+    }
+    assert!(!log.iter().any(|line| line == "drop needle 2"), "{log:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_met_a_full_disk_is_heard_at_once_and_told_when_all_was_done() {
     let seldom = Settings {

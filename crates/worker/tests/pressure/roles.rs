@@ -17,8 +17,8 @@ use wire::double::MemoryNode;
 use wire::gateway::{Abandoned, Gateway, Readers, Room};
 use wire::index::{
     self, Answered, Booked, BookedRef, BucketsQuery, Call, Doubt, Found, IdleUpload, Index, ListPage,
-    ListQuery, Named, PartsPage, Reached, ReadAnswer, SettingKind, UploadsPage, UploadsQuery, VersionRef,
-    VersionsPage, VersionsQuery,
+    ListQuery, Named, PartsPage, Reach, Reached, ReadAnswer, SettingKind, UploadsPage, UploadsQuery,
+    VersionRef, VersionsPage, VersionsQuery,
 };
 use wire::node::{Ack, Checked, ExtentStatus, NeedleHead, Node, OwnerRef};
 use wire::records::{Answer, BucketRecord, BucketSetting, Chunk, Nothing, UsageRecord, answer::Kind};
@@ -62,6 +62,10 @@ pub(crate) struct State {
     pub(crate) booked: bool,
     /// When this extent is decided the disk turns full, and a client deletes something.
     pub(crate) full_at: Option<u64>,
+    /// Keys whose puts were given up.
+    pub(crate) given_up: Vec<&'static str>,
+    /// Whose row is on a page that cannot be read.
+    pub(crate) unreadable: Option<&'static str>,
 }
 
 /// Every role but the node.
@@ -81,11 +85,7 @@ impl Store {
             node.open_extent(DISK, extent, Epoch(1), 1 << 20).await.unwrap();
             let head = NeedleHead {
                 blob: BlobId::new(SessionId(1), n),
-                owner: OwnerRef {
-                    bucket: BucketId(1),
-                    key: "k".into(),
-                    upload: None,
-                },
+                owner: owner("k"),
                 ordinal: 0,
                 logical_offset: 0,
                 last: true,
@@ -130,6 +130,14 @@ impl Store {
             self.clock.sleep(Duration::from_millis(10)).await;
         }
         panic!("no {what} in {:?}", self.state().log);
+    }
+}
+
+fn owner(key: &str) -> OwnerRef {
+    OwnerRef {
+        bucket: BucketId(1),
+        key: key.into(),
+        upload: None,
     }
 }
 
@@ -178,8 +186,11 @@ impl control::Reclaim for Store {
         };
         Ok(self.state().garbage.iter().map(usage).collect())
     }
-    async fn drop_needles(&self, _: &[Dropped]) -> Result<(), Fault> {
+    async fn drop_needles(&self, needles: &[Dropped]) -> Result<(), Fault> {
         self.wrote("drop".into());
+        for needle in needles {
+            self.wrote(format!("drop needle {}", needle.needle.0));
+        }
         Ok(())
     }
     async fn dropped(&self, _: ExtentId) -> Result<Vec<NeedleId>, Fault> {
@@ -288,8 +299,13 @@ impl index::Reclaim for Store {
         let page = self.state().booked.then_some(booked);
         Ok((page.into_iter().collect(), Bytes::new()))
     }
-    async fn reached(&self, _: Vec<Doubt>) -> Result<Reached, Fault> {
-        no()
+    async fn reached(&self, doubts: Vec<Doubt>) -> Result<Reached, Fault> {
+        let unreadable = self.state().unreadable;
+        if doubts.iter().any(|d| Some(d.owner.key.as_str()) == unreadable) {
+            return Err(Fault::new(ErrorKind::Corrupt, "a bad page"));
+        }
+        let each = vec![Reach::Condemned; doubts.len()];
+        Ok(Reached::new(Hlc(1), doubts, each))
     }
     async fn uploads_idle(&self, _: Bytes, _: u64) -> Result<(Vec<IdleUpload>, Bytes), Fault> {
         no()
@@ -309,7 +325,17 @@ impl Gateway for Store {
     }
     fn abandoned(&self, _: usize) -> Vec<Abandoned> {
         self.wrote("abandoned".into());
-        Vec::new()
+        let given_up = std::mem::take(&mut self.state().given_up);
+        let abandoned = |(n, key): (u64, &str)| Abandoned {
+            doubt: Doubt {
+                owner: owner(key),
+                blob: BlobId::new(SessionId(1), n),
+                extent: ExtentId(9),
+                needle: NeedleId(n),
+            },
+            stored_length: 1,
+        };
+        (1..).zip(given_up).map(abandoned).collect()
     }
     fn uploads_under_way(&self) -> BTreeSet<UploadId> {
         BTreeSet::new()
