@@ -44,7 +44,8 @@ impl Mappings {
 struct Mapping {
     extent: Arc<Extent>,
     row: Row,
-    walker: Walker,
+    /// Until it was walked to its end: the walker holds the file, and with it the room of one that was removed meanwhile.
+    walker: Option<Walker>,
     entries: Vec<(NeedleId, u64)>,
 }
 
@@ -58,13 +59,19 @@ enum Walk {
 
 impl Mapping {
     fn walk(&mut self, bytes: u64) -> Walk {
-        let until = self.walker.read() + bytes.max(1);
-        while self.walker.read() < until {
-            match self.walker.step() {
+        let Some(walker) = &mut self.walker else {
+            return Walk::End;
+        };
+        let until = walker.read() + bytes.max(1);
+        while walker.read() < until {
+            match walker.step() {
                 Some(Step::Needle(_, header)) if header.void => {}
                 Some(Step::Needle(offset, header)) => self.entries.push((header.needle, offset)),
                 Some(Step::Damage(..)) => return Walk::Damage,
-                None => return Walk::End,
+                None => {
+                    self.walker = None;
+                    return Walk::End;
+                }
             }
         }
         Walk::More
@@ -91,10 +98,9 @@ impl DataDir {
     pub fn map_extents(&self, bytes: u64) -> Result<bool, ExtentError> {
         self.journal().check()?;
         let mut under_way = (self.0.mappings.under_way.lock()).expect("no panic under this lock");
-        let Some(mut mapping) = under_way
-            .take()
-            .map_or_else(|| self.next_mapping(), |m| Ok(Some(m)))?
-        else {
+        // What is compacted or removed meanwhile is let go at once: its file is open here, and a full disk waits for its room.
+        let going_on = under_way.take().filter(|m| m.is_wanted(&m.extent.lock()));
+        let Some(mut mapping) = going_on.map_or_else(|| self.next_mapping(), |m| Ok(Some(m)))? else {
             return Ok(false);
         };
         match mapping.walk(bytes) {
@@ -135,7 +141,7 @@ impl DataDir {
             };
             let most = row.needles.min(row.end / HEADER_BYTES_MIN);
             return Ok(Some(Mapping {
-                walker: Walker::new(file, row.extent, row.salt, 0, row.end),
+                walker: Some(Walker::new(file, row.extent, row.salt, 0, row.end)),
                 entries: Vec::with_capacity(most as usize),
                 extent,
                 row,
