@@ -138,39 +138,47 @@ impl DataDir {
         if Files::list(self.disk())?.hold(self.disk(), self.superblock(), id) {
             return Err(ExtentError::Taken(id));
         }
-        let extent = self.create(row)?;
+        let path = extent::path(row.extent, row.generation);
+        let extent = self.create(row, &path)?;
         // Known only once its row is queued: refused there, it is made anew next time. Queued under this lock: a checkpoint
         // that sees the row synced must see the extent too.
         let mut extents = self.0.extents.write().expect("no panic under this lock");
-        self.record_row(&extent.lock(), done)?;
+        let queued = self.record_row(&extent.lock(), done);
+        queued.inspect_err(|_| self.unmake(&path))?;
         extents.insert(id, extent.clone());
         Ok(extent.status())
     }
 
     /// Makes an extent's file. It is durable, name and head, before anything says that it is there.
-    fn create(&self, row: Row) -> Result<Arc<Extent>, ExtentError> {
+    fn create(&self, row: Row, path: &str) -> Result<Arc<Extent>, ExtentError> {
         let step = self
             .0
             .superblock
             .extent_step_bytes
             .min(row.bytes_max.max(BODY_OFFSET));
         self.check_room(step)?;
-        let path = extent::path(row.extent, row.generation);
         let made = || {
             // A file of that name, without needles, is what a crash left of an extent that nobody was told of.
-            match self.0.disk.remove(&path) {
+            match self.0.disk.remove(path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
-            let file = self.0.disk.create(&path)?;
+            let file = self.0.disk.create(path)?;
             file.allocate(0, step)?;
             file.write_all_at(&extent::encode_head(&row, self.disk_id()), 0)?;
             file.sync_data()?;
             self.0.disk.sync_dir(extent::DIR)?;
             Ok(file)
         };
-        let file = self.settled("extent", made())?;
+        let made = made().inspect_err(|_| self.unmake(path));
+        let file = self.settled("extent", made)?;
         Ok(Arc::new(Extent::new(row, Some(file))))
+    }
+
+    /// Takes the file of an extent away that did not come to be: its room is short where that happens. What cannot be removed goes at the
+    /// next opening.
+    fn unmake(&self, path: &str) {
+        let _left = self.0.disk.remove(path);
     }
 
     /// Judges a chain of steps that makes something new: without room it did not happen, anything else ends the disk.

@@ -100,6 +100,29 @@ pub(crate) fn ballast(disk: &SimDisk) -> u64 {
     Disk::open(disk, "ballast").unwrap().len().unwrap()
 }
 
+/// The room that its file took is what is short.
+#[test]
+fn an_extent_for_which_there_is_no_room_leaves_no_file() {
+    // Room is asked for twice: its first step, and its head.
+    for after in 0..2 {
+        let disk = SimDisk::new(60, 64 << 20);
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        life(async {
+            let filling = Filling {
+                disk: disk.clone(),
+                left: left.clone(),
+            };
+            let dir = open(60, Arc::new(filling)).unwrap().dir;
+            left.store(after, Ordering::Relaxed);
+            let e = open_extent(&dir, X).await.unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Full, "{e}");
+            let files = disk.list("extents").unwrap();
+            assert!(files.is_empty(), "{files:?} after {after} calls that went well");
+            open_extent(&dir, X).await.unwrap();
+        });
+    }
+}
+
 #[test]
 fn a_write_without_room_changes_nothing() {
     let mut refused = 0;
