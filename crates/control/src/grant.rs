@@ -33,7 +33,7 @@ impl ControlPlane {
             self.finish_sealing(&mut owner).await;
             self.ready(&mut owner).await?;
             let outcome = match self.resume_one(&mut owner, session).await? {
-                Granting::None => self.new_one(&mut owner, session).await?,
+                Granting::None(why) => self.new_one(&mut owner, session, why).await?,
                 other => other,
             };
             match outcome {
@@ -42,7 +42,7 @@ impl ControlPlane {
                     return Ok(grant);
                 }
                 Granting::DecideAgain(fault) if attempt >= RETRIES_MAX => return Err(fault),
-                Granting::DecideAgain(_) | Granting::None => attempt += 1,
+                Granting::DecideAgain(_) | Granting::None(_) => attempt += 1,
             }
         }
     }
@@ -68,6 +68,7 @@ impl ControlPlane {
 
     /// The first left-open extent that its node takes appends for again.
     async fn resume_one(&self, owner: &mut Owner, session: SessionId) -> Result<Granting, Fault> {
+        let mut full = None;
         for left in decide::left_open(&owner.rows, session, &owner.granted) {
             let extent = ExtentId(left.extent);
             let Ok((node, _)) = self.head(&owner.rows, &left) else {
@@ -100,13 +101,22 @@ impl ControlPlane {
                     self.seal_record(owner, &record).await?;
                     self.ready(owner).await?;
                 }
-                Err(fault) => tracing::info!(%extent, %fault, "a left-open extent cannot be resumed now"),
+                Err(fault) => {
+                    tracing::info!(%extent, %fault, "a left-open extent cannot be resumed now");
+                    full = full.or(Some(fault).filter(|f| f.kind == ErrorKind::Full));
+                }
             }
         }
-        Ok(Granting::None)
+        Ok(Granting::None(full))
     }
 
-    async fn new_one(&self, owner: &mut Owner, session: SessionId) -> Result<Granting, Fault> {
+    /// `full` is what a disk said that had no room for an extent that it was given.
+    async fn new_one(
+        &self,
+        owner: &mut Owner,
+        session: SessionId,
+        full: Option<Fault>,
+    ) -> Result<Granting, Fault> {
         let mut told = self.disks().await;
         // A disk that did not even open the extent it was given last takes no other: rows would pile up.
         let waiting = decide::left_open(&owner.rows, session, &owner.granted);
@@ -119,10 +129,13 @@ impl ControlPlane {
             .iter_mut()
             .filter(|(_, d)| d.refusing.is_none() && waits(d.disk))
         {
-            disk.refusing = Some(Fault::new(
-                ErrorKind::Unavailable,
-                format!("disk {} opens no extent", disk.disk),
-            ));
+            // Without room it is a full disk to whoever asks, also while only a compaction holds that room back.
+            disk.refusing = Some(full.clone().unwrap_or_else(|| {
+                Fault::new(
+                    ErrorKind::Unavailable,
+                    format!("disk {} opens no extent", disk.disk),
+                )
+            }));
         }
         let (record, mut changes) = decide::new_extent(&owner.rows, self.stamp, session, self.policy, &told)?;
         // A disk that came since the start is named before an extent is on it.
@@ -151,8 +164,8 @@ impl ControlPlane {
 enum Granting {
     /// There it is.
     Granted(Grant),
-    /// Nothing was left open.
-    None,
+    /// Nothing was left open that can be taken now; a disk that had no room for it said so.
+    None(Option<Fault>),
     /// The rows may have changed under it.
     DecideAgain(Fault),
 }
