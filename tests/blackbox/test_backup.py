@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import json
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import pytest
 
 import cairn_server
 import signed_http
+from stored_bytes import find_bytes
 
 KEYS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
 BUCKET = "backed-up"
@@ -294,6 +296,32 @@ def test_a_flipped_byte_of_a_backup_is_told(place):
     assert place.copied("--verify")[0] == 1
     server.kill()
     check_restored(place)
+
+
+def rot(place):
+    """Turns a bit of an object's bytes in the store."""
+    flip(*find_bytes(place.data + "/extents", body("k/7", 100_007)[50_000:50_040]))
+
+
+def manifests(place):
+    """All of them, oldest first."""
+    paths = sorted(glob.glob(place.dest + "/snapshots/*.manifest"))
+    return [json.loads(open(path, encoding="utf-8").read().rsplit("crc32c", 1)[0]) for path in paths]
+
+
+def test_damage_in_the_store_is_told_each_night(place):
+    filled(place)
+    place.backup()
+    place.backup()
+    first, second = manifests(place)
+    assert first["extents"] == second["extents"] and sum(e["needles"] for e in first["extents"]) == 40
+    shutil.rmtree(place.dest)
+    rot(place)
+    for _ in range(2):
+        said = place.backup(code=1)
+        assert len(re.findall(r"^DAMAGE extent ", said, re.M)) == 1, said
+    first, second = manifests(place)
+    assert first["extents"] == second["extents"] and sum(e["damaged"] for e in first["extents"]) == 1
 
 
 def test_places_that_are_something_else_are_left_alone(place):

@@ -72,8 +72,9 @@ pub fn examine_copy(dest: &Dest, disk: DiskId, copy: &ExtentCopy) -> Result<Exam
     Ok(examine(&file, disk, (copy.id(), copy.generation()), copy.end)?)
 }
 
-/// Sees to it that an extent of `source` is in the backup, as `copy` names it: `needles` and `damaged` are filled in. `None`: the store has that
-/// generation no more.
+/// Sees to it that an extent of `source` is in the backup, as `copy` names it: `needles` and `damaged` are filled in. What is there is taken
+/// over: with what `known` says where that found it whole, else it is read again, so that damage is told by every backup that has it. With
+/// `verify` it is read again in any case, and replaced where it is damaged and the store is not. `None`: the store has that generation no more.
 ///
 /// # Errors
 /// The source cannot be read, the backup not written.
@@ -82,34 +83,34 @@ pub fn copy_extent(
     dest: &Dest,
     mut copy: ExtentCopy,
     pace: &Pace,
-    verify: bool,
+    (known, verify): (Option<&ExtentCopy>, bool),
 ) -> Result<Option<Copied>, BackupError> {
     let path = copy.file(&disk.to_string());
     let is_there = dest.has(&path, copy.end)?;
-    if is_there && !verify {
+    if let Some(known) = known.filter(|known| is_there && !verify && known.damaged == 0) {
         return Ok(Some(Copied {
-            copy,
+            copy: known.clone(),
             is_new: false,
             damage: Vec::new(),
         }));
     }
-    let mut examined = match is_there {
-        true => examine_copy(dest, disk, &copy).ok().filter(|e| e.damaged == 0),
+    let there = match is_there {
+        true => examine_copy(dest, disk, &copy).ok(),
         false => None,
     };
-    let is_new = examined.is_none();
-    // A second time where the copy is damaged: if the source is, too, it is told as it is.
-    for _ in 0..2 {
-        if examined.as_ref().is_some_and(|e| e.damaged == 0) {
-            break;
-        }
-        let from = match source.open(&extent::extent_path(copy.id(), copy.generation())) {
+    let is_kept = there.as_ref().is_some_and(|e| e.damaged == 0 || !verify);
+    let made = match is_kept {
+        true => None,
+        false => match source.open(&extent::extent_path(copy.id(), copy.generation())) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(io(&path))?,
-        };
-        dest.write(&path, |to| pace.copy(&*from, to, copy.end))?;
-        examined = Some(examine_copy(dest, disk, &copy)?);
-    }
+            other => {
+                let from = other.map_err(io(&path))?;
+                prove((&*from, disk), dest, &copy, pace, there.is_some())?
+            }
+        },
+    };
+    let is_new = made.is_some();
+    let examined = made.or(there);
     let examined = examined.ok_or_else(|| BackupError::Corrupt(format!("{path}: it was not copied")))?;
     copy.needles = examined.needles;
     copy.damaged = examined.damaged;
@@ -118,4 +119,28 @@ pub fn copy_extent(
         is_new,
         damage: examined.damage,
     }))
+}
+
+/// Copies, and reads the copy back before it appears: twice where it is damaged, for it may be the copying. If the source is damaged, too, the
+/// copy is as it is; but where there is another (`has_other`) that stays, which may have what the source has no more: `None`.
+fn prove(
+    (from, disk): (&dyn DiskFile, DiskId),
+    dest: &Dest,
+    copy: &ExtentCopy,
+    pace: &Pace,
+    has_other: bool,
+) -> Result<Option<Examined>, BackupError> {
+    let path = copy.file(&disk.to_string());
+    for is_last in [false, true] {
+        let to = dest.begin(&path)?;
+        pace.copy(from, &*to, copy.end).map_err(io(&path))?;
+        to.sync_data().map_err(io(&path))?;
+        let examined = examine(&to, disk, (copy.id(), copy.generation()), copy.end)?;
+        if examined.damaged == 0 || is_last && !has_other {
+            dest.end(&path, &*to)?;
+            return Ok(Some(examined));
+        }
+    }
+    dest.give_up(&path)?;
+    Ok(None)
 }

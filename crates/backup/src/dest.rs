@@ -1,9 +1,10 @@
 //! The directory that backups are kept in.
 
-use crate::{BackupError, Manifest, io};
-use std::collections::BTreeSet;
+use crate::{BackupError, ExtentCopy, Manifest, io};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use types::DiskId;
 use world::{Disk, DiskFile, DiskLock};
 
 const MARKER: &str = "cairn-backup";
@@ -130,6 +131,12 @@ impl Dest {
         self.disk.create(&part).map_err(io(&part))
     }
 
+    /// Removes what was begun; a file that has the name already stays.
+    pub(crate) fn give_up(&self, path: &str) -> Result<(), BackupError> {
+        let part = format!("{path}{PART}");
+        self.disk.remove(&part).map_err(io(&part))
+    }
+
     /// Lets it appear.
     ///
     /// # Errors
@@ -183,6 +190,20 @@ impl Dest {
         Manifest::decode(name, &page)
     }
 
+    /// The extents of the newest backup of a disk that can be read, by their files: what was found when each was copied.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn known(&self, disk: DiskId) -> Result<BTreeMap<String, ExtentCopy>, BackupError> {
+        let disk = disk.to_string();
+        let manifests = self.backups()?.into_iter().rev();
+        let newest = manifests
+            .filter_map(|name| self.manifest(&name).ok())
+            .find(|manifest| manifest.disk == disk);
+        let extents = newest.into_iter().flat_map(|manifest| manifest.extents);
+        Ok(extents.map(|extent| (extent.file(&disk), extent)).collect())
+    }
+
     /// Removes all backups but the newest `keep`, and every file that none of those names. A manifest that cannot be read keeps
     /// everything: what it names is not known.
     ///
@@ -223,8 +244,7 @@ impl Dest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ExtentCopy, Kept};
-    use types::DiskId;
+    use crate::Kept;
     use world::real::RealDisk;
 
     fn dest(path: &std::path::Path) -> Dest {

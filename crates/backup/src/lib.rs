@@ -3,12 +3,13 @@
 //! ```text
 //!   DEST/cairn-backup                     says that this is one
 //!   DEST/lock                             held while something is copied into it
-//!   DEST/extents/<disk>/<extent>.<generation>.<epoch>.<end>     an extent's bytes below its end: never changed
+//!   DEST/extents/<disk>/<extent>.<generation>.<epoch>.<end>     an extent's bytes below its end
 //!   DEST/snapshots/<taken>.snapshot       every row of the index as of one moment
 //!   DEST/snapshots/<taken>.root-key       the root key's file
 //!   DEST/snapshots/<taken>.manifest       names all of them; written last, by rename
 //! ```
-//! Invariants: a manifest names only what is whole and synced; a file that a manifest names is never written again; so a copy that was broken off
+//! Invariants: a manifest names only what is whole and synced; a file that a manifest names is never written again, but for a
+//! damaged copy by one that was proven whole before; so a copy that was broken off
 //! is none, and the next one takes up what it left. Blocking: the command that copies does nothing else.
 //!
 //! Not here: where rows come from, and who keeps extents from going while they are copied (the server's commands), the bytes of

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use clap::Args;
 use extent::Superblock;
 use http::Method;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -201,6 +202,7 @@ async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) ->
         flags,
         disk,
         dest,
+        known: dest.known(superblock.disk)?,
         told: world.clock.mono(),
         copied: 0,
         damage: Vec::new(),
@@ -248,6 +250,8 @@ struct Copier<'a> {
     flags: &'a Flags,
     disk: Arc<dyn Disk>,
     dest: &'a Dest,
+    /// What the newest backup says of what it has.
+    known: BTreeMap<String, ExtentCopy>,
     told: Duration,
     /// Extents whose bytes were copied now.
     copied: usize,
@@ -289,7 +293,8 @@ impl Copier<'_> {
         };
         let pace = pace(self.world, self.flags.share);
         let from = (&*self.disk, manifest.disk_id()?);
-        let Some(copied) = copy_extent(from, self.dest, copy, &pace, self.flags.verify)? else {
+        let known = self.known.get(&copy.file(&manifest.disk));
+        let Some(copied) = copy_extent(from, self.dest, copy, &pace, (known, self.flags.verify))? else {
             return Ok(false);
         };
         self.copied += usize::from(copied.is_new);

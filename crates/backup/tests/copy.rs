@@ -1,0 +1,187 @@
+//! Copies of an extent that rotted, here or there: what each run says of it, and which bytes stay.
+#![allow(clippy::disallowed_methods, reason = "tests touch the real world")]
+
+use backup::{Copied, Dest, ExtentCopy, Pace, copy_extent};
+use extent::{Appended, Body, DataDir, DataDirConfig, Head, extent_path};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use types::limits::BLOCK_BYTES;
+use types::{BlobId, BucketId, DiskId, Epoch, ExtentId, SessionId};
+use world::World;
+use world::real::RealDisk;
+
+const X: ExtentId = ExtentId(0x1_0000_0000_0001);
+const E1: Epoch = Epoch(1);
+const LENGTH: usize = 5000;
+
+/// A store with three needles in one extent, and a directory of backups.
+struct Rig {
+    _tmp: tempfile::TempDir,
+    source: RealDisk,
+    disk: DiskId,
+    dest: Dest,
+    needles: Vec<Appended>,
+    /// The extent in the store, and in the backup.
+    files: [PathBuf; 2],
+    copy: ExtentCopy,
+}
+
+fn wait<T>(f: impl FnOnce(extent::Done) -> Result<T, extent::ExtentError>) -> T {
+    let (done, durable) = mpsc::channel();
+    let out = f(Box::new(move |result| done.send(result).unwrap())).unwrap();
+    durable.recv().unwrap().unwrap();
+    out
+}
+
+fn put(dir: &DataDir, serial: u64) -> Appended {
+    let bytes = vec![serial as u8; LENGTH];
+    let crc = |block| crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, block) as u32;
+    let crcs: Vec<u32> = bytes.chunks(BLOCK_BYTES).map(crc).collect();
+    let head = Head {
+        blob: BlobId::new(SessionId(1), serial),
+        bucket: BucketId(9),
+        key: format!("k/{serial}"),
+        upload: None,
+        ordinal: 0,
+        logical_offset: 0,
+        last: true,
+        length: LENGTH as u64,
+        append_hlc: 5,
+        session: SessionId(1),
+    };
+    let body = Body {
+        bytes: &bytes,
+        crcs: &crcs,
+    };
+    wait(|done| dir.append((X, E1), head, body, Some(done)))
+}
+
+fn rig() -> Rig {
+    let tmp = tempfile::tempdir().unwrap();
+    let (data, backups) = (tmp.path().join("data"), tmp.path().join("backups"));
+    let disk = |path: &Path| RealDisk::open(path).unwrap();
+    let config = DataDirConfig {
+        journal_bytes: Some(1 << 20),
+        extent_step_bytes: Some(1 << 20),
+        ballast_bytes: Some(1 << 20),
+        ..DataDirConfig::default()
+    };
+    let dir = DataDir::open(&World::real(), Arc::new(disk(&data)), config)
+        .unwrap()
+        .dir;
+    wait(|done| dir.open_extent(X, E1, 64 << 20, done));
+    let needles = (1..4).map(|serial| put(&dir, serial)).collect();
+    let status = wait(|done| dir.seal(X, E1.next(), done));
+    let copy = ExtentCopy {
+        extent: X.0,
+        generation: 0,
+        epoch: 2,
+        end: status.end,
+        needles: 0,
+        damaged: 0,
+    };
+    let id = dir.disk_id();
+    wait(|done| {
+        dir.close(done);
+        Ok(())
+    });
+    let files = [
+        data.join(extent_path(X, copy.generation())),
+        backups.join(copy.file(&id.to_string())),
+    ];
+    Rig {
+        source: disk(&data),
+        disk: id,
+        dest: Dest::open(Arc::new(disk(&backups))).unwrap(),
+        needles,
+        files,
+        copy,
+        _tmp: tmp,
+    }
+}
+
+impl Rig {
+    fn copy(&self, known: Option<&ExtentCopy>, verify: bool) -> Copied {
+        let pace = Pace {
+            clock: World::real().clock,
+            share_percent: 100,
+            wait: |_| (),
+        };
+        let from = (&self.source as &dyn world::Disk, self.disk);
+        let copied = copy_extent(from, &self.dest, self.copy.clone(), &pace, (known, verify));
+        copied.unwrap().unwrap()
+    }
+
+    /// Turns a bit of a needle's body.
+    fn flip(&self, file: usize, needle: usize) {
+        let at = self.needles[needle].offset as usize + 2000;
+        let mut bytes = std::fs::read(&self.files[file]).unwrap();
+        bytes[at] ^= 4;
+        std::fs::write(&self.files[file], bytes).unwrap();
+    }
+
+    fn bytes(&self, file: usize) -> Vec<u8> {
+        let mut bytes = std::fs::read(&self.files[file]).unwrap();
+        bytes.truncate(self.copy.end as usize);
+        bytes
+    }
+}
+
+#[test]
+fn a_copy_that_is_taken_over_is_as_whole_as_it_was() {
+    let rig = rig();
+    let first = rig.copy(None, false);
+    assert_eq!((first.copy.needles, first.copy.damaged), (3, 0));
+    let second = rig.copy(Some(&first.copy), false);
+    assert!(!second.is_new);
+    assert_eq!(second.copy, first.copy);
+    // What an earlier backup that was broken off left, too: no manifest says anything of it.
+    let unknown = rig.copy(None, false);
+    assert!(!unknown.is_new);
+    assert_eq!(unknown.copy, first.copy);
+}
+
+#[test]
+fn damage_is_told_by_every_backup_that_has_it() {
+    let rig = rig();
+    rig.flip(0, 1);
+    let first = rig.copy(None, false);
+    assert_eq!(
+        (first.copy.needles, first.copy.damaged, first.damage.len()),
+        (3, 1, 1)
+    );
+    for known in [Some(&first.copy), None] {
+        let again = rig.copy(known, false);
+        assert!(!again.is_new);
+        assert_eq!((&again.copy, &again.damage), (&first.copy, &first.damage));
+    }
+}
+
+#[test]
+fn a_copy_is_replaced_by_a_whole_one_and_by_nothing_less() {
+    let rig = rig();
+    let first = rig.copy(None, false);
+    let whole = rig.bytes(1);
+    // One needle is good in the copy alone, another in the store alone.
+    rig.flip(1, 0);
+    rig.flip(0, 2);
+    let before = rig.bytes(1);
+    let verified = rig.copy(Some(&first.copy), true);
+    assert_eq!((verified.is_new, verified.copy.damaged), (false, 1));
+    assert!(
+        rig.bytes(1) == before,
+        "what the store has no more is still there"
+    );
+    let dir = rig.files[1].parent().unwrap();
+    assert_eq!(
+        std::fs::read_dir(dir).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
+    // The store's bytes are read right again.
+    rig.flip(0, 2);
+    let verified = rig.copy(Some(&verified.copy), true);
+    assert_eq!((verified.is_new, verified.copy.damaged), (true, 0));
+    assert!(rig.bytes(1) == whole);
+}
