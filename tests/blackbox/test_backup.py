@@ -324,6 +324,27 @@ def test_damage_in_the_store_is_told_each_night(place):
     assert first["extents"] == second["extents"] and sum(e["damaged"] for e in first["extents"]) == 1
 
 
+def test_no_good_backup_goes_for_one_with_damage(place):
+    server = filled(place)
+    place.backup()
+    rot(place)
+    # Extents that grow are copied anew, now with the rot.
+    for n in range(40):
+        put(server, f"more/{n}", 100_000)
+    place.backup("--keep", "1", code=1)
+    assert len(manifests(place)) == 2, "the one that has those bytes is still there"
+    place.backup("--keep", "1", code=1)
+    assert len(manifests(place)) == 3
+    server.kill()
+    assert "DAMAGE" in cairn("restore", place.dest, place.again, code=1)
+    shutil.rmtree(place.again)
+    oldest = min(os.listdir(place.dest + "/snapshots")).split(".")[0]
+    cairn("restore", place.dest, place.again, "--backup", f"snapshots/{oldest}.manifest")
+    restored = place.start(place.again)
+    assert everything(restored) == {f"k/{n}": body(f"k/{n}", 100_000 + n) for n in range(40)}
+    restored.kill()
+
+
 def test_places_that_are_something_else_are_left_alone(place):
     server = filled(place, 1)
     os.makedirs(place.dest)

@@ -204,20 +204,22 @@ impl Dest {
         Ok(extents.map(|extent| (extent.file(&disk), extent)).collect())
     }
 
-    /// Removes all backups but the newest `keep`, and every file that none of those names. A manifest that cannot be read keeps
-    /// everything: what it names is not known.
+    /// Removes what is older than the newest `keep` whole backups, and every file that none of the others names. One that is not whole takes
+    /// no other one's place: it is kept beside them, until whole ones are newer. A manifest that cannot be read keeps everything: what it names
+    /// is not known.
     ///
     /// # Errors
     /// The file system's, or such a manifest.
     pub fn prune(&self, keep: Option<usize>) -> Result<Pruned, BackupError> {
         let mut pruned = Pruned::default();
         let mut backups = self.backups()?;
-        let surplus = keep.map_or(0, |keep| backups.len().saturating_sub(keep.max(1)));
-        let kept = backups.split_off(surplus);
+        let mut wanted = keep.map_or(usize::MAX, |keep| keep.max(1));
         let mut named: BTreeSet<String> = BTreeSet::new();
-        for name in &kept {
-            named.extend(self.manifest(name)?.files());
-            named.insert(name.clone());
+        while let Some(name) = backups.pop_if(|_| wanted > 0) {
+            let manifest = self.manifest(&name)?;
+            wanted -= usize::from(manifest.is_whole());
+            named.extend(manifest.files());
+            named.insert(name);
         }
         // Manifests first: none may name what is gone.
         for name in &backups {
@@ -252,10 +254,15 @@ mod tests {
     }
 
     fn backup(dest: &Dest, taken_ms: u64, extents: &[u64]) {
+        backup_with(dest, taken_ms, extents, 0);
+    }
+
+    fn backup_with(dest: &Dest, taken_ms: u64, extents: &[u64], lost: u64) {
         let path = Dest::path(taken_ms, "snapshot");
         dest.write(&path, |to| to.write_all_at(b"rows", 0)).unwrap();
         let kept = Kept { file: path, bytes: 4 };
         let mut manifest = Manifest::new(DiskId(1), (1, 1), taken_ms, kept);
+        manifest.lost = lost;
         for extent in extents {
             let copy = ExtentCopy {
                 extent: *extent,
@@ -296,6 +303,38 @@ mod tests {
         dest.disk().open(&newest).unwrap().write_all_at(b"x", 5).unwrap();
         assert!(dest.prune(Some(1)).is_err());
         assert_eq!(dest.backups().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn one_that_is_not_whole_takes_no_other_ones_place() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dest = dest(tmp.path());
+        let there = || -> Vec<u64> {
+            let backups = dest.backups().unwrap().into_iter();
+            backups
+                .map(|name| dest.manifest(&name).unwrap().taken_ms)
+                .collect()
+        };
+        backup(&dest, 1, &[1]);
+        backup(&dest, 2, &[2]);
+        for taken_ms in 3..6 {
+            backup_with(&dest, taken_ms, &[3], 1);
+            dest.prune(Some(1)).unwrap();
+        }
+        assert_eq!(there(), [2, 3, 4, 5], "the newest whole one, and what is newer");
+        assert!(
+            dest.disk()
+                .exists(
+                    &dest.manifest(&Dest::path(2, "manifest")).unwrap().extents[0]
+                        .file(&DiskId(1).to_string())
+                )
+                .unwrap()
+        );
+        backup(&dest, 6, &[4]);
+        dest.prune(Some(2)).unwrap();
+        assert_eq!(there(), [2, 3, 4, 5, 6]);
+        dest.prune(Some(1)).unwrap();
+        assert_eq!(there(), [6]);
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub struct Manifest {
     pub snapshot: Kept,
     /// How many rows that has.
     pub rows: u64,
+    /// Places of the index whose rows could not be read and are not in it.
+    #[serde(default)]
+    pub lost: u64,
+    /// Extents that the store should have had and did not: they are not among `extents`.
+    #[serde(default)]
+    pub missing: u64,
     /// The root key, where the directory had one.
     pub root_key: Option<Kept>,
     /// The extents.
@@ -93,6 +99,8 @@ impl Manifest {
             finished_ms: 0,
             snapshot,
             rows: 0,
+            lost: 0,
+            missing: 0,
             root_key: None,
             extents: Vec::new(),
         }
@@ -105,6 +113,11 @@ impl Manifest {
     pub fn disk_id(&self) -> Result<DiskId, BackupError> {
         let id = u128::from_str_radix(&self.disk, 16).map(DiskId);
         id.map_err(|_| BackupError::Corrupt(format!("manifest: {:?} is no disk", self.disk)))
+    }
+
+    /// Whether everything that was in the store is in it as it was written: only such a backup may take another one's place.
+    pub fn is_whole(&self) -> bool {
+        self.lost == 0 && self.missing == 0 && self.extents.iter().all(|extent| extent.damaged == 0)
     }
 
     /// Every file that it names.
@@ -165,6 +178,26 @@ mod tests {
         };
         manifest.extents = extents.into_iter().map(copy).collect();
         manifest
+    }
+
+    #[test]
+    fn one_of_an_earlier_build_reads_as_it_was_meant() {
+        let text = serde_json::to_string(&sample(vec![1])).unwrap();
+        let old = text.replace("\"lost\":0,\"missing\":0,", "");
+        assert!(old.len() < text.len());
+        let old: Manifest = serde_json::from_str(&old).unwrap();
+        assert!(old == sample(vec![1]) && old.is_whole());
+        let left_out = Manifest {
+            lost: 1,
+            ..old.clone()
+        };
+        let gone = Manifest {
+            missing: 1,
+            ..old.clone()
+        };
+        let mut damaged = old;
+        damaged.extents[0].damaged = 1;
+        assert!([left_out, gone, damaged].iter().all(|not| !not.is_whole()));
     }
 
     proptest! {

@@ -39,7 +39,7 @@ pub(crate) struct Flags {
     dir: PathBuf,
     /// Where backups are kept: a directory of their own, made where it is not there.
     dest: PathBuf,
-    /// Keep so many backups, this one with them, and remove older ones [default: keep all].
+    /// Keep so many whole backups, this one with them, and remove older ones [default: keep all]. None is removed for one with damage.
     #[arg(long)]
     keep: Option<usize>,
     /// Read back what earlier backups copied, too, and copy it again where it is damaged.
@@ -93,7 +93,9 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
         }
         drop(source);
         let damaged = made?;
-        if let Err(error) = dest.prune(flags.keep) {
+        // What is damaged now may be whole in one of the others, in any of them.
+        let keep = flags.keep.filter(|_| !damaged);
+        if let Err(error) = dest.prune(keep) {
             bail!("the backup is made, and no older ones were removed: {error}");
         }
         Ok(if damaged {
@@ -208,10 +210,12 @@ async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) ->
         damage: Vec::new(),
     };
     if let Source::Stopped(_, source) = source {
-        let lost = source.lost().into_iter();
-        copier
-            .damage
-            .extend(lost.map(|place| format!("index: {place}: rows there are LOST, and not in the copy")));
+        let lost = source.lost();
+        manifest.lost = lost.len() as u64;
+        copier.damage.extend(
+            lost.into_iter()
+                .map(|place| format!("index: {place}: rows there are LOST, and not in the copy")),
+        );
     }
     copier.extents(source, &mut manifest).await?;
     manifest.root_key = keep_root_key(&copier, taken_ms)?;

@@ -185,7 +185,7 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
         dest: &dest,
         manifest: &manifest,
         disk: &disk,
-        damage: Vec::new(),
+        damage: of_the_making(&manifest, &name),
     };
     let (extents, seen) = laying.extents(&opened.dir).await?;
     let damage = std::mem::take(&mut laying.damage);
@@ -215,6 +215,18 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the backup had not when it was made, and so nothing made of it has.
+fn of_the_making(manifest: &Manifest, name: &str) -> Vec<String> {
+    let not_there =
+        |n: u64, what: &str| (n > 0).then(|| format!("{name}: {n} {what} when the backup was made"));
+    let lost = not_there(
+        manifest.lost,
+        "places of the index could not be read: rows there were left out",
+    );
+    let missing = not_there(manifest.missing, "extents were missing in the store");
+    lost.into_iter().chain(missing).collect()
 }
 
 /// Copies a backup's extents into a directory.
