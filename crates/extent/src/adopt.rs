@@ -10,7 +10,7 @@ use crate::table::Row;
 use crate::walk::{Step, Walker};
 use bytes::Bytes;
 use std::sync::Arc;
-use types::{DiskId, Epoch, ExtentId, Generation, SessionId};
+use types::{BucketId, DiskId, Epoch, ExtentId, Generation, SessionId};
 use world::DiskFile;
 
 /// Sentences of damage that one extent tells; more are counted.
@@ -31,6 +31,8 @@ pub struct Examined {
     pub newest_hlc: u64,
     /// The highest session in a header.
     pub last_session: SessionId,
+    /// The highest bucket in a header.
+    pub last_bucket: BucketId,
     row: Row,
 }
 
@@ -64,6 +66,7 @@ pub fn examine(
         damaged: 0,
         newest_hlc: 0,
         last_session: SessionId(0),
+        last_bucket: BucketId(0),
         row: Row { end, ..row },
     };
     let mut walker = Walker::new(file.clone(), id, row.salt, 0, end);
@@ -81,6 +84,7 @@ pub fn examine(
                 found.bytes += header.stored_bytes();
                 found.newest_hlc = found.newest_hlc.max(header.head.append_hlc);
                 found.last_session = found.last_session.max(header.head.session);
+                found.last_bucket = found.last_bucket.max(header.head.bucket);
                 if let Err(what) = walker.verify(offset, &header) {
                     let needle = header.needle.0;
                     found.tell(format!("extent {id} offset {offset} needle {needle}: {what}"));

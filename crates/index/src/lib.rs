@@ -39,6 +39,6 @@ mod versions;
 mod view;
 mod walk;
 
-pub use raised::{Floors, raised};
+pub use raised::{Floors, Told, begun, raised};
 pub use rebuilt::{Rebuilt, Remains};
 pub use role::IndexRole;

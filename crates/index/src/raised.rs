@@ -1,12 +1,11 @@
 //! What becomes of a partition's own row when its rows are those of an earlier moment: numbers and times that were given since are passed
 //! over, so that none is given twice, and every session that was has ended.
 
-use crate::rows::{RowRef, decode};
+use crate::rows::{Row, RowRef, bucket_of, decode, encode};
 use bytes::Bytes;
-use prost::Message as _;
-use types::{ErrorKind, Hlc, SessionId};
+use types::{BucketId, ErrorKind, Hlc, SessionId, VersionId};
 use wire::Fault;
-use wire::records::PartitionState;
+use wire::records::{BucketRecord, ObjectRecord, PartitionState};
 
 /// Numbers of versions, uploads and buckets that may have been given since.
 const SERIALS_PASSED: u64 = 1 << 20;
@@ -18,6 +17,59 @@ pub struct Floors {
     pub hlc: Hlc,
     /// The first session that is given from here on.
     pub first_session: SessionId,
+    /// The highest bucket that is known to have been.
+    pub bucket: BucketId,
+}
+
+/// What the rows of a partition tell of numbers that were given, whether or not its own row is among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Whether its own row is: that knows best.
+    pub has_state: bool,
+    /// The highest bucket.
+    pub bucket: BucketId,
+    /// The highest session.
+    pub session: SessionId,
+    /// The newest time; of versions where there is no other.
+    pub hlc: Hlc,
+}
+
+impl Told {
+    /// Takes what a row tells, ascending. What does not decode tells nothing.
+    pub fn take(&mut self, key: &Bytes, value: &Bytes) {
+        if let Some(bucket) = bucket_of(key) {
+            self.bucket = self.bucket.max(bucket);
+            if self.has_state {
+                return;
+            }
+        }
+        match Row::parse(key) {
+            Ok(Row::State) => {
+                let state = decode::<PartitionState>(key, value).unwrap_or_default();
+                self.has_state = true;
+                self.saw_session(state.sessions_ended_below);
+                self.hlc = self.hlc.max(Hlc(state.hlc));
+            }
+            Ok(Row::BucketName(_)) => {
+                let record = decode::<BucketRecord>(key, value).unwrap_or_default();
+                self.bucket = self.bucket.max(BucketId(record.bucket));
+            }
+            Ok(Row::Done(command)) => self.saw_session(command.session().0),
+            Ok(Row::Session(session)) => self.saw_session(session.0),
+            Ok(Row::Version(_, _, version)) => self.hlc = self.hlc.max(version.time()),
+            Ok(Row::Upload(_, _, upload)) => self.hlc = self.hlc.max(upload.time()),
+            Ok(Row::Current(..)) => {
+                let record = decode::<ObjectRecord>(key, value).unwrap_or_default();
+                let version = VersionId::from_slice(&record.version);
+                self.hlc = self.hlc.max(version.map_or(Hlc(0), VersionId::time));
+            }
+            _ => {}
+        }
+    }
+
+    fn saw_session(&mut self, session: u64) {
+        self.session = self.session.max(SessionId(session));
+    }
 }
 
 /// A row of the directory or of objects as it is to be laid: as it is, unless it is the partition's own.
@@ -30,26 +82,41 @@ pub fn raised(key: &Bytes, value: Bytes, floors: &Floors) -> Result<Bytes, Fault
     }
     let state: PartitionState =
         decode(key, &value).map_err(|bad| Fault::new(ErrorKind::Corrupt, bad.to_string()))?;
-    let raised = PartitionState {
+    Ok(encode(&over(&state, floors)))
+}
+
+/// The own row of a partition whose own row is lost: without one it would give its first numbers again.
+pub fn begun(floors: &Floors) -> (Bytes, Bytes) {
+    (
+        RowRef::State.key(),
+        encode(&over(&PartitionState::default(), floors)),
+    )
+}
+
+fn over(state: &PartitionState, floors: &Floors) -> PartitionState {
+    let of_bucket = floors.bucket.0 & ((1 << 48) - 1);
+    PartitionState {
         // Of a log that is not this one: the next owner's are above any.
         epoch: 0,
         sequence: 0,
         hlc: state.hlc.max(floors.hlc.0),
-        serial: state.serial + SERIALS_PASSED,
+        serial: state.serial.max(of_bucket) + SERIALS_PASSED,
         sessions_ended_below: state.sessions_ended_below.max(floors.first_session.0),
-    };
-    Ok(raised.encode_to_vec().into())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
+    use types::{AccountId, CommandId, StampId};
 
     #[test]
     fn only_the_partitions_own_row_changes() {
         let floors = Floors {
             hlc: Hlc(900),
             first_session: SessionId(50),
+            bucket: BucketId(1 << 48 | 2),
         };
         let state = PartitionState {
             epoch: 5,
@@ -70,5 +137,47 @@ mod tests {
             &b"v"[..]
         );
         assert!(raised(&key, Bytes::from_static(b"\xFF\xFF"), &floors).is_err());
+    }
+
+    #[test]
+    fn a_partition_without_its_own_row_begins_above_all_that_is_told() {
+        let bucket = |n| StampId(1).id(n);
+        let record = BucketRecord {
+            bucket: bucket(40),
+            ..BucketRecord::default()
+        };
+        let version = VersionId::new(Hlc(700 << 16), StampId(1), 3);
+        let object = ObjectRecord {
+            version: version.to_bytes().to_vec(),
+            ..ObjectRecord::default()
+        };
+        let rows = [
+            (RowRef::Done(CommandId(9 << 64 | 4)), Bytes::new()),
+            (RowRef::Current(BucketId(bucket(41)), "k"), encode(&object)),
+            (RowRef::BucketName("b"), encode(&record)),
+            (RowRef::AccountBucket(AccountId(u64::MAX), "b"), Bytes::new()),
+        ];
+        let mut told = Told::default();
+        for (row, value) in &rows {
+            told.take(&row.key(), value);
+        }
+        let expected = Told {
+            has_state: false,
+            bucket: BucketId(bucket(41)),
+            session: SessionId(9),
+            hlc: Hlc(700 << 16),
+        };
+        assert_eq!(told, expected);
+        let floors = Floors {
+            hlc: told.hlc,
+            first_session: SessionId(50),
+            bucket: told.bucket,
+        };
+        let (key, value) = begun(&floors);
+        let state = PartitionState::decode(value.clone()).unwrap();
+        assert!(state.serial > 41 + 1000, "no bucket's number is given twice");
+        assert_eq!((state.hlc, state.sessions_ended_below), (700 << 16, 50));
+        told.take(&key, &value);
+        assert!(told.has_state);
     }
 }

@@ -16,14 +16,15 @@ use bytes::Bytes;
 use clap::Args;
 use control::{Given, Ground, first_session, fresh_rows};
 use extent::{DataDir, DataDirConfig, Examined, Opened, Superblock, examine, extent_path};
-use index::{Floors, raised};
+use index::{Floors, Told, begun, raised};
 use node::LocalNode;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use store::{OldLog, SnapshotHead, SnapshotRows, StoreError, lay};
 use types::limits::SCAN_ROWS_MAX;
-use types::{Epoch, ExtentId, Hlc, NodeId, PartitionId, SessionId, StampId};
+use types::{BucketId, Epoch, ExtentId, Hlc, NodeId, PartitionId, SessionId, StampId};
 use wire::node::{ExtentStatus, Node as _, WalkCursor, WalkDepth};
 use world::real::RealDisk;
 use world::{Disk, DiskFile, World};
@@ -58,6 +59,9 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Partitions that number what they make by a row of their own.
+const WITH_STATE: [PartitionId; 2] = [PartitionId::DIRECTORY, PartitionId::FIRST_DATA];
+
 /// A snapshot that was read whole.
 struct Index {
     file: Arc<dyn DiskFile>,
@@ -65,6 +69,8 @@ struct Index {
     head: SnapshotHead,
     rows: u64,
     given: Given,
+    /// What the rows of the other partitions tell of numbers.
+    told: BTreeMap<PartitionId, Told>,
 }
 
 impl Index {
@@ -72,12 +78,15 @@ impl Index {
         let rows = SnapshotRows::open(file.clone(), name)?;
         let head = rows.head();
         let (mut count, mut given) = (0, Given::default());
+        let mut told = BTreeMap::from(WITH_STATE.map(|partition| (partition, Told::default())));
         for row in rows {
             let (partition, key, value) = row?;
             if partition == PartitionId::CONTROL {
                 given
                     .take(&key, &value)
                     .map_err(|what| anyhow!("{name}: {what}"))?;
+            } else {
+                told.entry(partition).or_default().take(&key, &value);
             }
             count += 1;
         }
@@ -87,7 +96,29 @@ impl Index {
             head,
             rows: count,
             given,
+            told,
         })
+    }
+
+    /// Partitions whose own row was left out, or that nothing was ever written to. That row is a partition's first.
+    fn without_state(&self) -> impl Iterator<Item = PartitionId> {
+        let without = self.told.iter().filter(|(_, told)| !told.has_state);
+        without.map(|(partition, _)| *partition)
+    }
+
+    /// What is to be said of those; nothing of a store that was empty.
+    fn note(&self) -> String {
+        let lost: Vec<String> = self
+            .without_state()
+            .map(|partition| partition.to_string())
+            .collect();
+        match self.rows {
+            rows if rows == 0 || lost.is_empty() => String::new(),
+            _ => format!(
+                "; which numbers partition {} gave was left out of the snapshot: it goes on above all that rows and needles tell of",
+                lost.join(" and ")
+            ),
+        }
     }
 
     /// Its rows of partitions that `which` wants, as they are to be laid.
@@ -112,6 +143,7 @@ impl Index {
 struct Seen {
     hlc: u64,
     session: SessionId,
+    bucket: BucketId,
     needles: u64,
 }
 
@@ -125,10 +157,19 @@ struct Under<'a> {
 
 /// Lays the index; answers how many rows.
 fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyhow::Result<u64> {
-    let last_session = index.given.session.max(under.seen.session);
+    let seen = (under.seen.session, Hlc(under.seen.hlc), under.seen.bucket);
+    let (session, hlc, bucket) = index.told.values().fold(seen, |(session, hlc, bucket), told| {
+        (
+            session.max(told.session),
+            hlc.max(told.hlc),
+            bucket.max(told.bucket),
+        )
+    });
+    let last_session = index.given.session.max(session);
     let floors = Floors {
-        hlc: Hlc(under.seen.hlc).max(Hlc(world.clock.wall_ms() << 16)),
+        hlc: hlc.max(Hlc::at(world.clock.wall_ms())),
         first_session: first_session(last_session),
+        bucket,
     };
     let disk = under.opened.dir.disk_id();
     let control = fresh_rows(&Ground {
@@ -143,8 +184,17 @@ fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyh
     let control = control
         .into_iter()
         .map(|(key, value)| Ok((PartitionId::CONTROL, key, value)));
+    let begun = |which: fn(PartitionId) -> bool| {
+        let lost = index.without_state().filter(move |partition| which(*partition));
+        lost.map(|partition| {
+            let (key, value) = begun(&floors);
+            Ok((partition, key, value))
+        })
+    };
     let before = index.raised(&floors, |partition| partition < PartitionId::CONTROL)?;
+    let before = begun(|partition| partition < PartitionId::CONTROL).chain(before);
     let after = index.raised(&floors, |partition| partition > PartitionId::CONTROL)?;
+    let after = begun(|partition| partition > PartitionId::CONTROL).chain(after);
     let log = OldLog {
         batches: &under.opened.batches,
         next: under.opened.dir.journal().next(),
@@ -208,7 +258,10 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     tell(
         dir,
         &damage,
-        &format!("{why}: {rows} rows, {count} extents, {needles} needles read back"),
+        &format!(
+            "{why}: {rows} rows, {count} extents, {needles} needles read back{}",
+            index.note()
+        ),
     );
     Ok(if damage.is_empty() {
         ExitCode::SUCCESS
@@ -260,6 +313,7 @@ impl Laying<'_> {
             durable.recv().context("the journal ended")??;
             seen.hlc = seen.hlc.max(examined.newest_hlc);
             seen.session = seen.session.max(examined.last_session);
+            seen.bucket = seen.bucket.max(examined.last_bucket);
             seen.needles += examined.needles;
             let status = ExtentStatus {
                 extent: copy.id(),
@@ -369,7 +423,10 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     tell(
         dir,
         &damage,
-        &format!("{why}: {rows} rows, over {count} extents with {needles} needles"),
+        &format!(
+            "{why}: {rows} rows, over {count} extents with {needles} needles{}",
+            index.note()
+        ),
     );
     Ok(if damage.is_empty() {
         ExitCode::SUCCESS
@@ -400,6 +457,7 @@ async fn heads(node: &LocalNode, extent: ExtentId, seen: &mut Seen) -> anyhow::R
         for head in page.found.iter().filter_map(|walked| walked.head.as_ref()) {
             seen.hlc = seen.hlc.max(head.append_hlc);
             seen.session = seen.session.max(head.session);
+            seen.bucket = seen.bucket.max(head.owner.bucket);
             seen.needles += 1;
         }
         match page.next {

@@ -58,6 +58,20 @@ pub(crate) fn is_ended(key: &[u8]) -> bool {
     key.first() == Some(&table::ENDED)
 }
 
+/// The bucket that a row key names, if its table has one.
+pub(crate) fn bucket_of(key: &[u8]) -> Option<BucketId> {
+    const OTHERS: [u8; 5] = [
+        table::STATE,
+        table::DONE,
+        table::SESSIONS,
+        table::BUCKET_NAMES,
+        table::ACCOUNT_BUCKETS,
+    ];
+    let (table, mut rest) = key.split_first()?;
+    let bucket = take(&mut rest).ok().map(u64::from_be_bytes);
+    bucket.filter(|_| !OTHERS.contains(table)).map(BucketId)
+}
+
 /// The key of a row, its texts borrowed (`&str`, [`RowRef`]) or owned (`String`, [`Row`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RowOf<T> {

@@ -7,7 +7,7 @@ mod escape;
 mod key;
 mod range;
 
-pub(crate) use key::{Row, RowOf, RowRef, is_cached, is_condemned, is_ended, names_bytes};
+pub(crate) use key::{Row, RowOf, RowRef, bucket_of, is_cached, is_condemned, is_ended, names_bytes};
 pub(crate) use range::{Place, Range, after};
 
 use bytes::Bytes;

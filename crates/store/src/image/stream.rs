@@ -102,7 +102,23 @@ impl SnapshotStream {
             let lost = None;
             return Ok(NextRows { rows, lost, next });
         };
+        let start = scan.start.clone();
         let mut page = next_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await?;
+        if page.lost.is_some() && (&start[..]..&page.next[..]).contains(&STATE) {
+            // It is written with every commit, so that what lies over the page that cannot be read has it, and it alone can be asked for.
+            let key = Bytes::from_static(STATE);
+            match snapshot.get(std::slice::from_ref(&key)).await {
+                Ok(values) => {
+                    page.rows = values
+                        .into_iter()
+                        .flatten()
+                        .map(|value| (key.clone(), value))
+                        .collect()
+                }
+                Err(StoreError::Corrupt(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
         if lost.len() < LOST_TOLD_MAX {
             lost.extend(page.lost.take());
         }
