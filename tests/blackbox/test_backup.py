@@ -345,6 +345,41 @@ def test_no_good_backup_goes_for_one_with_damage(place):
     restored.kill()
 
 
+def test_one_bad_place_ends_no_backup_and_no_restore(place):
+    filled(place)
+    place.backup()
+    newest = max(glob.glob(place.dest + "/snapshots/*.manifest"))
+    flip(newest)
+    said = place.backup(code=1)
+    assert "the backup is made" in said and os.path.basename(newest) in said, said
+    flip(max(glob.glob(place.dest + "/snapshots/*.manifest")))
+    said = cairn("restore", place.dest, place.again, code=1)
+    assert "cannot be restored, and there is no other one" in said, said
+    flip(newest)
+    said = cairn("restore", place.dest, place.again, code=1)
+    assert f"`--backup snapshots/{os.path.basename(newest)}` takes" in said, said
+    os.remove(max(glob.glob(place.dest + "/snapshots/*.manifest")))
+    # A copy that is cut is restored as far as it goes.
+    extent = max(glob.glob(place.dest + "/extents/*/*"), key=os.path.getsize)
+    os.truncate(extent, os.path.getsize(extent) - 5000)
+    said = cairn("restore", place.dest, place.again, code=1)
+    assert re.search(r"DAMAGE extents/\S+: it has \d+ bytes of", said), said
+    restored = place.start(place.again)
+    c = client(restored)
+    right = [n for n in range(40) if c.request("GET", f"/{BUCKET}/k/{n}").body == body(f"k/{n}", 100_000 + n)]
+    assert len(right) == 39, right
+    restored.kill()
+    # A file that the store has no more.
+    path, _ = find_bytes(place.data + "/extents", body("k/7", 100_007)[50_000:50_040])
+    os.rename(path, place.data + "/away")
+    shutil.rmtree(place.dest)
+    said = place.backup(code=1)
+    assert re.search(r"DAMAGE extent \w+: its file \(generation 0\) is missing", said), said
+    assert [m["missing"] for m in manifests(place)] == [1]
+    shutil.rmtree(place.again)
+    assert "1 of the store's extents were missing" in cairn("restore", place.dest, place.again, code=1)
+
+
 def test_places_that_are_something_else_are_left_alone(place):
     server = filled(place, 1)
     os.makedirs(place.dest)

@@ -4,9 +4,9 @@ use crate::{BackupError, Dest, ExtentCopy, io};
 use extent::{Examined, examine};
 use std::sync::Arc;
 use std::time::Duration;
-use types::DiskId;
 use types::limits::FRAME_BYTES_MAX;
-use world::{Clock, Disk, DiskFile};
+use types::{DiskId, ErrorKind, Kind as _};
+use world::{Clock, Disk, DiskFile, is_scarce};
 
 /// How much of the time a copy takes from the store beside it.
 #[derive(Clone)]
@@ -38,17 +38,61 @@ impl Pace {
     /// # Errors
     /// Of either.
     pub fn copy(&self, from: &dyn DiskFile, to: &dyn DiskFile, length: u64) -> std::io::Result<()> {
+        self.copy_by(|buffer, at| from.read_exact_at(buffer, at), to, length)
+    }
+
+    /// The same, with zeroes for what cannot be read: whoever examines the copy finds them.
+    ///
+    /// # Errors
+    /// Of the one that is written.
+    pub fn copy_past_damage(
+        &self,
+        from: &dyn DiskFile,
+        to: &dyn DiskFile,
+        length: u64,
+    ) -> std::io::Result<()> {
+        self.copy_by(|buffer, at| read_past(from, buffer, at), to, length)
+    }
+
+    fn copy_by(
+        &self,
+        read: impl Fn(&mut [u8], u64) -> std::io::Result<()>,
+        to: &dyn DiskFile,
+        length: u64,
+    ) -> std::io::Result<()> {
         let mut buffer = vec![0; FRAME_BYTES_MAX];
         let mut at = 0;
         while at < length {
             let n = (length - at).min(buffer.len() as u64) as usize;
             self.piece(|| {
-                from.read_exact_at(&mut buffer[..n], at)?;
+                read(&mut buffer[..n], at)?;
                 to.write_all_at(&buffer[..n], at)
             })?;
             at += n as u64;
         }
         Ok(())
+    }
+}
+
+/// Bytes that are given up at once where they cannot be read.
+const UNREAD_BYTES: usize = 4096;
+
+/// Reads what can be read; the rest is zeroes, which no checksum holds for.
+fn read_past(from: &dyn DiskFile, buffer: &mut [u8], at: u64) -> std::io::Result<()> {
+    match from.read_exact_at(buffer, at) {
+        Err(e) if is_scarce(&e) => Err(e),
+        Err(_) => {
+            let there = from.len()?.saturating_sub(at).min(buffer.len() as u64) as usize;
+            let (buffer, behind) = buffer.split_at_mut(there);
+            behind.fill(0);
+            for (block, at) in buffer.chunks_mut(UNREAD_BYTES).zip((at..).step_by(UNREAD_BYTES)) {
+                if from.read_exact_at(block, at).is_err() {
+                    block.fill(0);
+                }
+            }
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -110,15 +154,32 @@ pub fn copy_extent(
         },
     };
     let is_new = made.is_some();
-    let examined = made.or(there);
-    let examined = examined.ok_or_else(|| BackupError::Corrupt(format!("{path}: it was not copied")))?;
-    copy.needles = examined.needles;
-    copy.damaged = examined.damaged;
+    let looked = made.or(there.map(Looked::from));
+    let looked = looked.ok_or_else(|| BackupError::Corrupt(format!("{path}: it was not copied")))?;
+    copy.needles = looked.needles;
+    copy.damaged = looked.damaged;
     Ok(Some(Copied {
         copy,
         is_new,
-        damage: examined.damage,
+        damage: looked.damage,
     }))
+}
+
+/// What was found in a copy, whose head may be damaged, too.
+struct Looked {
+    needles: u64,
+    damaged: u64,
+    damage: Vec<String>,
+}
+
+impl From<Examined> for Looked {
+    fn from(examined: Examined) -> Self {
+        Self {
+            needles: examined.needles,
+            damaged: examined.damaged,
+            damage: examined.damage,
+        }
+    }
 }
 
 /// Copies, and reads the copy back before it appears: twice where it is damaged, for it may be the copying. If the source is damaged, too, the
@@ -129,16 +190,26 @@ fn prove(
     copy: &ExtentCopy,
     pace: &Pace,
     has_other: bool,
-) -> Result<Option<Examined>, BackupError> {
+) -> Result<Option<Looked>, BackupError> {
     let path = copy.file(&disk.to_string());
     for is_last in [false, true] {
         let to = dest.begin(&path)?;
-        pace.copy(from, &*to, copy.end).map_err(io(&path))?;
+        pace.copy_past_damage(from, &*to, copy.end).map_err(io(&path))?;
         to.sync_data().map_err(io(&path))?;
-        let examined = examine(&to, disk, (copy.id(), copy.generation()), copy.end)?;
-        if examined.damaged == 0 || is_last && !has_other {
+        let looked = match examine(&to, disk, (copy.id(), copy.generation()), copy.end) {
+            Ok(examined) => examined.into(),
+            Err(e) if e.kind() != ErrorKind::Corrupt => return Err(e.into()),
+            Err(e) => Looked {
+                needles: 0,
+                damaged: 1,
+                damage: vec![format!(
+                    "{e}: nothing can be restored of it, and it is copied as it is"
+                )],
+            },
+        };
+        if looked.damaged == 0 || is_last && !has_other {
             dest.end(&path, &*to)?;
-            return Ok(Some(examined));
+            return Ok(Some(looked));
         }
     }
     dest.give_up(&path)?;

@@ -173,6 +173,19 @@ impl Dest {
         Ok(manifests.map(|name| format!("{SNAPSHOTS}/{name}")).collect())
     }
 
+    /// The moment of the newest one, by its name alone: whether or not it can be read.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn newest_ms(&self) -> Result<Option<u64>, BackupError> {
+        let backups = self.backups()?;
+        let moment = |name: &String| {
+            let (_, name) = name.rsplit_once('/')?;
+            name.strip_suffix(MANIFEST)?.parse().ok()
+        };
+        Ok(backups.iter().filter_map(moment).max())
+    }
+
     /// One of them.
     ///
     /// # Errors
@@ -301,6 +314,7 @@ mod tests {
         // One that cannot be read: what it names is not known.
         let newest = dest.backups().unwrap().pop().unwrap();
         dest.disk().open(&newest).unwrap().write_all_at(b"x", 5).unwrap();
+        assert_eq!(dest.newest_ms().unwrap(), Some(3), "the next one is later");
         assert!(dest.prune(Some(1)).is_err());
         assert_eq!(dest.backups().unwrap().len(), 2);
     }

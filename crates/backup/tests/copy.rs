@@ -3,13 +3,14 @@
 
 use backup::{Copied, Dest, ExtentCopy, Pace, copy_extent};
 use extent::{Appended, Body, DataDir, DataDirConfig, Head, extent_path};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use types::limits::BLOCK_BYTES;
 use types::{BlobId, BucketId, DiskId, Epoch, ExtentId, SessionId};
-use world::World;
 use world::real::RealDisk;
+use world::{Disk as _, DiskFile, World};
 
 const X: ExtentId = ExtentId(0x1_0000_0000_0001);
 const E1: Epoch = Epoch(1);
@@ -101,15 +102,18 @@ fn rig() -> Rig {
     }
 }
 
+fn pace() -> Pace {
+    Pace {
+        clock: World::real().clock,
+        share_percent: 100,
+        wait: |_| (),
+    }
+}
+
 impl Rig {
     fn copy(&self, known: Option<&ExtentCopy>, verify: bool) -> Copied {
-        let pace = Pace {
-            clock: World::real().clock,
-            share_percent: 100,
-            wait: |_| (),
-        };
         let from = (&self.source as &dyn world::Disk, self.disk);
-        let copied = copy_extent(from, &self.dest, self.copy.clone(), &pace, (known, verify));
+        let copied = copy_extent(from, &self.dest, self.copy.clone(), &pace(), (known, verify));
         copied.unwrap().unwrap()
     }
 
@@ -184,4 +188,70 @@ fn a_copy_is_replaced_by_a_whole_one_and_by_nothing_less() {
     let verified = rig.copy(Some(&verified.copy), true);
     assert_eq!((verified.is_new, verified.copy.damaged), (true, 0));
     assert!(rig.bytes(1) == whole);
+}
+
+#[test]
+fn an_extent_that_is_cut_or_has_lost_its_head_is_damage_and_no_end() {
+    let rig = rig();
+    let end = rig.needles[2].offset + 8;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&rig.files[0])
+        .unwrap();
+    file.set_len(end).unwrap();
+    let cut = rig.copy(None, false);
+    assert_eq!((cut.copy.needles, cut.damage.len()), (2, 1), "{:?}", cut.damage);
+    std::fs::remove_file(&rig.files[1]).unwrap();
+    let mut bytes = std::fs::read(&rig.files[0]).unwrap();
+    bytes[8] ^= 1;
+    std::fs::write(&rig.files[0], bytes).unwrap();
+    for _ in 0..2 {
+        let headless = rig.copy(None, false);
+        assert_eq!((headless.copy.needles, headless.copy.damaged), (0, 1));
+        assert!(headless.damage[0].contains("head"), "{:?}", headless.damage);
+    }
+}
+
+/// A file of which some bytes cannot be read.
+struct Unreadable(std::ops::Range<u64>);
+
+impl DiskFile for Unreadable {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        buf.fill(7);
+        match offset < self.0.end && self.0.start < offset + buf.len() as u64 {
+            true => Err(io::Error::other("the disk cannot read it")),
+            false => Ok(()),
+        }
+    }
+    fn write_all_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        unreachable!("it is read only")
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(1 << 30)
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        unreachable!("it is read only")
+    }
+    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+        unreachable!("it is read only")
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_zeroes_and_the_rest_is_copied() {
+    let tmp = tempfile::tempdir().unwrap();
+    let to = RealDisk::open(tmp.path()).unwrap().create("to").unwrap();
+    let from = Unreadable(3_000_000..3_005_000);
+    let length = 5_000_000;
+    assert!(pace().copy(&from, &*to, length).is_err());
+    pace().copy_past_damage(&from, &*to, length).unwrap();
+    let mut bytes = vec![0; length as usize];
+    to.read_exact_at(&mut bytes, 0).unwrap();
+    let zeroes = bytes.iter().filter(|byte| **byte == 0).count();
+    assert!((5_000..5_000 + 2 * 4096).contains(&zeroes), "{zeroes}");
+    assert!(bytes[3_000_000..3_005_000].iter().all(|byte| *byte == 0));
+    assert!(bytes.iter().all(|byte| [0, 7].contains(byte)));
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::SnapshotRows;
 use tokio::task::JoinHandle;
+use types::ExtentId;
 use types::limits::FRAME_BYTES_MAX;
 use world::real::RealDisk;
 use world::{Disk, World};
@@ -228,9 +229,8 @@ async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) ->
 
 /// Keeps the index, and reads it back.
 async fn keep_snapshot(world: &World, source: &Source, dest: &Dest) -> anyhow::Result<(Kept, u64, u64)> {
-    let newest = dest.backups()?.pop().map(|name| dest.manifest(&name)).transpose();
     // Later than all that are there, whatever the clock does: their order is that of their names.
-    let after = newest?.map_or(0, |manifest| manifest.taken_ms + 1);
+    let after = dest.newest_ms()?.map_or(0, |newest| newest + 1);
     let taken_ms = world.clock.wall_ms().max(after);
     let path = Dest::path(taken_ms, "snapshot");
     let file = dest.begin(&path)?;
@@ -263,16 +263,21 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    /// Copies every extent that there is. One that is compacted meanwhile is copied in its next generation.
+    /// Copies every extent that there is. One that is compacted meanwhile is copied in its next generation; one that is not there though it was
+    /// not compacted is missing in the store.
     async fn extents(&mut self, source: &Source, manifest: &mut Manifest) -> anyhow::Result<()> {
         let mut left = source.extents().await?;
+        let mut moved: BTreeMap<u64, u64> = BTreeMap::new();
         for _ in 0..ROUNDS_MAX {
-            let mut moved = Vec::new();
+            let before = std::mem::take(&mut moved);
             let all = left.len();
             for (n, line) in left.iter().enumerate() {
                 source.check_held().await?;
-                if !self.extent(line, manifest)? {
-                    moved.push(line.extent);
+                let is_listed_again = before.get(&line.extent) == Some(&line.generation);
+                match self.extent(line, manifest)? {
+                    true => {}
+                    false if is_listed_again => self.missing(line, manifest),
+                    false => drop(moved.insert(line.extent, line.generation)),
                 }
                 self.progress(n + 1, all);
             }
@@ -281,7 +286,7 @@ impl Copier<'_> {
             }
             left = source.extents().await?;
             // One that is gone by now had nothing that the snapshot names.
-            left.retain(|line| moved.contains(&line.extent));
+            left.retain(|line| moved.contains_key(&line.extent));
         }
         bail!("extents are compacted faster than they are copied");
     }
@@ -305,6 +310,14 @@ impl Copier<'_> {
         self.damage.extend(copied.damage);
         manifest.extents.push(copied.copy);
         Ok(true)
+    }
+
+    fn missing(&mut self, line: &ExtentLine, manifest: &mut Manifest) {
+        let (extent, generation) = (ExtentId(line.extent), line.generation);
+        self.damage.push(format!(
+            "extent {extent}: its file (generation {generation}) is missing"
+        ));
+        manifest.missing += 1;
     }
 
     fn progress(&mut self, done: usize, all: usize) {

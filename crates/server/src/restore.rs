@@ -213,7 +213,7 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
         Some(name) => name.to_owned(),
         None => dest.backups()?.pop().context("there is no whole backup in it")?,
     };
-    let manifest = dest.manifest(&name)?;
+    let manifest = dest.manifest(&name).with_context(|| others(&dest, &name))?;
     let snapshot = &manifest.snapshot.file;
     let index = Index::read(
         dest.disk().open(snapshot).with_context(|| snapshot.clone())?,
@@ -270,6 +270,20 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     })
 }
 
+/// What to do where a backup's manifest cannot be read: nobody takes an older one unasked.
+fn others(dest: &Dest, name: &str) -> String {
+    let others = dest.backups().unwrap_or_default().into_iter().rev();
+    match others
+        .into_iter()
+        .find(|other| other != name && dest.manifest(other).is_ok())
+    {
+        Some(other) => {
+            format!("this backup cannot be restored; `--backup {other}` takes the newest other one")
+        }
+        None => "this backup cannot be restored, and there is no other one".to_owned(),
+    }
+}
+
 /// What the backup had not when it was made, and so nothing made of it has.
 fn of_the_making(manifest: &Manifest, name: &str) -> Vec<String> {
     let not_there =
@@ -278,7 +292,7 @@ fn of_the_making(manifest: &Manifest, name: &str) -> Vec<String> {
         manifest.lost,
         "places of the index could not be read: rows there were left out",
     );
-    let missing = not_there(manifest.missing, "extents were missing in the store");
+    let missing = not_there(manifest.missing, "of the store's extents were missing");
     lost.into_iter().chain(missing).collect()
 }
 
@@ -328,23 +342,23 @@ impl Laying<'_> {
         Ok((extents, seen))
     }
 
-    fn one(&self, path: &str, copy: &backup::ExtentCopy) -> Result<Examined, BackupError> {
+    /// Copies one; what of it cannot be read is damage, and not the end of all others.
+    fn one(&mut self, path: &str, copy: &backup::ExtentCopy) -> Result<Examined, BackupError> {
         let to = extent_path(copy.id(), copy.generation());
         let failed = |e: std::io::Error| BackupError::Io(to.clone(), e);
-        let from = match self.dest.disk().open(path) {
-            Ok(from) => from,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(BackupError::Corrupt("the file is missing".into()));
-            }
-            Err(e) => return Err(BackupError::Io(path.to_owned(), e)),
+        let unread = |e: std::io::Error| match world::is_scarce(&e) {
+            true => BackupError::Io(path.to_owned(), e),
+            false => BackupError::Corrupt(e.to_string()),
         };
-        let length = from.len().map_err(failed)?;
+        let from = self.dest.disk().open(path).map_err(unread)?;
+        let length = from.len().map_err(unread)?;
         if length < copy.end {
-            return Err(BackupError::Corrupt(format!("{length} bytes of {}", copy.end)));
+            let short = format!("{path}: it has {length} bytes of {}", copy.end);
+            self.damage.push(short);
         }
         let file = self.disk.create(&to).map_err(failed)?;
         pace(self.world, 100)
-            .copy(&*from, &*file, copy.end)
+            .copy_past_damage(&*from, &*file, copy.end)
             .map_err(failed)?;
         let examined = examine(
             &file,
@@ -405,9 +419,9 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
         );
     }
     let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
-    let damage = opened.report.damage.clone();
+    let mut damage = opened.report.damage.clone();
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
-    let (extents, seen) = sealed(&node, superblock.extent_bytes).await?;
+    let (extents, seen) = sealed(&node, superblock.extent_bytes, &mut damage).await?;
     let why = format!("the index was restored as of {}", moment(index.head.taken_ms));
     let needles = seen.needles;
     let under = Under {
@@ -436,21 +450,28 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
 }
 
 /// Seals every extent (its writer is gone), and sees what was given by what is in them.
-async fn sealed(node: &LocalNode, bytes_max: u64) -> anyhow::Result<(Vec<(ExtentStatus, u64)>, Seen)> {
+/// An extent that cannot be read tells nothing: it is `damage`, and numbers are passed over widely anyway.
+async fn sealed(
+    node: &LocalNode,
+    bytes_max: u64,
+    damage: &mut Vec<String>,
+) -> anyhow::Result<(Vec<(ExtentStatus, u64)>, Seen)> {
     let (mut extents, mut seen) = (Vec::new(), Seen::default());
     for status in node.extents().await? {
         let status = match status.sealed {
             true => status,
             false => node.seal(status.extent, status.epoch.next()).await?,
         };
-        heads(node, status.extent, &mut seen).await?;
+        if let Err(fault) = heads(node, status.extent, &mut seen).await {
+            damage.push(format!("extent {}: {fault}", status.extent));
+        }
         let bytes_max = bytes_max.max(status.end);
         extents.push((status, bytes_max));
     }
     Ok((extents, seen))
 }
 
-async fn heads(node: &LocalNode, extent: ExtentId, seen: &mut Seen) -> anyhow::Result<()> {
+async fn heads(node: &LocalNode, extent: ExtentId, seen: &mut Seen) -> Result<(), wire::Fault> {
     let mut from = WalkCursor::default();
     loop {
         let page = node.walk(extent, from, WalkDepth::Heads, SCAN_ROWS_MAX).await?;
