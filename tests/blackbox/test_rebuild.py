@@ -12,7 +12,7 @@ import pytest
 import cairn_server
 import signed_http
 from conftest import make_client
-from stored_bytes import flip
+from stored_bytes import find_bytes, flip
 
 KEYS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
 PART = 5 << 20
@@ -187,11 +187,40 @@ def test_an_object_that_is_not_whole_is_told_and_not_named(directory):
                 flip(path, at)
         code, output = rebuild(directory)
         assert code == 0 and "1 damaged" in output, output
-        assert re.search(r"INCOMPLETE .*plain/5.* is not there", output), output
+        assert re.search(r"INCOMPLETE .*plain/5.* is damaged", output), output
         names = dict(zip(("first", "second"), sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))))
         server.start()
         read_all(server, names, there, etags)
         with pytest.raises(make_client(server).exceptions.NoSuchKey):
             make_client(server).get_object(Bucket=names["first"], Key="plain/5")
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("victim, at", [(("second", "parts"), PART + 1_000), (("first", "grown"), 21_000)])
+def test_what_a_damaged_piece_belongs_to_is_not_named_without_it(directory, victim, at):
+    """A part, and a piece between two others: each is one needle, so that nothing but its number is missing without it."""
+    server = cairn_server.Server(directory)
+    server.start()
+    try:
+        there, etags = fill(server)
+        s3, source, grown = make_client(server), random.Random(5), b""
+        for size in (20_000, 10_000, 5_000):
+            piece = source.randbytes(size)
+            s3.put_object(Bucket="first", Key="grown", Body=piece, **({"WriteOffsetBytes": len(grown)} if grown else {}))
+            grown += piece
+        there["first", "grown"] = grown
+        etags["first", "grown"] = s3.head_object(Bucket="first", Key="grown")["ETag"]
+        assert server.stop() == 0
+        shutil.rmtree(directory + "/index")
+        flip(*find_bytes(directory + "/extents", there.pop(victim)[at : at + 64]))
+        code, output = rebuild(directory)
+        assert code == 0 and "1 damaged" in output, output
+        assert re.search(rf"INCOMPLETE .*{victim[1]}.* is not whole", output), output
+        names = dict(zip(("first", "second"), sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))))
+        server.start()
+        read_all(server, names, there, etags)
+        with pytest.raises(make_client(server).exceptions.NoSuchKey):
+            make_client(server).get_object(Bucket=names[victim[0]], Key=victim[1])
     finally:
         server.kill()

@@ -2,7 +2,7 @@
 //! partitions of the old one are whole. What it could not know it prints.
 
 use crate::roles::NODE;
-use admin::rebuild::{self, Gathered, Lines, Sums};
+use admin::rebuild::{self, Around, Gathered, Lines, Sums};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use extent::{DataDir, DataDirConfig, Found, Opened};
@@ -236,9 +236,13 @@ fn name_buckets(rebuilt: &mut Rebuilt, of_needles: BTreeSet<BucketId>, mut names
 
 async fn compose(node: &LocalNode, gathered: Gathered, rebuilt: &mut Rebuilt) -> anyhow::Result<()> {
     let mut sums = Sums::default();
+    let strays = gathered.strays > 0;
     for ((bucket, key), pieces) in gathered.keys {
-        let keeps_versions = rebuilt.keeps_versions(bucket);
-        let objects = rebuild::compose(node, (bucket, &key), (pieces, keeps_versions), &mut sums).await?;
+        let around = Around {
+            keeps_versions: rebuilt.keeps_versions(bucket),
+            strays,
+        };
+        let objects = rebuild::compose(node, (bucket, &key), (pieces, around), &mut sums).await?;
         for object in objects {
             let visible = object.visible;
             let remains = Remains {
@@ -263,6 +267,12 @@ fn tell_damage(gathered: &Gathered) {
         gathered.needles, gathered.damaged.count
     ));
     lines("DAMAGE", &gathered.damaged);
+    if gathered.strays > 0 {
+        say(&format!(
+            "Of {} places it is not known whose needles stood there: objects of parts that have a gap in their numbers are not named; one whose last part stood there is shorter than it was, and a key whose newest object stood there names an older one",
+            gathered.strays
+        ));
+    }
 }
 
 fn tell(sums: &Sums) {

@@ -145,6 +145,10 @@ impl BlobId {
     pub fn session(self) -> SessionId {
         SessionId((self.0 >> 64) as u64)
     }
+    /// Whether it is an upload's id, under which an object of parts is named: those begin with a time, blobs with the number of a session.
+    pub fn is_upload(self) -> bool {
+        self.0 >> 64 >= 1 << 40
+    }
 }
 
 impl CommandId {

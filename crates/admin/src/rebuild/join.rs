@@ -6,19 +6,22 @@
 //!   body, and appended to it 2.. "upload" is the first blob's id     ──▶ an object that was appended to
 //!   of a key's objects           the one whose last needle is newest ──▶ what the key names
 //! ```
+//! A needle whose bytes are bad, and whose header is not, is there all the same: what it is a piece of is not whole. It never is that the
+//! rest of it becomes an object. A body that has no end, with nothing bad in it, was never answered: it counts as not sent.
 
+use super::parts;
 use std::collections::BTreeMap;
-use types::{BlobId, ExtentId, Generation, Hlc, NeedleId};
+use types::{BlobId, ExtentId, Generation, Hlc, NeedleId, SessionId};
 use wire::node::{NeedleHead, Walked};
 use wire::records::Chunk;
-
-/// Upload ids begin with a time, blob ids with the number of a session (docs/formats/ids.md).
-const SESSIONS_BELOW: u128 = 1 << 40;
 
 /// The upload's id (or first blob of what was appended to) and the part's number.
 type PartOf = Option<(u128, u32)>;
 
-/// A whole needle of a key, as much of it as matters.
+/// When it was written: the session comes first, whatever the clock was set to.
+pub(super) type Written = (SessionId, Hlc);
+
+/// A needle of a key, as much of it as matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     blob: BlobId,
@@ -26,33 +29,36 @@ pub struct Piece {
     ordinal: u32,
     from: u64,
     is_last: bool,
-    time: Hlc,
-    /// As a record names it.
-    chunk: Chunk,
+    written: Written,
+    length: u64,
+    /// As a record names it; `None`: its bytes are bad.
+    chunk: Option<Chunk>,
 }
 
 impl Piece {
-    /// Of a needle that was walked and is whole.
-    pub fn of(extent: ExtentId, generation: Generation, walked: &Walked, head: &NeedleHead) -> Option<Self> {
+    /// Of a needle that was walked.
+    pub fn of(extent: ExtentId, generation: Generation, walked: &Walked, head: &NeedleHead) -> Self {
         let NeedleId(needle) = walked.needle;
-        Some(Self {
+        let whole = walked.crc32c.filter(|_| walked.damage.is_none());
+        Self {
             blob: head.blob,
             part: head.owner.upload.map(|(upload, part)| (upload.0, part)),
             ordinal: head.ordinal,
             from: head.logical_offset,
             is_last: head.last,
-            time: Hlc(head.append_hlc),
-            chunk: Chunk {
+            written: (head.session, Hlc(head.append_hlc)),
+            length: head.length,
+            chunk: whole.map(|crc32c| Chunk {
                 place: extent.0,
                 coded: false,
                 needle,
                 stored_length: walked.stored_length,
                 length: head.length,
-                crc32c: walked.crc32c.filter(|_| walked.damage.is_none())?,
+                crc32c,
                 hint_generation: generation.0,
                 hint_offset: walked.offset,
-            },
-        })
+            }),
+        }
     }
 }
 
@@ -63,8 +69,17 @@ pub struct Body {
     pub number: u32,
     /// In order.
     pub chunks: Vec<Chunk>,
-    blob: BlobId,
-    time: Hlc,
+    pub(super) blob: BlobId,
+    pub(super) written: Written,
+}
+
+/// A blob that is not.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Torn {
+    pub(super) written: Written,
+    /// It may have been whole once; else its end was never written.
+    pub(super) damaged: bool,
+    pub(super) why: String,
 }
 
 /// An object that could be named.
@@ -80,6 +95,7 @@ pub struct Candidate {
     pub of_upload: bool,
     /// It was appended to.
     pub appended: bool,
+    pub(super) written: Written,
 }
 
 /// What a key's needles come to.
@@ -91,54 +107,52 @@ pub struct Joined {
     pub broken: Vec<String>,
 }
 
-/// Joins all whole needles of one key.
-pub fn join(pieces: Vec<Piece>) -> Joined {
+/// Joins all needles of one key. `strays`: there are needles of which it is not known whose they are, so what is not there may be one of them.
+pub fn join(pieces: Vec<Piece>, strays: bool) -> Joined {
     let mut joined = Joined::default();
     let mut blobs: BTreeMap<(PartOf, BlobId), BTreeMap<u32, Piece>> = BTreeMap::new();
     for piece in pieces {
         let chunks = blobs.entry((piece.part, piece.blob)).or_default();
         // A chunk that was sent again is there twice, with the same bytes.
+        let worth = |piece: &Piece| (piece.chunk.is_some(), piece.written);
         let known = chunks.get(&piece.ordinal);
-        if known.is_none_or(|known| known.time < piece.time) {
+        if known.is_none_or(|known| worth(known) < worth(&piece)) {
             chunks.insert(piece.ordinal, piece);
         }
     }
     let mut plain: BTreeMap<BlobId, Body> = BTreeMap::new();
-    let mut uploads: BTreeMap<u128, BTreeMap<u32, Body>> = BTreeMap::new();
+    let mut uploads: BTreeMap<u128, Vec<(u32, Result<Body, Torn>)>> = BTreeMap::new();
     for ((part, blob), chunks) in blobs {
-        match (body(blob, part.map_or(0, |(_, number)| number), chunks), part) {
-            (Err(why), _) => joined.broken.push(why),
+        let number = part.map_or(0, |(_, number)| number);
+        let body = body(blob, number, chunks, strays);
+        if let Err(torn) = &body {
+            joined.broken.push(torn.why.clone());
+        }
+        match (body, part) {
+            (body, Some((upload, number))) => uploads.entry(upload).or_default().push((number, body)),
             (Ok(body), None) => drop(plain.insert(blob, body)),
-            (Ok(body), Some((upload, number))) => {
-                let parts = uploads.entry(upload).or_default();
-                if parts.get(&number).is_none_or(|known| known.time < body.time) {
-                    parts.insert(number, body);
-                }
-            }
+            (Err(_), None) => {}
         }
     }
-    for (upload, parts) in uploads {
-        let of_upload = upload >> 64 >= SESSIONS_BELOW;
-        let mut bodies: Vec<Body> = parts.into_values().collect();
-        if !of_upload {
-            let Some(mut first) = plain.remove(&BlobId(upload)) else {
-                joined.broken.push(format!(
-                    "{} appended pieces of blob {}, which is not whole",
-                    bodies.len(),
-                    BlobId(upload)
-                ));
-                continue;
-            };
-            first.number = 1;
-            bodies.insert(0, first);
+    for (upload, sent) in uploads {
+        let upload = BlobId(upload);
+        let object = match upload.is_upload() {
+            true => parts::uploaded(upload, sent, strays),
+            false => parts::appended(upload, plain.remove(&upload), sent, strays),
+        };
+        match object {
+            Ok(object) => joined.candidates.extend(object),
+            Err(why) => joined.broken.push(why),
         }
-        joined
-            .candidates
-            .push(candidate(BlobId(upload), bodies, of_upload));
     }
-    let plain = plain
-        .into_iter()
-        .map(|(blob, body)| candidate(blob, vec![body], false));
+    let plain = plain.into_iter().map(|(blob, body)| Candidate {
+        blob,
+        time: body.written.1,
+        written: body.written,
+        bodies: vec![body],
+        of_upload: false,
+        appended: false,
+    });
     joined.candidates.extend(plain);
     joined
         .candidates
@@ -146,44 +160,47 @@ pub fn join(pieces: Vec<Piece>) -> Joined {
     joined
 }
 
-fn candidate(blob: BlobId, bodies: Vec<Body>, of_upload: bool) -> Candidate {
-    Candidate {
-        blob,
-        time: bodies.iter().map(|body| body.time).max().unwrap_or_default(),
-        appended: !of_upload && bodies.len() > 1,
-        bodies,
-        of_upload,
-    }
-}
-
 /// A blob of its chunks, or why they are not all of it.
-fn body(blob: BlobId, number: u32, chunks: BTreeMap<u32, Piece>) -> Result<Body, String> {
+fn body(blob: BlobId, number: u32, chunks: BTreeMap<u32, Piece>, strays: bool) -> Result<Body, Torn> {
     let count = chunks.len();
     let of_part = match number {
         0 => String::new(),
         part => format!(" (part {part})"),
     };
-    let (mut at, mut time, mut ended) = (0, Hlc(0), false);
-    for (n, (ordinal, piece)) in (0..).zip(&chunks) {
-        if *ordinal != n || piece.from != at || ended {
-            return Err(format!(
-                "blob {blob}{of_part}: chunk {n} of at least {count} is not there"
-            ));
+    let written = chunks
+        .values()
+        .map(|piece| piece.written)
+        .max()
+        .unwrap_or_default();
+    let bad = chunks.values().any(|piece| piece.chunk.is_none());
+    let torn = |what: String| Torn {
+        written,
+        damaged: bad || strays,
+        why: format!("blob {blob}{of_part}: {what}"),
+    };
+    let (mut at, mut ended) = (0, false);
+    let mut named = Vec::with_capacity(count);
+    for (n, (ordinal, piece)) in (0..).zip(chunks) {
+        if ordinal != n || piece.from != at || ended {
+            return Err(torn(format!("chunk {n} of at least {count} is not there")));
         }
-        at += piece.chunk.length;
-        time = time.max(piece.time);
+        at += piece.length;
         ended = piece.is_last;
+        let chunk = piece
+            .chunk
+            .ok_or_else(|| torn(format!("chunk {n} of at least {count} is damaged")))?;
+        named.push(chunk);
     }
     if !ended {
-        return Err(format!(
-            "blob {blob}{of_part}: what follows its first {count} chunks is not there"
-        ));
+        return Err(torn(format!(
+            "what follows its first {count} chunks is not there"
+        )));
     }
     Ok(Body {
         number,
-        chunks: chunks.into_values().map(|piece| piece.chunk).collect(),
+        chunks: named,
         blob,
-        time,
+        written,
     })
 }
 
@@ -212,6 +229,7 @@ mod tests {
         ordinal: u32,
         last: bool,
         time: u64,
+        damaged: bool,
     }
 
     const UPLOAD: u128 = 1 << 110;
@@ -236,16 +254,21 @@ mod tests {
             offset: 100 * needle,
             stored_length: 100,
             head: Some(head.clone()),
-            crc32c: Some(5),
-            damage: None,
+            crc32c: (!c.damaged).then_some(5),
+            damage: c.damaged.then(|| "a block's checksum fails".to_owned()),
         };
-        Piece::of(ExtentId(7), Generation(0), &walked, &head).unwrap()
+        Piece::of(ExtentId(7), Generation(0), &walked, &head)
     }
 
     /// Blob, part (upload and number), ordinal, whether it is the last, time.
     type Chunk = (u128, Option<(u128, u32)>, u32, bool, u64);
 
     fn joined(chunks: &[Chunk]) -> Joined {
+        joined_of(chunks, &[], false)
+    }
+
+    /// `damaged`: needles whose bytes are bad.
+    fn joined_of(chunks: &[Chunk], damaged: &[u64], strays: bool) -> Joined {
         let pieces = (1..)
             .zip(chunks)
             .map(|(needle, &(blob, part, ordinal, last, time))| {
@@ -255,10 +278,11 @@ mod tests {
                     ordinal,
                     last,
                     time,
+                    damaged: damaged.contains(&needle),
                 };
                 piece(needle, &chunk)
             });
-        join(pieces.collect())
+        join(pieces.collect(), strays)
     }
 
     fn needles(candidate: &Candidate) -> Vec<u64> {
@@ -336,5 +360,63 @@ mod tests {
         assert!(one.appended && !one.of_upload && one.blob == BlobId(first) && one.time == Hlc(7));
         let lost = joined(&[(3 << 64 | 8, appended(2), 0, true, 5)]);
         assert!(lost.candidates.is_empty() && lost.broken.len() == 1);
+    }
+
+    #[test]
+    fn an_object_of_which_a_part_is_damaged_is_not_joined_of_the_others() {
+        let part = |number| Some((UPLOAD, number));
+        let three = [
+            (5, part(1), 0, true, 1),
+            (6, part(2), 0, true, 2),
+            (7, part(3), 0, true, 3),
+        ];
+        for damaged in 1..=3 {
+            let found = joined_of(&three, &[damaged], false);
+            assert!(found.candidates.is_empty(), "{found:?}");
+            assert!(found.broken[0].contains("is damaged"), "{found:?}");
+        }
+        // One that was sent again since does not count.
+        let again = [three[0], three[1], (8, part(2), 0, true, 9), three[2]];
+        assert_eq!(needles(&joined_of(&again, &[2], false).candidates[0]), [1, 3, 4]);
+        assert!(joined_of(&again, &[3], false).candidates.is_empty());
+    }
+
+    #[test]
+    fn an_object_of_which_an_appended_piece_is_damaged_or_missing_is_not_joined() {
+        let first = 3u128 << 64 | 1;
+        let appended = |number| Some((first, number));
+        let three = [
+            (first, None, 0, true, 1),
+            (3 << 64 | 8, appended(2), 0, true, 5),
+            (3 << 64 | 9, appended(3), 0, true, 7),
+        ];
+        for damaged in 1..=3 {
+            let found = joined_of(&three, &[damaged], false);
+            assert!(
+                found.candidates.is_empty() && !found.broken.is_empty(),
+                "{found:?}"
+            );
+        }
+        // An append that was cut off was not answered; one with something behind it was.
+        let cut = [three[0], (3 << 64 | 8, appended(2), 0, false, 5)];
+        assert_eq!(needles(&joined(&cut).candidates[0]), [1]);
+        assert!(joined(&[cut[0], cut[1], three[2]]).candidates.is_empty());
+        assert!(joined_of(&cut, &[], true).candidates.is_empty());
+    }
+
+    #[test]
+    fn where_needles_are_strays_what_has_a_gap_is_not_joined() {
+        let part = |number| Some((UPLOAD, number));
+        let gap = [(5, part(1), 0, true, 1), (7, part(3), 0, true, 3)];
+        assert_eq!(joined_of(&gap, &[], false).candidates.len(), 1);
+        assert!(joined_of(&gap, &[], true).candidates.is_empty());
+        let first = 3u128 << 64 | 1;
+        // What grew inside the index first begins with a later number.
+        let later = [
+            (first, None, 0, true, 1),
+            (3 << 64 | 8, Some((first, 4)), 0, true, 5),
+        ];
+        assert_eq!(needles(&joined_of(&later, &[], false).candidates[0]), [1, 2]);
+        assert!(joined_of(&later, &[], true).candidates.is_empty());
     }
 }

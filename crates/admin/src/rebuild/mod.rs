@@ -4,6 +4,7 @@
 //! and how, is not here: the index and the control plane know their rows, the engine its files.
 
 mod join;
+mod parts;
 
 pub use join::{Candidate, Joined, Piece, join};
 
@@ -35,13 +36,15 @@ impl Lines {
     }
 }
 
-/// Every whole needle there is, by whom it belongs to.
+/// Every needle there is, by whom it belongs to.
 #[derive(Debug, Default)]
 pub struct Gathered {
     /// By bucket and key.
     pub keys: BTreeMap<(BucketId, String), Vec<Piece>>,
     /// Needles that are not whole, with their place.
     pub damaged: Lines,
+    /// Needles of which it is not known whose they are: their headers are bad too, or their extent cannot be walked.
+    pub strays: u64,
     /// How many needles were read.
     pub needles: u64,
     /// No needle was written later.
@@ -100,6 +103,7 @@ pub async fn gather(node: &dyn Node, gone: &BTreeSet<(ExtentId, NeedleId)>) -> R
         if let Err(fault) = walk(node, &status, gone, &mut gathered).await {
             let line = format!("extent {} cannot be walked: {fault}", status.extent);
             gathered.damaged.push(line);
+            gathered.strays += 1;
         }
     }
     Ok(gathered)
@@ -126,22 +130,33 @@ async fn walk(
                     .damaged
                     .push(format!("extent {extent} offset {at}: {damage}{whose}"));
             }
-            let Some(head) = &walked.head else { continue };
+            let Some(head) = &walked.head else {
+                gathered.strays += 1;
+                continue;
+            };
             gathered.newest = gathered.newest.max(Hlc(head.append_hlc));
             gathered.last_session = gathered.last_session.max(head.session).max(head.blob.session());
             if gone.contains(&(extent, walked.needle)) {
                 continue;
             }
-            if let Some(piece) = Piece::of(extent, generation, &walked, head) {
-                let key = (head.owner.bucket, head.owner.key.clone());
-                gathered.keys.entry(key).or_default().push(piece);
-            }
+            let piece = Piece::of(extent, generation, &walked, head);
+            let key = (head.owner.bucket, head.owner.key.clone());
+            gathered.keys.entry(key).or_default().push(piece);
         }
         match page.next {
             Some(next) => from = next,
             None => return Ok(()),
         }
     }
+}
+
+/// What is to be known besides a key's needles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Its bucket keeps versions.
+    pub keeps_versions: bool,
+    /// There are needles of which it is not known whose they are.
+    pub strays: bool,
 }
 
 /// The objects of a key's needles that are to be named: the newest, and where its bucket keeps versions the others too.
@@ -151,17 +166,17 @@ async fn walk(
 pub async fn compose(
     node: &dyn Node,
     (bucket, key): (BucketId, &str),
-    (pieces, keeps_versions): (Vec<Piece>, bool),
+    (pieces, around): (Vec<Piece>, Around),
     sums: &mut Sums,
 ) -> Result<Vec<Object>, Fault> {
-    let joined = join(pieces);
+    let joined = join(pieces, around.strays);
     for broken in joined.broken {
         sums.incomplete.push(format!("{bucket}/{key:?}: {broken}"));
     }
     let mut objects = Vec::new();
     for candidate in joined.candidates {
         let visible = objects.is_empty();
-        if !visible && !keeps_versions {
+        if !visible && !around.keeps_versions {
             sums.older += 1;
             continue;
         }
