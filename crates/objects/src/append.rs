@@ -159,9 +159,18 @@ fn check_seen(seen: Option<&Found>, put: &PutObject, offset: u64) -> Result<(), 
 
 /// Whose bytes the new needles become: the object's first blob, which its record goes on to name, as which part. A reader
 /// holds needles to that, as it does those of an upload's parts. Where the old bytes move too, the blob is a new one.
+///
+/// Behind an upload's parts the numbers go on above all that a part may have: theirs have gaps, and where the index is lost, needles of
+/// one upload are put in order by them (admin, rebuild). What is over the highest tells how many parts there were.
 fn joined(record: &ObjectRecord) -> Option<(UploadId, u32)> {
     let blob = BlobId::from_slice(&record.blob).filter(|_| record.size > 0)?;
-    Some((UploadId(blob.0), record.etag_parts.max(1) + 1))
+    let parts = record.etag_parts.max(1);
+    let number = if blob.is_upload() {
+        PART_NUMBER_MAX + parts
+    } else {
+        parts + 1
+    };
+    Some((UploadId(blob.0), number))
 }
 
 /// The algorithm that an object's checksum goes on in.
@@ -184,5 +193,26 @@ pub(crate) fn check_algorithm(
     match (wanted, other) {
         (Some(expected), Some(actual)) => Err(ObjectsError::OtherChecksum { expected, actual }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_to_parts_is_numbered_above_all_parts() {
+        let of = |blob: u128, etag_parts| ObjectRecord {
+            size: 1,
+            blob: BlobId(blob).to_bytes().to_vec(),
+            etag_parts,
+            ..ObjectRecord::default()
+        };
+        let number = |blob, parts| joined(&of(blob, parts)).map(|(_, number)| number);
+        let upload = 1 << 110;
+        assert_eq!(number(upload, 3), Some(PART_NUMBER_MAX + 3));
+        assert_eq!(number(upload, 4), Some(PART_NUMBER_MAX + 4));
+        let blob = 7 << 64 | 1;
+        assert_eq!((number(blob, 0), number(blob, 2)), (Some(2), Some(3)));
     }
 }

@@ -4,6 +4,7 @@
 //!   chunk 0, 1, .. n (last)      of one blob, without a gap          ──▶ a body
 //!   body of part 1, 2, ..        sent in one upload, newest of each  ──▶ an object of parts, under the upload's id
 //!   body, and appended to it 2.. "upload" is the first blob's id     ──▶ an object that was appended to
+//!   appended to parts            numbered above all that parts have  ──▶ an object of parts that was appended to
 //!   of a key's objects           the one whose last needle is newest ──▶ what the key names
 //! ```
 //! A needle whose bytes are bad, and whose header is not, is there all the same: what it is a piece of is not whole. It never is that the
@@ -69,6 +70,8 @@ pub struct Body {
     pub number: u32,
     /// In order.
     pub chunks: Vec<Chunk>,
+    /// It was appended.
+    pub appended: bool,
     pub(super) blob: BlobId,
     pub(super) written: Written,
 }
@@ -199,6 +202,7 @@ fn body(blob: BlobId, number: u32, chunks: BTreeMap<u32, Piece>, strays: bool) -
     Ok(Body {
         number,
         chunks: named,
+        appended: false,
         blob,
         written,
     })

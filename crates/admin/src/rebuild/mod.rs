@@ -206,15 +206,14 @@ async fn named(
     visible: bool,
 ) -> Result<Object, Fault> {
     let in_parts = candidate.of_upload || candidate.appended;
-    let (mut chunks, mut parts, mut sums) = (Vec::new(), Vec::new(), Md5::new());
-    let mut whole = [0; 16];
+    let (mut chunks, mut parts, mut etags) = (Vec::new(), Vec::new(), Etags::default());
     for body in candidate.bodies {
-        whole = md5_of(node, body.blob(), &body.chunks).await?;
-        sums.update(whole);
+        let md5 = md5_of(node, body.blob(), &body.chunks).await?;
+        etags.take(md5, body.appended);
         parts.push(Part {
             number: body.number,
             size: body.size(),
-            etag_md5: whole.to_vec(),
+            etag_md5: md5.to_vec(),
             ..Part::default()
         });
         chunks.extend(body.chunks);
@@ -226,9 +225,35 @@ async fn named(
         time: candidate.time,
         chunks,
         parts: if in_parts { parts } else { Vec::new() },
-        etag_md5: if in_parts { sums.finalize().into() } else { whole },
+        etag_md5: etags.etag(candidate.blob.is_upload()),
         visible,
     })
+}
+
+/// The MD5 of an object's ETag out of those of its bodies: of one body its own, of an upload's parts the MD5 of theirs, and with each append
+/// the MD5 of what it was before and the new bytes' (docs/design/0014-appends.md).
+#[derive(Default)]
+struct Etags {
+    first: Vec<[u8; 16]>,
+    behind: Vec<[u8; 16]>,
+}
+
+impl Etags {
+    fn take(&mut self, md5: [u8; 16], appended: bool) {
+        match appended {
+            true => self.behind.push(md5),
+            false => self.first.push(md5),
+        }
+    }
+
+    fn etag(&self, of_upload: bool) -> [u8; 16] {
+        let first = match (of_upload, &self.first[..]) {
+            (false, [one]) => *one,
+            (_, parts) => Md5::digest(parts.concat()).into(),
+        };
+        let behind = self.behind.iter();
+        behind.fold(first, |etag, md5| Md5::digest([etag, *md5].concat()).into())
+    }
 }
 
 async fn md5_of(node: &dyn Node, blob: BlobId, chunks: &[Chunk]) -> Result<[u8; 16], Fault> {
@@ -250,4 +275,29 @@ async fn md5_of(node: &dyn Node, blob: BlobId, chunks: &[Chunk]) -> Result<[u8; 
         }
     }
     Ok(md5.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_goes_on_with_each_append() {
+        let of = |first: &[u8], behind: &[u8], of_upload| {
+            let sum = |at: &u8| [*at; 16];
+            let etags = Etags {
+                first: first.iter().map(sum).collect(),
+                behind: behind.iter().map(sum).collect(),
+            };
+            etags.etag(of_upload)
+        };
+        let md5 = |all: &[[u8; 16]]| -> [u8; 16] { Md5::digest(all.concat()).into() };
+        assert_eq!(of(&[1], &[], false), [1; 16]);
+        assert_eq!(of(&[1], &[], true), md5(&[[1; 16]]));
+        assert_eq!(
+            of(&[1], &[2, 3], false),
+            md5(&[md5(&[[1; 16], [2; 16]]), [3; 16]])
+        );
+        assert_eq!(of(&[1, 2], &[3], true), md5(&[md5(&[[1; 16], [2; 16]]), [3; 16]]));
+    }
 }
