@@ -184,7 +184,7 @@ async fn rows(
     }
     let held = (WHY, now_ms);
     let control = match control {
-        Some(kept) => control::kept(kept, held).map_err(anyhow::Error::msg)?,
+        Some(kept) => control::kept(kept, held, data_is_whole).map_err(anyhow::Error::msg)?,
         None => {
             let mut extents = Vec::new();
             for status in node.extents().await? {
