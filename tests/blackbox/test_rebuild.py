@@ -74,6 +74,10 @@ def fill(server):
     s3.delete_object(Bucket="first", Key="deleted")
     unended = s3.create_multipart_upload(Bucket="first", Key="unended")["UploadId"]
     s3.upload_part(Bucket="first", Key="unended", UploadId=unended, PartNumber=1, Body=b"y" * 2_000)
+    s3.create_bucket(Bucket="deleted")
+    s3.put_object(Bucket="deleted", Key="k", Body=source.randbytes(5_000))
+    s3.delete_object(Bucket="deleted", Key="k")
+    s3.delete_bucket(Bucket="deleted")
     etags = {at: s3.head_object(Bucket=at[0], Key=at[1])["ETag"] for at in there}
     return there, etags
 
@@ -101,10 +105,14 @@ def test_all_of_the_index_is_gone(directory):
         with pytest.raises(AssertionError):
             server.start()
         before = extents(directory)
-        code, output = rebuild(directory, "--bucket", "0001000000000001=renamed")
+        twice = [f"--bucket=000100000000000{n}=renamed" for n in (1, 2)]
+        code, output = rebuild(directory, *twice)
+        assert code != 0 and "given to two buckets" in output, output
+        code, output = rebuild(directory, twice[0])
         assert code == 0, output
-        unnamed = re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output)
-        assert len(unnamed) == 1 and "it is called renamed now" in output, output
+        # A bucket that was deleted has needles yet.
+        unnamed = sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))
+        assert len(unnamed) == 2 and "it is called renamed now" in output, output
         for known in ("up to 512 bytes", "deleted may be back", "content types", "2 objects that were appended", "1 objects sent in parts"):
             assert known in output, (known, output)
         assert extents(directory).keys() == before.keys()
@@ -151,12 +159,17 @@ def test_what_is_whole_of_the_old_index_is_kept(directory, partition):
             flip(path, offset)
         with pytest.raises(AssertionError):
             server.start()
+        if partition != "0000000000000001":
+            code, output = rebuild(directory, "--bucket", "0001000000000003=first")
+            assert code != 0 and "is called first already" in output, output
         code, output = rebuild(directory)
         assert code == 0, output
         aside = re.search(r"index-aside-\d+", output).group(0)
         assert os.listdir(f"{directory}/{aside}") == [f"{partition}.redb"]
         names = {"first": "first", "second": "second"}
         if partition == "0000000000000001":
+            # The bucket that was deleted is not there again.
+            assert output.count("it is called") == 2, output
             names = dict(zip(("first", "second"), sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))))
         server.start()
         read_all(server, names, there, etags)

@@ -5,7 +5,7 @@
 use crate::commands::point;
 use crate::rows::{BadRow, Row, RowRef, decode, encode};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{AccountId, BlobId, BucketId, Hlc, PartitionId, SessionId, StampId, VersionId};
 use wire::index::Versioning;
 use wire::records::{BucketCopy, BucketRecord, Chunk, ObjectRecord, Part, PartitionState, UsageRecord};
@@ -13,6 +13,9 @@ use wire::records::{BucketCopy, BucketRecord, Chunk, ObjectRecord, Part, Partiti
 /// `BucketRecord::state` and `BucketCopy::state` of a bucket that takes puts.
 const OPEN: u32 = 2;
 const COPY_OPEN: u32 = 1;
+/// Those of a bucket that is being deleted: whoever comes next ends that, or opens the bucket again.
+const DELETING: u32 = 3;
+const COPY_CLOSING: u32 = 2;
 
 /// An object as its needles tell of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,9 @@ pub struct Remains {
     pub etag_md5: [u8; 16],
 }
 
+/// Numbers that were given and of which nothing tells any more are among these, so that none is given twice.
+const NUMBERS_PASSED: u64 = 1 << 20;
+
 /// The rows of the directory and of the objects' partition, as they come to be.
 #[derive(Debug, Default)]
 pub struct Rebuilt {
@@ -41,6 +47,8 @@ pub struct Rebuilt {
     buckets: BTreeMap<BucketId, BucketRecord>,
     /// What the objects' partition knows of them.
     copies: BTreeMap<BucketId, BucketCopy>,
+    /// Buckets of which it has objects, versions or uploads.
+    filled: BTreeSet<BucketId>,
     usage: BTreeMap<BucketId, UsageRecord>,
     last_session: SessionId,
     newest: Hlc,
@@ -61,6 +69,7 @@ impl Rebuilt {
             }
             Row::Bucket(bucket) => {
                 let copy: BucketCopy = decode(&key, &value).map_err(bad)?;
+                self.saw_bucket(bucket);
                 self.copies.insert(bucket, copy);
             }
             Row::State => {
@@ -72,12 +81,20 @@ impl Rebuilt {
                     ..state
                 });
             }
+            Row::Current(bucket, _) | Row::Version(bucket, ..) | Row::Upload(bucket, ..) => {
+                self.filled.insert(bucket);
+            }
             Row::Session(session) => self.saw_session(session.0),
             Row::Done(command) => self.saw_session(command.session().0),
             _ => {}
         }
         self.rows.insert((partition, key), value);
         Ok(())
+    }
+
+    /// Takes note of a bucket that was, named again or not: its number is not given again.
+    pub fn saw_bucket(&mut self, bucket: BucketId) {
+        self.serial = self.serial.max(bucket.0 & ((1 << 48) - 1));
     }
 
     fn saw_session(&mut self, session: u64) {
@@ -89,9 +106,19 @@ impl Rebuilt {
         self.last_session
     }
 
-    /// Buckets that the objects' partition knows, where that was taken over.
+    /// Buckets that the objects' partition knows, where that was taken over. Not those that were deleted: it keeps what it knew of them.
     pub fn copied_buckets(&self) -> impl Iterator<Item = BucketId> {
-        self.copies.keys().copied()
+        let is_there = |(bucket, copy): &(&BucketId, &BucketCopy)| {
+            copy.state != COPY_CLOSING || self.filled.contains(bucket)
+        };
+        self.copies.iter().filter(is_there).map(|(bucket, _)| *bucket)
+    }
+
+    /// The bucket that has a name.
+    pub fn named(&self, name: &str) -> Option<BucketId> {
+        self.buckets()
+            .find(|(_, record)| record.name == name)
+            .map(|(id, _)| id)
     }
 
     /// The buckets that are known.
@@ -105,7 +132,7 @@ impl Rebuilt {
         known.is_some_and(|b| Versioning::from_number(b.versioning) == Versioning::Enabled)
     }
 
-    /// A bucket of which only the number is known, under a name that was found for it.
+    /// A bucket of which only the number is known, under a name that was found for it and that no other bucket has.
     pub fn name_bucket(&mut self, bucket: BucketId, name: &str, region: &str, now_ms: u64) {
         let new = BucketCopy {
             turn: 1,
@@ -122,7 +149,11 @@ impl Rebuilt {
             created_ms: now_ms,
             region: region.to_owned(),
             turn: copy.turn,
-            state: OPEN,
+            state: if copy.state == COPY_CLOSING {
+                DELETING
+            } else {
+                OPEN
+            },
             configuration: copy.configuration,
             versioning: copy.versioning,
             configured: copy.configuration,
@@ -133,7 +164,7 @@ impl Rebuilt {
             RowRef::AccountBucket(AccountId(copy.owner), name).key(),
             Bytes::new(),
         );
-        self.serial = self.serial.max(bucket.0 & ((1 << 48) - 1));
+        self.saw_bucket(bucket);
         self.buckets.insert(bucket, record);
     }
 
@@ -187,7 +218,7 @@ impl Rebuilt {
     ) -> BTreeMap<(PartitionId, Bytes), Bytes> {
         let state = PartitionState {
             hlc: self.newest.max(newest).0,
-            serial: self.serial,
+            serial: self.serial + NUMBERS_PASSED,
             sessions_ended_below: below.0,
             ..PartitionState::default()
         };
@@ -343,5 +374,47 @@ mod tests {
                 .keep(data, Bytes::from_static(b"\xee"), Bytes::new())
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_bucket_that_was_deleted_is_left_out_and_one_that_is_not_empty_is_being_deleted() {
+        let mut rebuilt = Rebuilt::default();
+        let data = PartitionId::FIRST_DATA;
+        let deleted = BucketId(1 << 48 | 3 << 21);
+        let open = BucketId(1 << 48 | 9);
+        for (bucket, state) in [(BUCKET, COPY_CLOSING), (deleted, COPY_CLOSING), (open, COPY_OPEN)] {
+            let copy = BucketCopy {
+                turn: 2,
+                state,
+                configuration: 1,
+                ..BucketCopy::default()
+            };
+            rebuilt
+                .keep(data, RowRef::Bucket(bucket).key(), encode(&copy))
+                .unwrap();
+        }
+        let object = encode(&ObjectRecord::default());
+        rebuilt
+            .keep(data, RowRef::Current(BUCKET, "k").key(), object)
+            .unwrap();
+        let there: Vec<BucketId> = rebuilt.copied_buckets().collect();
+        assert_eq!(there, [BUCKET, open], "{there:?}");
+        rebuilt.name_bucket(BUCKET, "half", "us-east-1", 5);
+        rebuilt.name_bucket(open, "whole", "us-east-1", 5);
+        assert_eq!(
+            (rebuilt.named("half"), rebuilt.named("other")),
+            (Some(BUCKET), None)
+        );
+        let rows = rebuilt.rows(SessionId(9), Hlc(20), (false, true));
+        let given: PartitionState = value(&rows, PartitionId::DIRECTORY, &RowRef::State);
+        assert!(
+            given.serial >= 3 << 21,
+            "the numbers of buckets that are left out are not given again"
+        );
+        let state = |name| {
+            let record: BucketRecord = value(&rows, PartitionId::DIRECTORY, &RowRef::BucketName(name));
+            (record.state, record.turn)
+        };
+        assert_eq!((state("half"), state("whole")), ((DELETING, 2), (OPEN, 2)));
     }
 }

@@ -43,7 +43,12 @@ pub(crate) fn names(given: &[String]) -> anyhow::Result<Names> {
             .with_context(|| format!("{given:?} is not ID=NAME"))?;
         let id = u64::from_str_radix(id, 16).with_context(|| format!("{id:?} is not a bucket's id"))?;
         BucketName::new(name).map_err(|e| anyhow::anyhow!("{name:?}: {e}"))?;
-        names.insert(BucketId(id), name.to_owned());
+        if names.values().any(|other| other == name) {
+            bail!("{name:?} is given to two buckets: a name is one bucket's");
+        }
+        if names.insert(BucketId(id), name.to_owned()).is_some() {
+            bail!("bucket {} is given two names", BucketId(id));
+        }
     }
     Ok(names)
 }
@@ -164,6 +169,11 @@ async fn rows(
             .keep(PartitionId::DIRECTORY, key, value)
             .map_err(anyhow::Error::msg)?;
     }
+    for (bucket, name) in &names {
+        if let Some(other) = rebuilt.named(name).filter(|other| other != bucket) {
+            bail!("bucket {other} is called {name} already, so {bucket} cannot be; nothing was changed");
+        }
+    }
     let gone = control
         .as_ref()
         .map_or(Ok(BTreeSet::new()), control::gone_needles);
@@ -177,7 +187,14 @@ async fn rows(
             .map_err(anyhow::Error::msg)?;
     }
     let last_session = gathered.last_session.max(rebuilt.last_session());
-    let of_needles: BTreeSet<BucketId> = gathered.keys.keys().map(|(bucket, _)| *bucket).collect();
+    for (bucket, _) in gathered.keys.keys() {
+        rebuilt.saw_bucket(*bucket);
+    }
+    // Where the rows of objects are there, needles of other buckets are those of deleted ones.
+    let of_needles: BTreeSet<BucketId> = match data_is_whole {
+        true => BTreeSet::new(),
+        false => gathered.keys.keys().map(|(bucket, _)| *bucket).collect(),
+    };
     name_buckets(&mut rebuilt, of_needles, names, now_ms);
     if !data_is_whole {
         compose(node, gathered, &mut rebuilt).await?;
@@ -221,7 +238,8 @@ fn name_buckets(rebuilt: &mut Rebuilt, of_needles: BTreeSet<BucketId>, mut names
     let known: BTreeSet<BucketId> = rebuilt.buckets().map(|(id, _)| id).collect();
     let all: BTreeSet<BucketId> = of_needles.into_iter().chain(rebuilt.copied_buckets()).collect();
     for bucket in all.difference(&known) {
-        let name = names.remove(bucket).unwrap_or_else(|| format!("bucket-{bucket}"));
+        let given = names.remove(bucket);
+        let name = given.unwrap_or_else(|| unused_name(rebuilt, &names, *bucket));
         say(&format!(
             "bucket {bucket}: its name is not known; it is called {name} now (--bucket {bucket}=NAME calls it otherwise), is the root account's, and has no settings"
         ));
@@ -232,6 +250,16 @@ fn name_buckets(rebuilt: &mut Rebuilt, of_needles: BTreeSet<BucketId>, mut names
             "bucket {bucket} is not called {name}: its name is known, or nothing is in it"
         ));
     }
+}
+
+/// One made of its number, that no other bucket has or is to have.
+fn unused_name(rebuilt: &Rebuilt, names: &Names, bucket: BucketId) -> String {
+    let plain = std::iter::once(format!("bucket-{bucket}"));
+    let numbered = (2..).map(|n: u64| format!("bucket-{bucket}-{n}"));
+    let is_unused =
+        |name: &String| rebuilt.named(name).is_none() && !names.values().any(|other| other == name);
+    let mut unused = plain.chain(numbered).filter(is_unused);
+    unused.next().expect("there are more names than buckets")
 }
 
 async fn compose(node: &LocalNode, gathered: Gathered, rebuilt: &mut Rebuilt) -> anyhow::Result<()> {
@@ -351,4 +379,35 @@ fn put_aside(disk: &dyn Disk, kept: &BTreeMap<PartitionId, Rows>, now_ms: u64) -
 #[allow(clippy::print_stdout, reason = "this command's answer")]
 fn say(line: &str) {
     println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_given_once_and_to_one_bucket() {
+        let given = |all: &[&str]| names(&all.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(given(&["a=first", "b=second"]).unwrap().len(), 2);
+        for wrong in [
+            &["a=same", "b=same"][..],
+            &["a=one", "a=two"],
+            &["x=one"],
+            &["a=O"],
+        ] {
+            assert!(given(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_made_is_no_other_buckets() {
+        let (one, other) = (BucketId(1 << 48 | 1), BucketId(1 << 48 | 2));
+        let mut rebuilt = Rebuilt::default();
+        let none = Names::new();
+        assert_eq!(unused_name(&rebuilt, &none, one), "bucket-0001000000000001");
+        rebuilt.name_bucket(other, "bucket-0001000000000001", "us-east-1", 5);
+        assert_eq!(unused_name(&rebuilt, &none, one), "bucket-0001000000000001-2");
+        let given = Names::from([(BucketId(9), "bucket-0001000000000001-2".to_owned())]);
+        assert_eq!(unused_name(&rebuilt, &given, one), "bucket-0001000000000001-3");
+    }
 }
