@@ -48,9 +48,8 @@ enum Command {
         /// The index cannot be had: lays a new one, out of the extents and what is whole of the old one. Changes the directory.
         #[arg(long)]
         rebuild_index: bool,
-        /// What a bucket is called whose name is lost: its id (16 hexadecimal digits), `=`, its name. More than once for more.
-        #[arg(long = "bucket", value_name = "ID=NAME", requires = "rebuild_index")]
-        buckets: Vec<String>,
+        #[command(flatten)]
+        flags: rebuild::Flags,
     },
     /// Copies a store, served or stopped, into a directory of backups; copies only what that has not yet.
     Backup(backup::Flags),
@@ -79,8 +78,8 @@ fn main() -> ExitCode {
         Command::Check {
             dir,
             rebuild_index: true,
-            buckets,
-        } => rebuild::names(&buckets).and_then(|names| rebuild::main(&dir, names)),
+            flags,
+        } => rebuild::main(&dir, &flags),
         Command::Check { dir, .. } => check::main(&dir),
         Command::Backup(flags) => backup::main(&flags),
         Command::Restore(flags) => restore::main(&flags),

@@ -32,10 +32,22 @@ const CATALOGUE: &str = "index-catalogue";
 type Rows = BTreeMap<Bytes, Bytes>;
 
 /// Names that an operator gives to buckets of which only the number is known.
-pub(crate) type Names = BTreeMap<BucketId, String>;
+type Names = BTreeMap<BucketId, String>;
+
+/// What goes with `--rebuild-index`.
+#[derive(clap::Args)]
+pub(crate) struct Flags {
+    /// What a bucket is called whose name is lost: its id (16 hexadecimal digits), `=`, its name. More than once for more.
+    #[arg(long = "bucket", value_name = "ID=NAME", requires = "rebuild_index")]
+    buckets: Vec<String>,
+    /// Rebuilds an index that is damaged in places only, and gives up all that no needle says: objects up to 512 bytes, headers, tags,
+    /// versions, uploads of the whole partition.
+    #[arg(long, requires = "rebuild_index")]
+    even_if_it_serves: bool,
+}
 
 /// Reads `ID=NAME`, the id in hexadecimal digits.
-pub(crate) fn names(given: &[String]) -> anyhow::Result<Names> {
+fn names(given: &[String]) -> anyhow::Result<Names> {
     let mut names = Names::new();
     for given in given {
         let (id, name) = given
@@ -54,7 +66,8 @@ pub(crate) fn names(given: &[String]) -> anyhow::Result<Names> {
 }
 
 /// Rebuilds, prints what came of it.
-pub(crate) fn main(dir: &Path, names: Names) -> anyhow::Result<ExitCode> {
+pub(crate) fn main(dir: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
+    let names = names(&flags.buckets)?;
     if !dir.join("superblock").exists() {
         bail!("{} is not a store: it has no superblock", dir.display());
     }
@@ -66,11 +79,11 @@ pub(crate) fn main(dir: &Path, names: Names) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(&world, disk, names))?;
+    runtime.block_on(run(&world, disk, (names, flags)))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(world: &World, disk: Arc<dyn Disk>, names: Names) -> anyhow::Result<()> {
+async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)) -> anyhow::Result<()> {
     let mut prepared = None;
     let mut look = |found: &Found<'_>| {
         let batches = found.batches.iter().cloned();
@@ -79,9 +92,14 @@ async fn run(world: &World, disk: Arc<dyn Disk>, names: Names) -> anyhow::Result
     };
     let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
     let prepared = prepared.context("the index was looked at")?;
-    let kept = whole(world, &opened, prepared).await?;
+    let Old { kept, serves } = old(world, &opened, prepared).await?;
     if PARTITIONS.iter().all(|partition| kept.contains_key(partition)) {
         bail!("the index can be read, all of it: there is nothing to rebuild, and nothing was changed");
+    }
+    if serves && !flags.even_if_it_serves {
+        bail!(
+            "the index is damaged in places and serves all else, so nothing was changed. `cairn backup --past-damage` and `cairn restore --index` lose only what stood there; --even-if-it-serves rebuilds all of it"
+        );
     }
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let now_ms = world.clock.wall_ms();
@@ -102,36 +120,44 @@ async fn run(world: &World, disk: Arc<dyn Disk>, names: Names) -> anyhow::Result
     Ok(())
 }
 
-/// The rows of the partitions that can be read to their end.
-async fn whole(
-    world: &World,
-    opened: &Opened,
-    prepared: Result<Prepared, StoreError>,
-) -> anyhow::Result<BTreeMap<PartitionId, Rows>> {
-    let mut kept = BTreeMap::new();
+/// What there is of the old index.
+#[derive(Default)]
+struct Old {
+    /// The rows of the partitions that can be read to their end.
+    kept: BTreeMap<PartitionId, Rows>,
+    /// Each partition is there, and at most some places of it cannot be read.
+    serves: bool,
+}
+
+async fn old(world: &World, opened: &Opened, prepared: Result<Prepared, StoreError>) -> anyhow::Result<Old> {
+    let mut old = Old::default();
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(StoreError::Corrupt(why)) => {
             say(&format!("no partition of the old index can be had: {why}"));
-            return Ok(kept);
+            return Ok(old);
         }
         Err(e) => return Err(e.into()),
     };
     let broken: BTreeSet<PartitionId> = prepared.broken().into_iter().map(|(id, _)| id).collect();
+    old.serves = broken.is_empty();
     let engine = Embedded::resume(world, prepared, opened.dir.journal());
     for partition in PARTITIONS {
         match scan_all(&engine, partition).await {
             // One that never was has no rows either: a store has always a row of its own in each.
             Ok(rows) if !rows.is_empty() && !broken.contains(&partition) => {
-                drop(kept.insert(partition, rows))
+                drop(old.kept.insert(partition, rows))
             }
-            Ok(_) => say(&format!("partition {partition} of the old index is not there")),
+            Ok(_) => {
+                old.serves = false;
+                say(&format!("partition {partition} of the old index is not there"));
+            }
             Err(e @ StoreError::Corrupt(_)) => say(&format!("partition {partition} of the old index: {e}")),
             Err(e) => return Err(e.into()),
         }
     }
     engine.abandon().await;
-    Ok(kept)
+    Ok(old)
 }
 
 async fn scan_all(engine: &Embedded, partition: PartitionId) -> Result<Rows, StoreError> {
