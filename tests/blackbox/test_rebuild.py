@@ -74,6 +74,8 @@ def fill(server):
     s3.delete_object(Bucket="first", Key="deleted")
     unended = s3.create_multipart_upload(Bucket="first", Key="unended")["UploadId"]
     s3.upload_part(Bucket="first", Key="unended", UploadId=unended, PartNumber=1, Body=b"y" * 2_000)
+    begun = s3.create_multipart_upload(Bucket="first", Key="plain/3")["UploadId"]
+    s3.upload_part(Bucket="first", Key="plain/3", UploadId=begun, PartNumber=1, Body=b"z" * 6_000)
     s3.create_bucket(Bucket="deleted")
     s3.put_object(Bucket="deleted", Key="k", Body=source.randbytes(5_000))
     s3.delete_object(Bucket="deleted", Key="k")
@@ -115,6 +117,7 @@ def test_all_of_the_index_is_gone(directory):
         assert len(unnamed) == 2 and "it is called renamed now" in output, output
         for known in ("up to 512 bytes", "deleted may be back", "content types", "2 objects that were appended", "1 objects sent in parts"):
             assert known in output, (known, output)
+        assert re.search(r"GUESSED 0001000000000001/.plain/3.: 1 uploads were written later", output), output
         assert extents(directory).keys() == before.keys()
 
         server.start()
@@ -213,9 +216,10 @@ def test_an_object_that_is_not_whole_is_told_and_not_named(directory):
         server.kill()
 
 
-@pytest.mark.parametrize("victim, at", [(("second", "parts"), PART + 1_000), (("first", "grown"), 21_000)])
+@pytest.mark.parametrize("victim, at", [(("second", "parts"), PART + 1_000), (("first", "grown"), 21_000), (("first", "overwritten"), 1_000)])
 def test_what_a_damaged_piece_belongs_to_is_not_named_without_it(directory, victim, at):
-    """A part, and a piece between two others: each is one needle, so that nothing but its number is missing without it."""
+    """A part, and a piece between two others: each is one needle, so that nothing but its number is missing without it. And an object that
+    replaced another: that is not named in its place."""
     server = cairn_server.Server(directory)
     server.start()
     try:

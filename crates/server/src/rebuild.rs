@@ -44,6 +44,9 @@ pub(crate) struct Flags {
     /// versions, uploads of the whole partition.
     #[arg(long, requires = "rebuild_index")]
     even_if_it_serves: bool,
+    /// A key whose newest object is an upload names that, though nothing says that it was completed and an older object is whole.
+    #[arg(long, requires = "rebuild_index")]
+    newest_uploads: bool,
 }
 
 /// Reads `ID=NAME`, the id in hexadecimal digits.
@@ -103,7 +106,7 @@ async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)
     }
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let now_ms = world.clock.wall_ms();
-    let rows = rows(&node, opened.dir.disk_id(), kept.clone(), (names, now_ms)).await?;
+    let rows = rows(&node, opened.dir.disk_id(), kept.clone(), (names, flags, now_ms)).await?;
     let aside = put_aside(&*disk, &kept, now_ms)?;
     let under = OldLog {
         batches: &opened.batches,
@@ -183,7 +186,7 @@ async fn rows(
     node: &LocalNode,
     disk: DiskId,
     mut kept: BTreeMap<PartitionId, Rows>,
-    (names, now_ms): (Names, u64),
+    (names, flags, now_ms): (Names, &Flags, u64),
 ) -> anyhow::Result<BTreeMap<(PartitionId, Bytes), Bytes>> {
     let control = kept.remove(&PartitionId::CONTROL);
     let data = kept.remove(&PartitionId::FIRST_DATA);
@@ -223,31 +226,12 @@ async fn rows(
     };
     name_buckets(&mut rebuilt, of_needles, names, now_ms);
     if !data_is_whole {
-        compose(node, gathered, &mut rebuilt).await?;
+        compose(node, gathered, flags.newest_uploads, &mut rebuilt).await?;
     }
     let held = (WHY, now_ms);
     let control = match control {
         Some(kept) => control::kept(kept, held, data_is_whole).map_err(anyhow::Error::msg)?,
-        None => {
-            let mut extents = Vec::new();
-            for status in node.extents().await? {
-                let sealed = match status.sealed {
-                    true => status,
-                    false => node.seal(status.extent, status.epoch.next()).await?,
-                };
-                let end = sealed.end;
-                extents.push((sealed, end));
-            }
-            control::fresh_rows(&control::Ground {
-                node: NODE,
-                disk,
-                extents: &extents,
-                last_extent: ExtentId::default(),
-                last_session,
-                why: WHY,
-                now_ms,
-            })
-        }
+        None => fresh_control(node, disk, last_session, now_ms).await?,
     };
     let below = SessionId(last_session.0 + 1);
     let mut rows = rebuilt.rows(below, newest, (directory_is_whole, data_is_whole));
@@ -257,6 +241,33 @@ async fn rows(
             .map(|(key, value)| ((PartitionId::CONTROL, key), value)),
     );
     Ok(rows)
+}
+
+/// The rows of a control partition of which nothing is left. Every extent is sealed.
+async fn fresh_control(
+    node: &LocalNode,
+    disk: DiskId,
+    last_session: SessionId,
+    now_ms: u64,
+) -> anyhow::Result<Vec<(Bytes, Bytes)>> {
+    let mut extents = Vec::new();
+    for status in node.extents().await? {
+        let sealed = match status.sealed {
+            true => status,
+            false => node.seal(status.extent, status.epoch.next()).await?,
+        };
+        let end = sealed.end;
+        extents.push((sealed, end));
+    }
+    Ok(control::fresh_rows(&control::Ground {
+        node: NODE,
+        disk,
+        extents: &extents,
+        last_extent: ExtentId::default(),
+        last_session,
+        why: WHY,
+        now_ms,
+    }))
 }
 
 /// Buckets of which the directory says nothing get the names that were given for them, or ones made of their numbers.
@@ -288,13 +299,19 @@ fn unused_name(rebuilt: &Rebuilt, names: &Names, bucket: BucketId) -> String {
     unused.next().expect("there are more names than buckets")
 }
 
-async fn compose(node: &LocalNode, gathered: Gathered, rebuilt: &mut Rebuilt) -> anyhow::Result<()> {
+async fn compose(
+    node: &LocalNode,
+    gathered: Gathered,
+    newest_uploads: bool,
+    rebuilt: &mut Rebuilt,
+) -> anyhow::Result<()> {
     let mut sums = Sums::default();
     let strays = gathered.strays > 0;
     for ((bucket, key), pieces) in gathered.keys {
         let around = Around {
             keeps_versions: rebuilt.keeps_versions(bucket),
             strays,
+            newest_uploads,
         };
         let objects = rebuild::compose(node, (bucket, &key), (pieces, around), &mut sums).await?;
         for object in objects {
@@ -335,6 +352,7 @@ fn tell(sums: &Sums) {
         sums.objects, sums.bytes, sums.versions
     ));
     lines("INCOMPLETE", &sums.incomplete);
+    lines("GUESSED", &sums.guessed);
     say("What could not be known:");
     say("- objects of up to 512 bytes, and empty ones: their bytes were in the index. They are gone");
     say("- deletes and overwrites whose bytes are still there: what was deleted may be back");

@@ -10,7 +10,7 @@
 //! A needle whose bytes are bad, and whose header is not, is there all the same: what it is a piece of is not whole. It never is that the
 //! rest of it becomes an object. A body that has no end, with nothing bad in it, was never answered: it counts as not sent.
 
-use super::parts;
+use super::{choose, parts};
 use std::collections::BTreeMap;
 use types::{BlobId, ExtentId, Generation, Hlc, NeedleId, SessionId};
 use wire::node::{NeedleHead, Walked};
@@ -101,35 +101,42 @@ pub struct Candidate {
     pub(super) written: Written,
 }
 
+/// What is not whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broken {
+    /// In a sentence.
+    pub why: String,
+    /// It may have been the object once; else it was never sent to its end.
+    pub(super) was_whole: bool,
+    pub(super) of_upload: bool,
+    pub(super) written: Written,
+}
+
 /// What a key's needles come to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Joined {
     /// Objects, the newest first.
     pub candidates: Vec<Candidate>,
-    /// What is not whole, and why, in a sentence each.
-    pub broken: Vec<String>,
+    /// What is not whole.
+    pub broken: Vec<Broken>,
 }
 
 /// Joins all needles of one key. `strays`: there are needles of which it is not known whose they are, so what is not there may be one of them.
 pub fn join(pieces: Vec<Piece>, strays: bool) -> Joined {
     let mut joined = Joined::default();
-    let mut blobs: BTreeMap<(PartOf, BlobId), BTreeMap<u32, Piece>> = BTreeMap::new();
-    for piece in pieces {
-        let chunks = blobs.entry((piece.part, piece.blob)).or_default();
-        // A chunk that was sent again is there twice, with the same bytes.
-        let worth = |piece: &Piece| (piece.chunk.is_some(), piece.written);
-        let known = chunks.get(&piece.ordinal);
-        if known.is_none_or(|known| worth(known) < worth(&piece)) {
-            chunks.insert(piece.ordinal, piece);
-        }
-    }
     let mut plain: BTreeMap<BlobId, Body> = BTreeMap::new();
     let mut uploads: BTreeMap<u128, Vec<(u32, Result<Body, Torn>)>> = BTreeMap::new();
-    for ((part, blob), chunks) in blobs {
+    for ((part, blob), chunks) in blobs(pieces) {
         let number = part.map_or(0, |(_, number)| number);
         let body = body(blob, number, chunks, strays);
         if let Err(torn) = &body {
-            joined.broken.push(torn.why.clone());
+            joined.broken.push(Broken {
+                why: torn.why.clone(),
+                // Of what was sent in more than one body the whole is looked at below.
+                was_whole: torn.damaged && part.is_none(),
+                of_upload: false,
+                written: torn.written,
+            });
         }
         match (body, part) {
             (body, Some((upload, number))) => uploads.entry(upload).or_default().push((number, body)),
@@ -139,13 +146,35 @@ pub fn join(pieces: Vec<Piece>, strays: bool) -> Joined {
     }
     for (upload, sent) in uploads {
         let upload = BlobId(upload);
-        let object = match upload.is_upload() {
+        let written = sent
+            .iter()
+            .map(|(_, body)| parts::written(body))
+            .max()
+            .unwrap_or_default();
+        let of_upload = upload.is_upload();
+        let object = match of_upload {
             true => parts::uploaded(upload, sent, strays),
             false => parts::appended(upload, plain.remove(&upload), sent, strays),
         };
         match object {
-            Ok(object) => joined.candidates.extend(object),
-            Err(why) => joined.broken.push(why),
+            Ok(Some(object)) => match choose::short_part(&object) {
+                None => joined.candidates.push(object),
+                Some(number) => joined.broken.push(Broken {
+                    why: format!(
+                        "upload {upload}: part {number} is too short for one before the last, so it was not completed with all parts that are there"
+                    ),
+                    was_whole: false,
+                    of_upload,
+                    written,
+                }),
+            },
+            Ok(None) => {}
+            Err(why) => joined.broken.push(Broken {
+                why,
+                was_whole: true,
+                of_upload,
+                written,
+            }),
         }
     }
     let plain = plain.into_iter().map(|(blob, body)| Candidate {
@@ -159,8 +188,23 @@ pub fn join(pieces: Vec<Piece>, strays: bool) -> Joined {
     joined.candidates.extend(plain);
     joined
         .candidates
-        .sort_by_key(|candidate| std::cmp::Reverse((candidate.time, candidate.blob)));
+        .sort_by_key(|candidate| std::cmp::Reverse((candidate.written, candidate.blob)));
     joined
+}
+
+/// Chunks by their ordinals, of each blob.
+fn blobs(pieces: Vec<Piece>) -> BTreeMap<(PartOf, BlobId), BTreeMap<u32, Piece>> {
+    let mut blobs: BTreeMap<(PartOf, BlobId), BTreeMap<u32, Piece>> = BTreeMap::new();
+    for piece in pieces {
+        let chunks = blobs.entry((piece.part, piece.blob)).or_default();
+        // A chunk that was sent again is there twice, with the same bytes.
+        let worth = |piece: &Piece| (piece.chunk.is_some(), piece.written);
+        let known = chunks.get(&piece.ordinal);
+        if known.is_none_or(|known| worth(known) < worth(&piece)) {
+            chunks.insert(piece.ordinal, piece);
+        }
+    }
+    blobs
 }
 
 /// A blob of its chunks, or why they are not all of it.
@@ -208,6 +252,13 @@ fn body(blob: BlobId, number: u32, chunks: BTreeMap<u32, Piece>, strays: bool) -
     })
 }
 
+impl Candidate {
+    /// How many bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.bodies.iter().map(Body::size).sum()
+    }
+}
+
 impl Body {
     /// Whose bytes its needles say they are.
     pub fn blob(&self) -> BlobId {
@@ -226,7 +277,10 @@ mod tests {
     use types::{BucketId, SessionId, UploadId};
     use wire::node::OwnerRef;
 
-    /// A chunk of ten bytes.
+    /// As long as a part that has others behind it.
+    const LENGTH: u64 = types::limits::PART_BYTES_MIN;
+
+    /// A chunk of so many bytes.
     struct Chunked {
         blob: u128,
         part: Option<(u128, u32)>,
@@ -247,9 +301,9 @@ mod tests {
                 upload: c.part.map(|(upload, number)| (UploadId(upload), number)),
             },
             ordinal: c.ordinal,
-            logical_offset: 10 * u64::from(c.ordinal),
+            logical_offset: LENGTH * u64::from(c.ordinal),
             last: c.last,
-            length: 10,
+            length: LENGTH,
             append_hlc: c.time,
             session: SessionId(1),
         };
@@ -377,7 +431,7 @@ mod tests {
         for damaged in 1..=3 {
             let found = joined_of(&three, &[damaged], false);
             assert!(found.candidates.is_empty(), "{found:?}");
-            assert!(found.broken[0].contains("is damaged"), "{found:?}");
+            assert!(found.broken[0].why.contains("is damaged"), "{found:?}");
         }
         // One that was sent again since does not count.
         let again = [three[0], three[1], (8, part(2), 0, true, 9), three[2]];
@@ -422,5 +476,38 @@ mod tests {
         ];
         assert_eq!(needles(&joined_of(&later, &[], false).candidates[0]), [1, 2]);
         assert!(joined_of(&later, &[], true).candidates.is_empty());
+    }
+
+    #[test]
+    fn what_a_later_session_wrote_is_newer_whatever_its_clock_said() {
+        let found = joined(&[(1, None, 0, true, 9), (2, None, 0, true, 5)]);
+        assert_eq!(needles(&found.candidates[0]), [1]);
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (blob, session, time) in [(1u128, 1, 9), (2, 2, 5)] {
+            let chunk = Chunked {
+                blob,
+                part: None,
+                ordinal: 0,
+                last: true,
+                time,
+                damaged: false,
+            };
+            let mut piece = piece(blob as u64, &chunk);
+            piece.written.0 = SessionId(session);
+            pieces.push(piece);
+        }
+        assert_eq!(needles(&join(pieces, false).candidates[0]), [2]);
+    }
+
+    #[test]
+    fn of_a_damaged_object_it_is_known_that_it_was_whole() {
+        let was_whole = |found: &Joined| found.broken.iter().map(|b| b.was_whole).collect::<Vec<_>>();
+        let damaged = joined_of(&[(1, None, 0, true, 9)], &[1], false);
+        assert_eq!(was_whole(&damaged), [true]);
+        let cut = joined(&[(1, None, 0, false, 9)]);
+        assert_eq!(was_whole(&cut), [false]);
+        let part = joined_of(&[(5, Some((UPLOAD, 1)), 0, true, 9)], &[1], false);
+        assert_eq!(was_whole(&part), [false, true]);
+        assert!(part.broken[1].of_upload);
     }
 }

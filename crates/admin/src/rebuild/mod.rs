@@ -3,10 +3,11 @@
 //! [`gather`] walks every needle, [`join`] says which belong together, [`compose`] reads each object once for its ETag. What is laid down of it,
 //! and how, is not here: the index and the control plane know their rows, the engine its files.
 
+mod choose;
 mod join;
 mod parts;
 
-pub use join::{Candidate, Joined, Piece, join};
+pub use join::{Broken, Candidate, Joined, Piece, join};
 
 use md5::{Digest, Md5};
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +92,8 @@ pub struct Sums {
     pub appended: u64,
     /// Objects that are not whole, with the key each.
     pub incomplete: Lines,
+    /// What was guessed of which object a key names, with the key each.
+    pub guessed: Lines,
 }
 
 /// Walks every extent of a node and reads every byte. `gone`: needles of which it is known that nothing names them.
@@ -157,9 +160,12 @@ pub struct Around {
     pub keeps_versions: bool,
     /// There are needles of which it is not known whose they are.
     pub strays: bool,
+    /// An upload that is newest counts, though nothing says that it was completed.
+    pub newest_uploads: bool,
 }
 
-/// The objects of a key's needles that are to be named: the newest, and where its bucket keeps versions the others too.
+/// The objects of a key's needles that are to be named: the one that is chosen, and where its bucket keeps versions the others too. In the order
+/// of their versions, the oldest first.
 ///
 /// # Errors
 /// The node cannot be read.
@@ -170,33 +176,63 @@ pub async fn compose(
     sums: &mut Sums,
 ) -> Result<Vec<Object>, Fault> {
     let joined = join(pieces, around.strays);
-    for broken in joined.broken {
-        sums.incomplete.push(format!("{bucket}/{key:?}: {broken}"));
+    let of_key = |what: &dyn std::fmt::Display| format!("{bucket}/{key:?}: {what}");
+    for broken in &joined.broken {
+        sums.incomplete.push(of_key(&broken.why));
     }
+    let chosen = choose::choose(joined, around.newest_uploads);
+    if let Some(guess) = &chosen.guess {
+        sums.guessed.push(of_key(guess));
+    }
+    let Some(current) = chosen.current else {
+        if let Some(why) = &chosen.refused {
+            sums.incomplete.push(of_key(why));
+        }
+        sums.older += chosen.others.len() as u64;
+        return Ok(Vec::new());
+    };
+    let (newest, facts) = (current.time, (current.of_upload, current.appended));
+    let current = match named(node, (bucket, key), current, true).await {
+        Ok(object) => object,
+        Err(fault) if fault.kind == ErrorKind::Corrupt => {
+            sums.incomplete.push(of_key(&fault));
+            sums.older += chosen.others.len() as u64;
+            return Ok(Vec::new());
+        }
+        Err(fault) => return Err(fault),
+    };
+    sums.objects += 1;
+    sums.bytes += current.size();
+    sums.of_uploads += u64::from(facts.0);
+    sums.appended += u64::from(facts.1);
     let mut objects = Vec::new();
-    for candidate in joined.candidates {
-        let visible = objects.is_empty();
-        if !visible && !around.keeps_versions {
+    let mut before = Hlc(0);
+    for mut candidate in chosen.others {
+        if !around.keeps_versions {
             sums.older += 1;
             continue;
         }
-        let (of_upload, appended) = (candidate.of_upload, candidate.appended);
-        let object = match named(node, (bucket, key), candidate, visible).await {
-            Ok(object) => object,
-            Err(fault) if fault.kind == ErrorKind::Corrupt => {
-                sums.incomplete.push(format!("{bucket}/{key:?}: {fault}"));
-                continue;
+        // Versions are sorted by their times: none is to stand before what is current, or before one that was written later.
+        before = before.max(candidate.time.min(newest));
+        candidate.time = before;
+        match named(node, (bucket, key), candidate, false).await {
+            Ok(object) => {
+                sums.versions += 1;
+                sums.bytes += object.size();
+                objects.push(object);
             }
+            Err(fault) if fault.kind == ErrorKind::Corrupt => sums.incomplete.push(of_key(&fault)),
             Err(fault) => return Err(fault),
-        };
-        sums.objects += u64::from(visible);
-        sums.versions += u64::from(!visible);
-        sums.bytes += object.chunks.iter().map(|chunk| chunk.length).sum::<u64>();
-        sums.of_uploads += u64::from(of_upload);
-        sums.appended += u64::from(appended);
-        objects.push(object);
+        }
     }
+    objects.push(current);
     Ok(objects)
+}
+
+impl Object {
+    fn size(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.length).sum()
+    }
 }
 
 async fn named(

@@ -8,12 +8,16 @@ use types::limits::PART_NUMBER_MAX;
 /// Bodies by their parts' numbers, whole or not.
 type Sent = Vec<(u32, Result<Body, Torn>)>;
 
-/// Of each number what was sent last, where all of those are whole. What was cut off before its end was not answered.
-fn newest(sent: Sent) -> Result<BTreeMap<u32, Body>, u32> {
-    let written = |body: &Result<Body, Torn>| match body {
+/// When it was written, whole or not.
+pub(super) fn written(body: &Result<Body, Torn>) -> Written {
+    match body {
         Ok(body) => body.written,
         Err(torn) => torn.written,
-    };
+    }
+}
+
+/// Of each number what was sent last, where all of those are whole. What was cut off before its end was not answered.
+fn newest(sent: Sent) -> Result<BTreeMap<u32, Body>, u32> {
     let mut newest: BTreeMap<u32, Result<Body, Torn>> = BTreeMap::new();
     for (number, body) in sent {
         if body.as_ref().is_err_and(|torn| !torn.damaged) {
