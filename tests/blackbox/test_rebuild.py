@@ -173,6 +173,10 @@ def test_what_is_whole_of_the_old_index_is_kept(directory, partition):
         if partition == "0000000000000001":
             # The bucket that was deleted is not there again.
             assert output.count("it is called") == 2, output
+        else:
+            assert "it is called" not in output, output
+            assert ("1 keys of buckets" in output) == (partition == "0000000000000010"), output
+        if partition == "0000000000000001":
             names = dict(zip(("first", "second"), sorted(re.findall(r"it is called (bucket-[0-9a-f]{16}) now", output))))
         server.start()
         read_all(server, names, there, etags)

@@ -219,8 +219,8 @@ async fn rows(
     for (bucket, _) in gathered.keys.keys() {
         rebuilt.saw_bucket(*bucket);
     }
-    // Where the rows of objects are there, needles of other buckets are those of deleted ones.
-    let of_needles: BTreeSet<BucketId> = match data_is_whole {
+    // Where the directory or the rows of objects are there, needles of other buckets are those of deleted ones.
+    let of_needles: BTreeSet<BucketId> = match directory_is_whole || data_is_whole {
         true => BTreeSet::new(),
         false => gathered.keys.keys().map(|(bucket, _)| *bucket).collect(),
     };
@@ -307,7 +307,13 @@ async fn compose(
 ) -> anyhow::Result<()> {
     let mut sums = Sums::default();
     let strays = gathered.strays > 0;
+    let known: BTreeSet<BucketId> = rebuilt.buckets().map(|(bucket, _)| bucket).collect();
+    let mut of_deleted = 0;
     for ((bucket, key), pieces) in gathered.keys {
+        if !known.contains(&bucket) {
+            of_deleted += 1;
+            continue;
+        }
         let around = Around {
             keeps_versions: rebuilt.keeps_versions(bucket),
             strays,
@@ -329,6 +335,11 @@ async fn compose(
         }
     }
     tell(&sums);
+    if of_deleted > 0 {
+        say(&format!(
+            "{of_deleted} keys of buckets that are not in the directory any more are not named again"
+        ));
+    }
     Ok(())
 }
 
