@@ -59,9 +59,9 @@ impl Guarded {
         }
     }
 
-    /// Reads these before what comes.
+    /// Reads these before what comes. Copied: they are a piece, often an empty one, of a buffer that would be kept for them.
     pub(super) fn unread(&mut self, first: Bytes) {
-        self.first = first;
+        self.first = Bytes::from([&first[..], &self.first].concat());
     }
 
     /// What is on its way.

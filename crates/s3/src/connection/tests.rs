@@ -4,6 +4,7 @@
     reason = "the test's clock is the runtime's paused one"
 )]
 
+mod memory;
 mod unserved;
 
 use super::*;
@@ -123,13 +124,23 @@ struct Client {
 }
 
 fn connect() -> Client {
-    let (stream, ours) = duplex(4096);
+    connect_with(4096, plenty())
+}
+
+/// Memory that is never used up.
+fn plenty() -> Arc<Budget> {
+    Budget::boundless(Arc::new(TestClock(tokio::time::Instant::now())))
+}
+
+/// A connection over a pipe of so many bytes, its memory from `budget`.
+fn connect_with(pipe_bytes: usize, budget: Arc<Budget>) -> Client {
+    let (stream, ours) = duplex(pipe_bytes);
     let (drain, draining) = watch::channel(false);
     let door = Door {
         answer: Arc::new(Script),
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
         secure: None,
-        budget: Budget::boundless(Arc::new(TestClock(tokio::time::Instant::now()))),
+        budget,
         drain: draining,
     };
     let served = tokio::spawn(async move {
@@ -352,12 +363,17 @@ impl Listener for Line {
 
 /// A house of `places`; each call of the answer knocks once more.
 fn house(places: usize) -> impl FnMut() -> Client {
+    house_with(places, plenty())
+}
+
+/// The same, with memory from `budget`.
+fn house_with(places: usize, budget: Arc<Budget>) -> impl FnMut() -> Client {
     let (knock, line) = tokio::sync::mpsc::unbounded_channel();
     let (drain, draining) = watch::channel(false);
     let door = Door {
         answer: Arc::new(Script),
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
-        budget: Budget::boundless(Arc::new(TestClock(tokio::time::Instant::now()))),
+        budget,
         secure: None,
         drain: draining,
     };
