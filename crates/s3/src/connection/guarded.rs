@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use types::limits;
-use world::{Budget, Claim, Clock, Share, Stream};
+use world::{Budget, Claim, Clock, Stream};
 
 /// What is read of a connection at rest.
 const FIRST_BYTES: usize = 32;
@@ -32,8 +32,6 @@ pub(super) struct Guarded {
     /// What was read of the stream before hyper was there to read it.
     first: Bytes,
     motion: Arc<Motion>,
-    /// Memory for a head larger than usual.
-    head: Option<Share>,
     /// There was none.
     is_over: bool,
 }
@@ -54,7 +52,6 @@ impl Guarded {
             held,
             first: Bytes::new(),
             motion: Arc::default(),
-            head: None,
             is_over: false,
         }
     }
@@ -87,15 +84,13 @@ impl Guarded {
     /// Counts what comes of a head; past the usual it takes memory, without waiting: it has some.
     fn count(&mut self, count: usize) -> io::Result<()> {
         let head_bytes = self.motion.read(count);
-        if head_bytes == 0 {
-            self.head = None;
-        } else if head_bytes > limits::HEAD_USUAL_BYTES && self.head.is_none() {
+        if head_bytes > limits::HEAD_USUAL_BYTES && !self.motion.has_memory() {
             let bytes = limits::CONNECTION_READ_BYTES_MAX as u64;
-            self.head = self.budget.try_take(Claim::Connection, bytes);
-            self.is_over = self.head.is_none();
-            if self.is_over {
+            let Some(share) = self.budget.try_take(Claim::Connection, bytes) else {
+                self.is_over = true;
                 return Err(io::ErrorKind::OutOfMemory.into());
-            }
+            };
+            self.motion.hold(share);
         }
         Ok(())
     }

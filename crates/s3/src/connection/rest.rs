@@ -7,9 +7,10 @@
 
 use super::places::Place;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use types::limits;
-use world::Clock;
+use world::{Clock, Share};
 
 /// What is on its way on a connection: told by its stream and its requests, across hyper, which has both.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(super) struct Motion {
     head_bytes: AtomicUsize,
     /// A head has come whole, and its answer is not over.
     under_way: AtomicBool,
+    /// Memory for a head larger than usual: for what is made of it too, so until its answer is over.
+    head: Mutex<Option<Share>>,
 }
 
 impl Motion {
@@ -45,6 +48,23 @@ impl Motion {
     /// Its answer is over.
     pub(super) fn end(&self) {
         self.under_way.store(false, Ordering::Relaxed);
+        let share = self.head().take();
+        // Outside the lock: who waits for it may get it by this.
+        drop(share);
+    }
+
+    /// Whether there is memory for a head larger than usual.
+    pub(super) fn has_memory(&self) -> bool {
+        self.head().is_some()
+    }
+
+    /// Keeps memory until the request whose head is coming has its answer.
+    pub(super) fn hold(&self, share: Share) {
+        *self.head() = Some(share);
+    }
+
+    fn head(&self) -> MutexGuard<'_, Option<Share>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nothing is on its way.

@@ -3,6 +3,11 @@
 use super::*;
 use std::sync::Weak;
 
+fn budget_of(bytes: usize) -> Arc<Budget> {
+    let clock = Arc::new(TestClock(tokio::time::Instant::now()));
+    Budget::new("test", bytes as u64, clock)
+}
+
 /// A buffer that says whether anybody still has it.
 fn watched() -> (Bytes, Weak<()>) {
     struct Watched(Arc<()>);
@@ -27,5 +32,23 @@ async fn a_connection_at_rest_keeps_no_buffer() {
         io.unread(buffer.split_to(left));
         drop(buffer);
         assert!(alive.upgrade().is_none(), "{left} bytes keep all of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_of_a_large_head_comes_back() {
+    let budget = budget_of(1 << 20);
+    let mut client = connect_with(4096, Arc::clone(&budget));
+    for round in 0..2 {
+        let large = "x".repeat(2 * limits::HEAD_USUAL_BYTES);
+        client
+            .send(&format!("GET /slow HTTP/1.1\r\nhost: h\r\nx: {large}\r\n\r\n"))
+            .await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let both = limits::CONNECTION_AWAKE_BYTES + limits::CONNECTION_READ_BYTES_MAX;
+        assert_eq!(budget.used(), both as u64, "round {round}");
+        assert!(client.until("done").await.ends_with("done"));
+        tokio::time::sleep(Duration::from_millis(3 * limits::CONNECTION_REST_MS)).await;
+        assert_eq!(budget.used(), 0, "round {round}: at rest");
     }
 }
