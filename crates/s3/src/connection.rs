@@ -244,7 +244,11 @@ impl Door {
         };
         tracing::debug!(%error, "a connection ended early");
         if io.is_over() {
-            return self.give_up(io, Unserved::Full).await;
+            return match io.motion().is_unflushed() {
+                // I5: a word now would stand in the middle of the answer before.
+                true => linger(io, patience).await,
+                false => self.give_up(io, Unserved::Full).await,
+            };
         }
         // Of a request in HTTP/2 hyper says nothing: what is held then is an answer's.
         let is_told = error.is_parse() && !error.is_parse_version_h2() && !place.is_busy();

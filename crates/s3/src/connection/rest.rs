@@ -67,9 +67,14 @@ impl Motion {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether something was written that is not known to be taken.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing is on its way.
     pub(super) fn is_at_rest(&self) -> bool {
-        !self.unflushed.load(Ordering::Relaxed)
+        !self.is_unflushed()
             && !self.under_way.load(Ordering::Relaxed)
             && self.head_bytes.load(Ordering::Relaxed) == 0
     }

@@ -52,3 +52,35 @@ async fn memory_of_a_large_head_comes_back() {
         assert_eq!(budget.used(), 0, "round {round}: at rest");
     }
 }
+
+/// I5: what has no memory is cut off where an answer before it is still being taken, and not told so in its middle.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_in_the_middle_of_an_answer() {
+    let put = |bytes: usize| {
+        let body = "x".repeat(bytes);
+        format!("PUT /read HTTP/1.1\r\nhost: h\r\ncontent-length: {bytes}\r\n\r\n{body}")
+    };
+    let mut client = connect_with(1 << 17, budget_of(limits::CONNECTION_AWAKE_BYTES + 1));
+    // Lets hyper's buffer grow, so that it reads more than a usual head at once.
+    client
+        .send("PUT /read HTTP/1.1\r\nhost: h\r\ncontent-length: 90000\r\n\r\n")
+        .await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    client.send(&"x".repeat(90_000)).await;
+    assert!(client.until("Ok(90000)").await.ends_with("Ok(90000)"));
+    client.send("GET /endless HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    client.send(&put(20_000)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut all = vec![0; 8 << 20];
+    let mut had = 0;
+    while had < all.len() {
+        match client.stream.read(&mut all[had..]).await.unwrap() {
+            0 => break,
+            n => had += n,
+        }
+    }
+    let all = String::from_utf8_lossy(&all[..had]);
+    assert_eq!(all.matches("HTTP/1.1 ").count(), 1, "after {had} bytes");
+    assert!(all.starts_with("HTTP/1.1 200 OK\r\n") && all[had - 3..] == *"\0\0\0");
+}
