@@ -58,6 +58,7 @@ impl Guarded {
 
     /// Reads these before what comes. Copied: they are a piece, often an empty one, of a buffer that would be kept for them.
     pub(super) fn unread(&mut self, first: Bytes) {
+        self.motion.read(first.len());
         self.first = Bytes::from([&first[..], &self.first].concat());
     }
 
@@ -72,6 +73,7 @@ impl Guarded {
             let mut first = [0; FIRST_BYTES];
             let count = self.stream.read(&mut first).await.unwrap_or(0);
             self.first = Bytes::copy_from_slice(&first[..count]);
+            self.motion.read(count);
         }
         !self.first.is_empty()
     }
@@ -81,10 +83,9 @@ impl Guarded {
         self.is_over
     }
 
-    /// Counts what comes of a head; past the usual it takes memory, without waiting: it has some.
-    fn count(&mut self, count: usize) -> io::Result<()> {
-        let head_bytes = self.motion.read(count);
-        if head_bytes > limits::HEAD_USUAL_BYTES && !self.motion.has_memory() {
+    /// Past a head of the usual size it takes memory for the largest, without waiting: it has some.
+    fn take_if_large(&mut self) -> io::Result<()> {
+        if self.motion.is_large() {
             let bytes = limits::CONNECTION_READ_BYTES_MAX as u64;
             let Some(share) = self.budget.try_take(Claim::Connection, bytes) else {
                 self.is_over = true;
@@ -93,6 +94,23 @@ impl Guarded {
             self.motion.hold(share);
         }
         Ok(())
+    }
+
+    /// Reads no more at once than is due.
+    fn poll_read_due(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let most = self.motion.room();
+        let before = buf.filled().len();
+        let stream = Pin::new(&mut self.stream);
+        if most < buf.remaining() {
+            let mut some = ReadBuf::new(buf.initialize_unfilled_to(most));
+            ready!(stream.poll_read(cx, &mut some))?;
+            let count = some.filled().len();
+            buf.advance(count);
+        } else {
+            ready!(stream.poll_read(cx, buf))?;
+        }
+        self.motion.read(buf.filled().len() - before);
+        Poll::Ready(self.take_if_large())
     }
 
     /// Forgets what is held; says what it meant.
@@ -154,18 +172,16 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if !self.first.is_empty() {
+        let has_first = !self.first.is_empty();
+        if has_first {
             let count = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first.split_to(count));
-            // With what came behind it, so that a usual head is one read of the usual size.
-            if let Poll::Ready(Err(e)) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-                return Poll::Ready(Err(e));
-            }
-            return Poll::Ready(self.count(buf.filled().len() - before));
         }
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        Poll::Ready(self.count(buf.filled().len() - before))
+        match self.poll_read_due(cx, buf) {
+            // With what came behind it, so that a usual head is one read of the usual size.
+            Poll::Pending if has_first => Poll::Ready(Ok(())),
+            done => done,
+        }
     }
 }
 

@@ -31,12 +31,28 @@ impl Motion {
         self.unflushed.store(unflushed, Ordering::Relaxed);
     }
 
-    /// So many bytes came; how many of a head there are now.
-    pub(super) fn read(&self, count: usize) -> usize {
-        if self.under_way.load(Ordering::Relaxed) {
-            return 0;
+    /// So many bytes came off the stream.
+    pub(super) fn read(&self, count: usize) {
+        if !self.under_way.load(Ordering::Relaxed) {
+            self.head_bytes.fetch_add(count, Ordering::Relaxed);
         }
-        self.head_bytes.fetch_add(count, Ordering::Relaxed) + count
+    }
+
+    /// How many bytes may come at once: of a head no more than a usual one has, so that the body behind it is not taken for a part of it;
+    /// then one that tells that it is larger.
+    pub(super) fn room(&self) -> usize {
+        if self.under_way.load(Ordering::Relaxed) || self.head().is_some() {
+            return usize::MAX;
+        }
+        let left = limits::HEAD_USUAL_BYTES.saturating_sub(self.head_bytes.load(Ordering::Relaxed));
+        left.max(1)
+    }
+
+    /// Whether more has come of a head than a usual one has, and there is no memory for it yet.
+    pub(super) fn is_large(&self) -> bool {
+        !self.under_way.load(Ordering::Relaxed)
+            && self.head_bytes.load(Ordering::Relaxed) > limits::HEAD_USUAL_BYTES
+            && self.head().is_none()
     }
 
     /// A head has come whole.
@@ -51,11 +67,6 @@ impl Motion {
         let share = self.head().take();
         // Outside the lock: who waits for it may get it by this.
         drop(share);
-    }
-
-    /// Whether there is memory for a head larger than usual.
-    pub(super) fn has_memory(&self) -> bool {
-        self.head().is_some()
     }
 
     /// Keeps memory until the request whose head is coming has its answer.

@@ -10,7 +10,7 @@ fn budget_of(bytes: usize) -> Arc<Budget> {
 
 /// A buffer that says whether anybody still has it.
 fn watched() -> (Bytes, Weak<()>) {
-    struct Watched(Arc<()>);
+    struct Watched(#[allow(dead_code, reason = "dropped with the buffer")] Arc<()>);
     impl AsRef<[u8]> for Watched {
         fn as_ref(&self) -> &[u8] {
             b"half a head"
@@ -83,4 +83,30 @@ async fn nothing_is_said_in_the_middle_of_an_answer() {
     let all = String::from_utf8_lossy(&all[..had]);
     assert_eq!(all.matches("HTTP/1.1 ").count(), 1, "after {had} bytes");
     assert!(all.starts_with("HTTP/1.1 200 OK\r\n") && all[had - 3..] == *"\0\0\0");
+}
+
+/// A body that comes with its head, as on any connection that is kept, is no part of it.
+#[tokio::test(start_paused = true)]
+async fn only_a_head_is_a_large_head() {
+    let mut client = connect_with(1 << 17, budget_of(limits::CONNECTION_AWAKE_BYTES + 1));
+    let body = "x".repeat(64 << 10);
+    for _ in 0..4 {
+        client
+            .send(&format!(
+                "PUT /read HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ))
+            .await;
+        let answer = client.until("Ok(65536)").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let large = "x".repeat(2 * limits::HEAD_USUAL_BYTES);
+    client
+        .send(&format!("GET / HTTP/1.1\r\nhost: h\r\nx: {large}\r\n\r\n"))
+        .await;
+    let answer = client.rest().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("Full"),
+        "{answer}"
+    );
 }
