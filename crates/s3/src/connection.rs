@@ -26,16 +26,16 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use types::limits;
-use world::{Budget, Claim, Clock, Listener, Stream};
+use world::{Budget, Claim, Clock, Listener, OverBudget, Share, Stream};
 
 /// Makes a raw connection a secure one. Runs in the connection's own task, under the head's time limit.
 #[async_trait::async_trait]
@@ -59,6 +59,15 @@ pub(crate) trait Answer: Send + Sync + 'static {
 
     /// The answer to a request that is not looked at.
     fn unserved(&self, why: Unserved) -> Reply;
+}
+
+/// What an awake connection has its memory of, until it is dropped.
+#[allow(dead_code, reason = "given back by being dropped")]
+enum Memory {
+    /// The budget.
+    Taken(Share),
+    /// What is kept for operators.
+    Reserved(OwnedSemaphorePermit),
 }
 
 /// Where connections come in.
@@ -141,17 +150,31 @@ impl Door {
             if let Err(patience_ms) = self.something(&mut io, &place).await {
                 return linger(io, self.clock.sleep(Duration::from_millis(patience_ms))).await;
             }
-            // It holds nothing else yet that another could wait for.
-            let bytes = limits::CONNECTION_AWAKE_BYTES as u64;
-            let Ok(_awake) = self.budget.take(Claim::Connection, bytes).await else {
+            let Ok(memory) = self.memory(&place, io.is_operators()).await else {
                 return self.give_up(io, Unserved::Full).await;
             };
             // Boxed: at rest a connection is no more than the rest of this.
-            match Box::pin(self.serve_awake(io, &place, &turn)).await {
+            match Box::pin(self.serve_awake(io, (&place, &memory), &turn)).await {
                 Some(at_rest) => io = at_rest,
                 None => return,
             }
         }
+    }
+
+    /// Waits for the memory of an awake connection; it holds nothing else yet that another could wait for.
+    async fn memory(&self, place: &Place, is_operators: bool) -> Result<Memory, OverBudget> {
+        let bytes = limits::CONNECTION_AWAKE_BYTES as u64;
+        let mut taken = pin!(self.budget.take(Claim::Connection, bytes));
+        if is_operators {
+            let at_once = poll_fn(|cx| Poll::Ready(taken.as_mut().poll(cx))).await;
+            match (at_once, place.reserved()) {
+                (Poll::Ready(Ok(share)), _) => return Ok(Memory::Taken(share)),
+                (_, Some(reserved)) => return Ok(Memory::Reserved(reserved)),
+                (Poll::Ready(Err(refused)), None) => return Err(refused),
+                (Poll::Pending, None) => {}
+            }
+        }
+        taken.await.map(Memory::Taken)
     }
 
     /// Waits until something comes; else tells how much patience is due to who may still send.
@@ -165,7 +188,12 @@ impl Door {
     }
 
     /// Serves what comes until the connection ends, or is at rest: then it is answered.
-    async fn serve_awake(&mut self, io: Guarded, place: &Arc<Place>, turn: &Turn) -> Option<Guarded> {
+    async fn serve_awake(
+        &mut self,
+        io: Guarded,
+        (place, memory): (&Arc<Place>, &Memory),
+        turn: &Turn,
+    ) -> Option<Guarded> {
         let motion = io.motion();
         let mut http = http1::Builder::new();
         http.timer(WorldTimer::new(Arc::clone(&self.clock)))
@@ -177,6 +205,7 @@ impl Door {
         let handler = Handler {
             answer: Arc::clone(&self.answer),
             place: Arc::clone(place),
+            is_operators: place.is_operators || matches!(memory, Memory::Reserved(_)),
             sends_body: Arc::default(),
             motion: Arc::clone(&motion),
         };
@@ -321,6 +350,8 @@ async fn linger(mut io: Guarded, patience: Waiting) {
 struct Handler {
     answer: Arc<dyn Answer>,
     place: Arc<Place>,
+    /// Only the operator's paths are answered.
+    is_operators: bool,
     /// Whether the last request has a body: answered before that was read, it may still be coming.
     sends_body: Arc<AtomicBool>,
     motion: Arc<Motion>,
@@ -336,7 +367,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         let busy = (self.place.busy(), OnItsWay::new(&self.motion));
         self.sends_body
             .store(!request.body().is_end_stream(), Ordering::Relaxed);
-        let is_full = self.place.is_operators && !request.uri().path().starts_with("/-/");
+        let is_full = self.is_operators && !request.uri().path().starts_with("/-/");
         Box::pin(async move {
             let reply = if is_full {
                 let mut reply = answer.unserved(Unserved::Full);

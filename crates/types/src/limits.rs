@@ -83,7 +83,7 @@ pub const CONNECTION_AWAKE_BYTES: usize = 40 << 10;
 pub const HEAD_USUAL_BYTES: usize = 8 << 10;
 /// How long a connection stays ready for the next request before its buffers are given up.
 pub const CONNECTION_REST_MS: u64 = 1_000;
-/// Connections past that bound in which only the operator's paths are answered.
+/// Connections past that bound in which only the operator's paths are answered; and those awake beside the budget of memory for such.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 16;
 /// Descriptors that connections leave to the disks: files of extents, the journal, the index, and some to spare.
 pub const DESCRIPTORS_KEPT: usize = 1024;

@@ -78,6 +78,13 @@ impl Guarded {
         !self.first.is_empty()
     }
 
+    /// Whether what has come asks for one of the operator's paths.
+    pub(super) fn is_operators(&self) -> bool {
+        [&b"GET /-/"[..], b"HEAD /-/"]
+            .iter()
+            .any(|begin| self.first.starts_with(begin))
+    }
+
     /// Whether a head had no memory.
     pub(super) fn is_over(&self) -> bool {
         self.is_over

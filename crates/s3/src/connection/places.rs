@@ -5,11 +5,11 @@
 //!   taken ─▶ idle ◀── its answer is over ────┘        full, and somebody waits: the longest idle is asked to leave
 //! ```
 //! Where nobody is idle a few more places are given, in which only the operator's paths are answered: whether the store lives must
-//! not depend on how much it has to do.
+//! not depend on how much it has to do. For the same reason a few connections that ask for those have memory beside the budget.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use types::limits::OPERATOR_CONNECTIONS_MAX;
 
 /// All places.
@@ -18,6 +18,8 @@ pub(crate) struct Places {
     slots: Mutex<Slots>,
     /// A place was given back, or somebody became idle.
     changed: Notify,
+    /// Memory of as many awake connections for operators.
+    reserve: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -81,6 +83,7 @@ impl Places {
             max,
             slots: Mutex::default(),
             changed: Notify::new(),
+            reserve: Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX)),
         })
     }
 
@@ -130,6 +133,11 @@ impl Place {
     /// Ends when others wait and this connection is the longest idle.
     pub(crate) async fn asked_to_leave(&self) {
         self.leave.notified().await;
+    }
+
+    /// Memory of an awake connection that the budget does not count, for the operator's paths alone; `None` where it is all taken.
+    pub(crate) fn reserved(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places.reserve).try_acquire_owned().ok()
     }
 
     /// Whether a request is under way.

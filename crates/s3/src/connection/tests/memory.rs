@@ -110,3 +110,34 @@ async fn only_a_head_is_a_large_head() {
         "{answer}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_operator_is_answered_when_all_memory_is_taken() {
+    let mut knock = house_with(100, budget_of(2 * limits::CONNECTION_AWAKE_BYTES));
+    let mut busy = [knock(), knock()];
+    for client in &mut busy {
+        client.send(SLOW).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let began = tokio::time::Instant::now();
+    let health = "GET /-/health/live HTTP/1.1\r\nhost: h\r\n\r\n";
+    for _ in 0..2 * limits::OPERATOR_CONNECTIONS_MAX {
+        let mut operator = knock();
+        operator.send(health).await;
+        assert!(operator.until("hello").await.ends_with("hello"));
+    }
+    // What is kept for operators is for nothing else.
+    let mut operator = knock();
+    operator.send(health).await;
+    assert!(operator.until("hello").await.ends_with("hello"));
+    operator.send(HELLO).await;
+    assert!(operator.rest().await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waited");
+    // Others wait their turn.
+    let mut other = knock();
+    other.send(HELLO).await;
+    assert!(other.until("hello").await.ends_with("hello"));
+    for client in &mut busy {
+        assert!(client.until("done").await.ends_with("done"));
+    }
+}
