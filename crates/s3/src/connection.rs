@@ -13,7 +13,7 @@ pub(crate) use places::{Place, Places};
 pub(crate) use unserved::Unserved;
 
 use guarded::Guarded;
-use rest::Motion;
+use rest::{Due, Motion};
 use unserved::{Held, Turn};
 
 use crate::reply::{Reply, ReplyBody};
@@ -174,7 +174,11 @@ impl Door {
                 (Poll::Pending, None) => {}
             }
         }
-        taken.await.map(Memory::Taken)
+        tokio::select! {
+            biased;
+            taken = taken => taken.map(Memory::Taken),
+            () = place.ask_others(&*self.clock) => Err(OverBudget),
+        }
     }
 
     /// Waits until something comes; else tells how much patience is due to who may still send.
@@ -194,7 +198,7 @@ impl Door {
         (place, memory): (&Arc<Place>, &Memory),
         turn: &Turn,
     ) -> Option<Guarded> {
-        let motion = io.motion();
+        let (motion, awake) = (io.motion(), place.awake());
         let mut http = http1::Builder::new();
         http.timer(WorldTimer::new(Arc::clone(&self.clock)))
             .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
@@ -214,6 +218,8 @@ impl Door {
         let mut patience_ms = limits::LINGER_MS_MAX;
         let ended = loop {
             tokio::select! {
+                // hyper first: what it still has to do may be the end of the connection.
+                biased;
                 ended = ended(&mut connection, turn) => break ended,
                 () = drained(&mut self.drain) => {
                     // A client that keeps idle connections for later does not close them for us.
@@ -231,13 +237,17 @@ impl Door {
                     Pin::new(&mut connection).graceful_shutdown();
                     break self.last_answer(&mut connection, place, turn).await?;
                 }
-                () = rest::idle(&*self.clock, place) => {
-                    if motion.is_at_rest() && !turn.is_held() {
+                due = rest::due(&*self.clock, (place, &awake), &motion) => match due {
+                    Due::Rest if motion.is_at_rest() && !turn.is_held() => {
                         let parts = connection.into_parts();
                         let mut io = parts.io.into_inner();
                         io.unread(parts.read_buf);
                         return Some(io);
                     }
+                    Due::Rest => {}
+                    // An answer that is not taken has its own patience.
+                    Due::Leave if motion.is_unflushed() => {}
+                    Due::Leave => return None,
                 }
             }
         };

@@ -83,6 +83,10 @@ pub const CONNECTION_AWAKE_BYTES: usize = 40 << 10;
 pub const HEAD_USUAL_BYTES: usize = 8 << 10;
 /// How long a connection stays ready for the next request before its buffers are given up.
 pub const CONNECTION_REST_MS: u64 = 1_000;
+/// How often a connection that waits for memory asks one more that is awake and idle to rest, or to leave with half a head.
+pub const CONNECTION_ASK_MS: u64 = 500;
+/// How long one that was asked waits before it looks again whether it is idle.
+pub const CONNECTION_ASKED_MS: u64 = 50;
 /// Connections past that bound in which only the operator's paths are answered; and those awake beside the budget of memory for such.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 16;
 /// Descriptors that connections leave to the disks: files of extents, the journal, the index, and some to spare.

@@ -4,13 +4,18 @@
 //!            ┌── a request's head ──▶ busy ──┐
 //!   taken ─▶ idle ◀── its answer is over ────┘        full, and somebody waits: the longest idle is asked to leave
 //! ```
+//! The same for memory: where somebody waits for it the longest idle of those that have some is asked to rest, or to leave with the half of
+//! a head that it has.
+//!
 //! Where nobody is idle a few more places are given, in which only the operator's paths are answered: whether the store lives must
 //! not depend on how much it has to do. For the same reason a few connections that ask for those have memory beside the budget.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use types::limits::OPERATOR_CONNECTIONS_MAX;
+use types::limits::{CONNECTION_ASK_MS, OPERATOR_CONNECTIONS_MAX};
+use world::Clock;
 
 /// All places.
 pub(crate) struct Places {
@@ -28,6 +33,8 @@ struct Slots {
     taken: BTreeMap<u64, Slot>,
     /// By when they became idle; those asked to leave are no longer here.
     idle: BTreeSet<(u64, u64)>,
+    /// Of the idle those that have memory, by since when; those asked to rest are no longer here.
+    awake: BTreeSet<(u64, u64)>,
     /// How many of them are the operator's.
     operators: usize,
 }
@@ -37,6 +44,10 @@ struct Slot {
     idle_since: u64,
     busy: usize,
     is_operators: bool,
+    /// What asks it to rest, while it has memory.
+    rest: Option<Arc<Notify>>,
+    /// Since when it is both awake and idle.
+    awake_since: u64,
 }
 
 impl Slots {
@@ -54,10 +65,21 @@ impl Slots {
             idle_since: id,
             busy: 0,
             is_operators,
+            rest: None,
+            awake_since: 0,
         };
         self.taken.insert(id, slot);
         self.idle.insert((id, id));
         (id, leave)
+    }
+
+    /// It is awake and idle from now on.
+    fn may_be_asked(&mut self, id: u64) {
+        let now = self.tick();
+        if let Some(slot) = self.taken.get_mut(&id) {
+            slot.awake_since = now;
+            self.awake.insert((now, id));
+        }
     }
 }
 
@@ -68,6 +90,13 @@ pub(crate) struct Place {
     leave: Arc<Notify>,
     /// Only the operator's paths are answered here.
     pub(crate) is_operators: bool,
+}
+
+/// A connection that has memory, until it is dropped.
+pub(crate) struct Awake {
+    places: Arc<Places>,
+    id: u64,
+    rest: Arc<Notify>,
 }
 
 /// A request under way, until it is dropped.
@@ -129,10 +158,61 @@ impl Places {
     }
 }
 
+impl Places {
+    fn ask_to_rest(&self) {
+        let mut slots = self.slots();
+        let longest = slots.awake.pop_first().and_then(|(_, id)| slots.taken.get(&id));
+        if let Some(rest) = longest.and_then(|slot| slot.rest.as_ref()) {
+            rest.notify_one();
+        }
+    }
+}
+
+impl Awake {
+    /// Ends when others wait for memory and this connection is the longest idle of those that have some.
+    pub(crate) async fn asked_to_rest(&self) {
+        self.rest.notified().await;
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        let mut slots = self.places.slots();
+        if let Some(slot) = slots.taken.get_mut(&self.id) {
+            slot.rest = None;
+            let awake = (slot.awake_since, self.id);
+            slots.awake.remove(&awake);
+        }
+    }
+}
+
 impl Place {
     /// Ends when others wait and this connection is the longest idle.
     pub(crate) async fn asked_to_leave(&self) {
         self.leave.notified().await;
+    }
+
+    /// It has memory from here on.
+    pub(crate) fn awake(&self) -> Awake {
+        let rest = Arc::new(Notify::new());
+        let mut slots = self.places.slots();
+        if let Some(slot) = slots.taken.get_mut(&self.id) {
+            slot.rest = Some(Arc::clone(&rest));
+        }
+        slots.may_be_asked(self.id);
+        Awake {
+            places: Arc::clone(&self.places),
+            id: self.id,
+            rest,
+        }
+    }
+
+    /// Asks one after the other of those that are awake and idle to rest; never ends.
+    pub(crate) async fn ask_others(&self, clock: &dyn Clock) {
+        loop {
+            self.places.ask_to_rest();
+            clock.sleep(Duration::from_millis(CONNECTION_ASK_MS)).await;
+        }
     }
 
     /// Memory of an awake connection that the budget does not count, for the operator's paths alone; `None` where it is all taken.
@@ -162,8 +242,9 @@ impl Place {
         let mut slots = self.places.slots();
         if let Some(slot) = slots.taken.get_mut(&self.id) {
             slot.busy += 1;
-            let idle = (slot.idle_since, self.id);
+            let (idle, awake) = ((slot.idle_since, self.id), (slot.awake_since, self.id));
             slots.idle.remove(&idle);
+            slots.awake.remove(&awake);
         }
         Busy {
             places: Arc::clone(&self.places),
@@ -185,8 +266,12 @@ impl Drop for Busy {
         if let Some(slot) = slots.taken.get_mut(&id) {
             slot.busy -= 1;
             slot.idle_since = now;
-            if slot.busy == 0 {
+            let (is_idle, is_awake) = (slot.busy == 0, slot.rest.is_some());
+            if is_idle {
                 slots.idle.insert((now, id));
+            }
+            if is_idle && is_awake {
+                slots.may_be_asked(id);
             }
         }
         drop(slots);
@@ -199,6 +284,7 @@ impl Drop for Place {
         let mut slots = self.places.slots();
         if let Some(slot) = slots.taken.remove(&self.id) {
             slots.idle.remove(&(slot.idle_since, self.id));
+            slots.awake.remove(&(slot.awake_since, self.id));
             slots.operators -= usize::from(slot.is_operators);
         }
         drop(slots);

@@ -5,7 +5,7 @@
 //!   accepted ─▶ at rest ── a byte ─▶ awake (memory taken, hyper) ── idle for a while, all flushed ─▶ at rest
 //! ```
 
-use super::places::Place;
+use super::places::{Awake, Place};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,8 +91,38 @@ impl Motion {
     }
 }
 
-/// Ends once no request has been under way for a while.
-pub(super) async fn idle(clock: &dyn Clock, place: &Place) {
+/// What an awake connection is to do.
+pub(super) enum Due {
+    /// Rest, if nothing is on its way.
+    Rest,
+    /// Leave: others wait for its memory, and it has half a head.
+    Leave,
+}
+
+/// Ends once no request has been under way for a while; for a shorter while where its memory is asked for.
+pub(super) async fn due(clock: &dyn Clock, (place, awake): (&Place, &Awake), motion: &Motion) -> Due {
+    tokio::select! {
+        () = idle(clock, place) => return Due::Rest,
+        () = awake.asked_to_rest() => {}
+    }
+    let mut idle_ms = 0;
+    while idle_ms < limits::LINGER_MS_MAX {
+        // First of all, so that hyper has seen to what it answered early.
+        clock
+            .sleep(Duration::from_millis(limits::CONNECTION_ASKED_MS))
+            .await;
+        if place.is_busy() {
+            idle_ms = 0;
+        } else if motion.is_at_rest() {
+            return Due::Rest;
+        } else {
+            idle_ms += limits::CONNECTION_ASKED_MS;
+        }
+    }
+    Due::Leave
+}
+
+async fn idle(clock: &dyn Clock, place: &Place) {
     let mut before = None;
     loop {
         clock

@@ -141,3 +141,53 @@ async fn the_operator_is_answered_when_all_memory_is_taken() {
         assert!(client.until("done").await.ends_with("done"));
     }
 }
+
+/// As many half heads as there is memory for, and keepers of connections: both make room.
+#[tokio::test(start_paused = true)]
+async fn half_a_head_keeps_no_memory_from_others() {
+    let mut knock = house_with(100, budget_of(3 * limits::CONNECTION_AWAKE_BYTES));
+    let mut half = [knock(), knock(), knock()];
+    for client in &mut half {
+        client.send("G").await;
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let began = tokio::time::Instant::now();
+    let mut others = Vec::new();
+    for _ in 0..9 {
+        let mut client = knock();
+        client.send(HELLO).await;
+        let answer = client.until("hello").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        others.push(client);
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(2 * limits::LINGER_MS_MAX),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(half[0].rest().await, "", "half a head is waited for a little");
+    // Those who were answered only rested.
+    for client in &mut others {
+        client.send(HELLO).await;
+        assert!(client.until("hello").await.ends_with("hello"));
+    }
+}
+
+/// Who was asked before its head was whole is answered, and rests then.
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_to_rest_is_answered_first() {
+    let mut knock = house_with(100, budget_of(limits::CONNECTION_AWAKE_BYTES));
+    let mut first = knock();
+    first.send("GET /slow HT").await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut second = knock();
+    second.send(HELLO).await;
+    tokio::time::sleep(Duration::from_millis(limits::LINGER_MS_MAX / 2)).await;
+    first.send("TP/1.1\r\nhost: h\r\n\r\n").await;
+    assert!(first.until("done").await.ends_with("done"));
+    let answered = tokio::time::Instant::now();
+    assert!(second.until("hello").await.ends_with("hello"));
+    assert!(answered.elapsed() < Duration::from_millis(limits::CONNECTION_REST_MS));
+    first.send(HELLO).await;
+    assert!(first.until("hello").await.ends_with("hello"));
+}
