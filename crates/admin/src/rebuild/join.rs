@@ -121,11 +121,14 @@ pub struct Joined {
     pub broken: Vec<Broken>,
 }
 
+/// A part's number, and what its needles come to.
+type Sent = (u32, Result<Body, Torn>);
+
 /// Joins all needles of one key. `strays`: there are needles of which it is not known whose they are, so what is not there may be one of them.
 pub fn join(pieces: Vec<Piece>, strays: bool) -> Joined {
     let mut joined = Joined::default();
     let mut plain: BTreeMap<BlobId, Body> = BTreeMap::new();
-    let mut uploads: BTreeMap<u128, Vec<(u32, Result<Body, Torn>)>> = BTreeMap::new();
+    let mut uploads: BTreeMap<u128, Vec<Sent>> = BTreeMap::new();
     for ((part, blob), chunks) in blobs(pieces) {
         let number = part.map_or(0, |(_, number)| number);
         let body = body(blob, number, chunks, strays);
