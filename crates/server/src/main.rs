@@ -18,10 +18,6 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Gives memory back to the system soon after it was freed, so that what the budget says is what the process has.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (format 2)");
 const _: () = assert!(
     extent::FORMAT == 2,
