@@ -11,7 +11,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -26,8 +25,9 @@ MIB = 1 << 20
 DISK_BYTES = 2 << 30
 HORIZON_SECONDS = 10
 GRACE = ["--gc-grace", "2s", "--gc-horizon", f"{HORIZON_SECONDS}s"]
-# Flags that a build may have: with them the scrubber goes over everything many times.
-SCRUB = {"--scrub-period": "{}s"}
+# So many times the scrubber goes over everything in a run, where the run is long enough.
+SCRUB_PASSES = 6
+SCRUB_PERIOD_MIN_SECONDS = 5
 REST_SECONDS = 180
 # For so long the disk's use must stand still before gc is taken to have done what it does.
 STILL_SECONDS = 8
@@ -93,8 +93,11 @@ def files(directory):
 class Soak(run.Cycles):
     def __init__(self, disk, place, arguments):
         self.disk, self.mean = disk, arguments.seconds / (arguments.kills + 1)
-        super().__init__(run.Kill(), disk.mount_point + "/data", place + "/server.log", arguments.seed, GRACE + scrubbing(arguments.seconds))
+        self.scrub_period = max(SCRUB_PERIOD_MIN_SECONDS, arguments.seconds // SCRUB_PASSES)
+        scrub = ["--scrub-period", f"{self.scrub_period}s"]
+        super().__init__(run.Kill(), disk.mount_point + "/data", place + "/server.log", arguments.seed, GRACE + scrub)
         self.empty = None
+        self.passes = set()
 
     def load_seconds(self, chance):
         return chance.uniform(0.2, 1.8) * self.mean
@@ -115,7 +118,25 @@ class Soak(run.Cycles):
     def cycle(self, number):
         problems = super().cycle(number)
         print(f"  {self.usage()}", flush=True)
-        return problems
+        return problems + self.scrubbed()
+
+    def scrubbed(self):
+        """Notes the last whole pass of the scrub; what it found, and what it could not read."""
+        status, page = self.server.admin("/-/health/scrub")
+        last = re.search(r"last pass, (\d+ to \d+) ms since 1970: (\d+) bytes.*", page)
+        if last and int(last[2]):
+            self.passes.add(last[1])
+        found = status != 200 or (last and not last[0].endswith("0 findings, 0 skipped"))
+        return [f"the scrub says {status}: {page}"] if found else []
+
+    def scrubbed_once(self):
+        """Waits until a whole pass has been seen; a problem if there is none."""
+        until = time.monotonic() + 3 * self.scrub_period + 30
+        problems = self.scrubbed()
+        while not problems and not self.passes and time.monotonic() < until:
+            time.sleep(0.5)
+            problems = self.scrubbed()
+        return problems if problems or self.passes else ["no pass of the scrub came to its end"]
 
     def live(self):
         """Objects that are there, their needles, and their bytes as they lie in extents."""
@@ -174,13 +195,6 @@ class Soak(run.Cycles):
         return [f"{what}: {found[what]}, and {allowed[what]} is the most it may be" for what in found if found[what] > allowed[what]]
 
 
-def scrubbing(seconds):
-    """The flags that make this build scrub several times in so many seconds; none where it knows none."""
-    told = subprocess.run([cairn_server.binary(), "server", "--help"], capture_output=True, text=True, timeout=30).stdout
-    flags = [(name, value.format(max(5, seconds // 6))) for name, value in SCRUB.items() if name in told]
-    return [word for flag in flags for word in flag]
-
-
 def soak(disk, place, arguments):
     """Problems."""
     store = Soak(disk, place, arguments)
@@ -192,12 +206,13 @@ def soak(disk, place, arguments):
             if problems:
                 return problems
         problems = store.rest() + load.verify(store.record, store.server.port, run.CREDENTIALS)
+        problems += store.scrubbed_once()
         problems += store.finish() + run.check_reclaimed(store.log)
         if arguments.seconds >= COMPACTS_SECONDS and not re.search(r"compacted: [1-9]", store.log_text()):
             problems.append("no extent was compacted: this has tested less than it should")
         code, output = cairn_server.check(store.directory)
         print(output.strip() if code == 0 else "")
-        print(f"{arguments.kills} kills, {store.record.answers} answers in {time.monotonic() - begun:.0f} s", flush=True)
+        print(f"{arguments.kills} kills, {len(store.passes)} whole passes of the scrub seen, {store.record.answers} answers in {time.monotonic() - begun:.0f} s", flush=True)
         return problems
     except (AssertionError, OSError) as e:
         return [f"{type(e).__name__}: {e}"]
