@@ -59,10 +59,10 @@ mod tests {
     use std::collections::BTreeMap;
     use types::BucketId;
 
-    /// Rows of which those between two cannot be read, nor the gap before them.
+    /// Rows of which those between two cannot be read, nor the gap before them; several times over.
     struct Holed {
         rows: BTreeMap<Bytes, Bytes>,
-        bad: (Bytes, Bytes),
+        bad: Vec<(Bytes, Bytes)>,
     }
 
     #[async_trait::async_trait]
@@ -76,8 +76,9 @@ mod tests {
                 if rows.len() == scan.max {
                     break;
                 }
-                if *key >= self.bad.0 && *key <= self.bad.1 {
-                    return Err(StoreError::Corrupt("the page at byte 7".into()));
+                let inside = |(from, to): &(Bytes, Bytes)| key >= from && key <= to;
+                if let Some(page) = self.bad.iter().position(inside) {
+                    return Err(StoreError::Corrupt(format!("the page at byte {page}")));
                 }
                 rows.push((key.clone(), value.clone()));
             }
@@ -95,16 +96,31 @@ mod tests {
             let name = name.repeat(3);
             let at = |n: u32| RowRef::Current(BucketId(1), &format!("{name}{n:04}")).key();
             let mut rows: BTreeMap<Bytes, Bytes> = (0..600).map(|n| (at(n), Bytes::new())).collect();
-            for (from, to) in [(0, 0), (0, 599), (17, 21), (250, 259), (599, 599), (100, 399)] {
-                let bad = (at(from), at(to));
+            let bad: [&[(u32, u32)]; 12] = [
+                &[(0, 0)],
+                &[(0, 599)],
+                &[(17, 21)],
+                &[(250, 259)],
+                &[(599, 599)],
+                &[(100, 399)],
+                // Good ones between bad ones, of which ends of keys know nothing.
+                &[(100, 125), (150, 175)],
+                &[(10, 19), (30, 39), (50, 59)],
+                &[(0, 9), (11, 598)],
+                &[(100, 109), (110, 119), (121, 121)],
+                &[(99, 100), (109, 110), (199, 200), (299, 300), (301, 599)],
+                &[(0, 199), (200, 399), (400, 599)],
+            ];
+            for ranges in bad {
+                let bad = ranges.iter().map(|(from, to)| (at(*from), at(*to))).collect();
                 let holed = Holed { rows, bad };
                 let range = Range::walked()[0].clone();
                 let found = readable(&holed, &range).await.unwrap();
-                let bad = (to - from + 1) as usize;
+                let bad: u32 = ranges.iter().map(|(from, to)| to - from + 1).sum();
                 assert_eq!(
                     (found.rows.len(), found.lost.len()),
-                    (600 - bad, 1),
-                    "{name:?} {from} to {to}"
+                    (600 - bad as usize, ranges.len()),
+                    "{name:?} {ranges:?}"
                 );
                 rows = holed.rows;
             }

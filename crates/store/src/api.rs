@@ -143,7 +143,8 @@ pub struct Reread {
 /// An engine's failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Bytes on disk are not what was written; names the place. Never answered as absence.
+    /// Bytes on disk are not what was written; names the place. Never answered as absence. Of two places the sentences differ, and keys that
+    /// lead to one place lie side by side: [`crate::next_rows`] finds by that where it ends.
     #[error("corrupt index: {0}")]
     Corrupt(String),
     /// No room: the commit did not happen.

@@ -1,4 +1,8 @@
 //! Going on behind rows that cannot be read: a page of the index that rotted does not say where it ends.
+//!
+//! What says it is which page the engine names. Rows of a page lie side by side, so from the place at which the search begins on, each
+//! key leads to that page up to the last that does, and none behind it. The search is for that one, by the sentence that names the
+//! place; what can be read is no guide, for between two bad pages there may be good ones, and behind one there may be another.
 
 use crate::{Rows, Scan, Snapshot, StoreError};
 use bytes::Bytes;
@@ -43,8 +47,14 @@ pub async fn next_rows(
             Err(e @ StoreError::Corrupt(_)) => {
                 return Ok(NextRows {
                     rows: Rows::new(),
+                    next: Bad {
+                        snapshot,
+                        place: &e,
+                        end: &scan.end,
+                    }
+                    .past(&scan.start, key_bytes_max)
+                    .await?,
                     lost: Some(e),
-                    next: past(snapshot, (&scan.start, &scan.end), key_bytes_max).await?,
                 });
             }
             Err(e) => return Err(e),
@@ -52,46 +62,73 @@ pub async fn next_rows(
     }
 }
 
-/// The first place behind `start`, where nothing can be read, from which rows can be read again. Somewhere behind it is found by
-/// dropping ends of the key, then the place itself by halving what lies between, a few bytes of the keys at a time.
-async fn past(snapshot: &dyn Snapshot, range: (&Bytes, &Bytes), longest: usize) -> Result<Bytes, StoreError> {
-    let (start, end) = range;
-    let mut high = end.clone();
-    for kept in (1..=start.len()).rev() {
-        let next = Bytes::from(incremented(&start[..kept]));
-        if next.is_empty() || next >= *end {
-            break;
-        }
-        if is_readable(snapshot, &next, range).await? {
-            high = next;
-            break;
-        }
-    }
-    let (mut low, mut high) = (start.to_vec(), high.to_vec());
-    let mut bytes = 0;
-    while bytes < longest {
-        bytes = (bytes + PLACE_BYTES).max(first_difference(&low, &high) + 8);
-        bytes = bytes.min(longest).max(low.len()).max(high.len());
-        low.resize(bytes, 0);
-        high.resize(bytes, 0);
-        loop {
-            let middle = middle(&low, &high);
-            if middle == low {
+/// A place that cannot be read.
+struct Bad<'a> {
+    snapshot: &'a dyn Snapshot,
+    /// How it was told.
+    place: &'a StoreError,
+    /// The range's end.
+    end: &'a Bytes,
+}
+
+impl Bad<'_> {
+    /// The first key behind `start`, which leads there, that does not. Some key behind it is found by dropping ends of the key, then the
+    /// first by halving what lies between, a few bytes of the keys at a time.
+    async fn past(&self, start: &Bytes, longest: usize) -> Result<Bytes, StoreError> {
+        let mut high = self.end.clone();
+        for kept in (1..=start.len()).rev() {
+            let next = Bytes::from(incremented(&start[..kept]));
+            if next.is_empty() || next >= *self.end {
                 break;
             }
-            match is_readable(snapshot, &Bytes::from(middle.clone()), range).await? {
-                true => high = middle,
-                false => low = middle,
+            if !self.is_met(&next).await? {
+                high = next;
+                break;
             }
         }
-        // Keys between the two are longer. Where the last of them is not readable none is.
-        let mut last = low.clone();
-        last.resize(longest.max(bytes), 0xFF);
-        if !is_readable(snapshot, &last.into(), range).await? {
-            break;
+        let (mut low, mut high) = (start.to_vec(), high.to_vec());
+        let mut bytes = 0;
+        while bytes < longest {
+            bytes = (bytes + PLACE_BYTES).max(first_difference(&low, &high) + 8);
+            bytes = bytes.min(longest).max(low.len()).max(high.len());
+            low.resize(bytes, 0);
+            high.resize(bytes, 0);
+            loop {
+                let middle = middle(&low, &high);
+                if middle == low {
+                    break;
+                }
+                match self.is_met(&Bytes::from(middle.clone())).await? {
+                    true => low = middle,
+                    false => high = middle,
+                }
+            }
+            // Keys between the two are longer. Where the last of them leads there all do.
+            let mut last = low.clone();
+            last.resize(longest.max(bytes), 0xFF);
+            if self.is_met(&last.into()).await? {
+                break;
+            }
+        }
+        Ok(Bytes::from(high).min(self.end.clone()))
+    }
+
+    /// Whether a read that begins at `key` comes to this place, not to rows or to another.
+    async fn is_met(&self, key: &Bytes) -> Result<bool, StoreError> {
+        if key >= self.end {
+            return Ok(false);
+        }
+        let scan = Scan {
+            start: key.clone(),
+            end: self.end.clone(),
+            max: 1,
+        };
+        match self.snapshot.scan(&scan).await {
+            Ok(_) => Ok(false),
+            Err(e @ StoreError::Corrupt(_)) => Ok(e == *self.place),
+            Err(e) => Err(e),
         }
     }
-    Ok(Bytes::from(high).min(end.clone()))
 }
 
 fn first_difference(low: &[u8], high: &[u8]) -> usize {
@@ -127,24 +164,4 @@ fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
         (all >> 1) as u8
     });
     halved.collect()
-}
-
-async fn is_readable(
-    snapshot: &dyn Snapshot,
-    start: &Bytes,
-    (_, end): (&Bytes, &Bytes),
-) -> Result<bool, StoreError> {
-    if start >= end {
-        return Ok(true);
-    }
-    let scan = Scan {
-        start: start.clone(),
-        end: end.clone(),
-        max: 1,
-    };
-    match snapshot.scan(&scan).await {
-        Ok(_) => Ok(true),
-        Err(StoreError::Corrupt(_)) => Ok(false),
-        Err(e) => Err(e),
-    }
 }

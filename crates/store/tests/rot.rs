@@ -1,0 +1,165 @@
+//! Index files of which several pages rotted: every row of every other page is found, and every bad page is told. // I5
+
+#[allow(dead_code, reason = "another test needs what this one does not")]
+mod journal;
+
+use bytes::Bytes;
+use journal::TestJournal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use store::embedded::Embedded;
+use store::{Batch, Scan, Store, StoreError, next_rows, suite};
+use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
+use types::{DiskId, PartitionId};
+use world::real::RealDisk;
+use world::{Disk, Exec, Overlay, World};
+
+const ID: PartitionId = PartitionId::FIRST_DATA;
+const PATH: &str = "index/0000000000000010.redb";
+const PAGE: usize = 4096;
+const ROWS: u64 = 700;
+
+type Rows = BTreeMap<Bytes, Bytes>;
+
+fn world() -> World {
+    World {
+        exec: Exec::Inline,
+        ..World::real()
+    }
+}
+
+fn empty_disk() -> (Arc<dyn Disk>, tempfile::TempDir) {
+    let below = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(Overlay::new(Arc::new(RealDisk::open(below.path()).unwrap())));
+    (disk, below)
+}
+
+/// Some keys are short, some long and alike for long.
+fn key(n: u64) -> Bytes {
+    match n % 3 {
+        0 => format!("obj-{n:06}").into(),
+        1 => format!("photos/{}{n:06}", "holidays/".repeat(12)).into(),
+        _ => Bytes::copy_from_slice(
+            &[&b"n"[..], &n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()].concat(),
+        ),
+    }
+}
+
+/// The bytes of an index file, and its rows.
+async fn written() -> (Vec<u8>, Rows) {
+    let (disk, _below) = empty_disk();
+    let journal = TestJournal::new(DiskId(7), &world());
+    let engine = Embedded::open_on(&world(), disk.clone(), journal.log(), Vec::new(), &[]).unwrap();
+    let mut fence = engine.take(ID).await.unwrap();
+    let all: Rows = (0..ROWS).map(|n| (key(n), vec![n as u8; 100].into())).collect();
+    for some in all.iter().collect::<Vec<_>>().chunks(100) {
+        let rows = some
+            .iter()
+            .map(|(k, v)| ((*k).clone(), Some((*v).clone())))
+            .collect();
+        let behind = Vec::new();
+        suite::commit(&engine, &mut fence, Batch { rows, behind }).await;
+    }
+    engine.shutdown().await.unwrap();
+    let file = disk.open(PATH).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    (bytes, all)
+}
+
+/// An engine over the file with a bit of each of `pages` flipped.
+struct Rotten {
+    engine: Embedded,
+    _below: tempfile::TempDir,
+}
+
+fn rotten(file: &[u8], pages: &[usize]) -> Rotten {
+    let mut bytes = file.to_vec();
+    for page in pages {
+        bytes[page * PAGE + 50] ^= 3;
+    }
+    let (disk, below) = empty_disk();
+    disk.create_dir("index").unwrap();
+    disk.create(PATH).unwrap().write_all_at(&bytes, 0).unwrap();
+    let journal = TestJournal::new(DiskId(7), &world());
+    let engine = Embedded::open_on(&world(), disk, journal.log(), Vec::new(), &[]).unwrap();
+    Rotten {
+        engine,
+        _below: below,
+    }
+}
+
+/// Which rows each page has, of those that have some and not all: the leaves, ascending by their rows.
+async fn leaves(file: &[u8], rows: &Rows) -> Vec<(usize, BTreeSet<Bytes>)> {
+    let mut leaves = Vec::new();
+    for page in 6..file.len() / PAGE {
+        let rotten = rotten(file, &[page]);
+        let Ok(snapshot) = rotten.engine.snapshot(ID).await else {
+            continue;
+        };
+        let mut bad = BTreeSet::new();
+        for key in rows.keys() {
+            match snapshot.get(std::slice::from_ref(key)).await {
+                Ok(_) => {}
+                Err(StoreError::Corrupt(_)) => drop(bad.insert(key.clone())),
+                Err(e) => panic!("{e}"),
+            }
+        }
+        if !bad.is_empty() && bad.len() < rows.len() / 3 {
+            leaves.push((page, bad));
+        }
+    }
+    leaves.sort_by(|a, b| a.1.first().cmp(&b.1.first()));
+    leaves
+}
+
+/// All rows that are read past damage, a page of `max` at a time, and how often something was told.
+async fn read_past(engine: &Embedded, max: usize) -> (Rows, BTreeSet<String>) {
+    let snapshot = engine.snapshot(ID).await.unwrap();
+    let (mut rows, mut lost) = (Rows::new(), BTreeSet::new());
+    let end = Bytes::from_static(&[0xFF]);
+    let mut start = Bytes::from_static(&[0]);
+    while start < end {
+        let scan = Scan {
+            start,
+            end: end.clone(),
+            max,
+        };
+        let page = next_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
+        rows.extend(page.rows);
+        lost.extend(page.lost.map(|e| e.to_string()));
+        start = page.next;
+    }
+    (rows, lost)
+}
+
+#[tokio::test]
+async fn the_rows_of_all_good_pages_are_found_past_several_bad_ones() {
+    let (file, rows) = written().await;
+    let leaves = leaves(&file, &rows).await;
+    let count = leaves.len();
+    assert!(count > 15, "{count} leaves");
+    let pairs = (0..count).flat_map(|a| [1, 2, 3, 9].map(|b| vec![a, a + b]));
+    let near = [[1, 2], [1, 3], [2, 3], [2, 4], [3, 6]];
+    let triples = (0..count).flat_map(|a| near.map(|[b, c]| vec![a, a + b, a + c]));
+    let all = (0..count).collect();
+    for bad in pairs
+        .chain(triples)
+        .chain([all])
+        .filter(|bad| bad.iter().all(|n| *n < count))
+    {
+        let pages: Vec<usize> = bad.iter().map(|n| leaves[*n].0).collect();
+        let lost: BTreeSet<&Bytes> = bad.iter().flat_map(|n| &leaves[*n].1).collect();
+        let mut want = rows.clone();
+        want.retain(|key, _| !lost.contains(key));
+        let rotten = rotten(&file, &pages);
+        let (found, told) = read_past(&rotten.engine, SCAN_ROWS_MAX).await;
+        let missing = want.keys().filter(|key| !found.contains_key(*key)).count();
+        assert!(found == want, "leaves {bad:?}: {missing} good rows are left out");
+        assert_eq!(told.len(), pages.len(), "leaves {bad:?}: {told:?}");
+        for page in pages {
+            let place = format!("byte {} ", page * PAGE);
+            assert!(told.iter().any(|told| told.contains(&place)), "{place}: {told:?}");
+        }
+    }
+}
