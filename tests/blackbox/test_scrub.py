@@ -92,7 +92,7 @@ def test_a_flipped_byte_of_an_object_that_nobody_reads_is_found(directory):
 
 
 def test_what_no_reader_reads_is_read(directory):
-    """The superblock, which is read at a start alone; one of two copies of the index's head; an index page that is in memory."""
+    """A copy of the superblock, which is read at a start alone; one of two copies of the index's head; an index page that is in memory."""
     server = cairn_server.Server(directory, PERIOD).start()
     client = signed_http.Client(server.port, KEYS)
     assert client.request("PUT", "/bucket").status == 200
@@ -109,7 +109,7 @@ def test_what_no_reader_reads_is_read(directory):
             name = f'cairn_corruption_total{{where="{where}"}}'
             until(f"{where} is not found", lambda name=name: metric(server, name) >= 1)
         log = server.log_tail(10_000)
-        assert "superblock: its checksum does not hold" in log and "0000000000000010.redb: the head at byte 8192" in log, log
+        assert "superblock: the copy at byte 0 is bad" in log and "0000000000000010.redb: the head at byte 8192" in log, log
         flip(directory + "/superblock", 100)
         assert client is not None and server.stop() == 0
     finally:

@@ -31,6 +31,8 @@ PLACES = ("index/", "index-catalogue", "journal", "extent", "superblock", "lock"
 BLOCK = 4096
 SMALL_BYTES_MAX = 256 << 10
 FLOOR = 6
+# Kept twice: a start goes on with the other copy.
+TWICE = ("superblock", "index-catalogue")
 
 
 def body(key, length):
@@ -204,6 +206,11 @@ def flip(store, at, base):
     outcome = None
     while outcome is None:
         outcome, wrong = verdict(store, copy_of(store, at, base), log)
+    twice = kind_of(at[0]) in TWICE
+    if twice and outcome != "right":
+        wrong.append(f"{outcome}, though it is kept twice")
+    if kind_of(at[0]) == "superblock" and "superblock: the copy at byte" not in open(log, encoding="utf-8", errors="replace").read():
+        wrong.append("the log does not say which copy is bad")
     if outcome == "right" and random.random() > 0.05:
         return outcome, wrong
     code, told = cairn_server.check(copy_of(store, at, base))
@@ -307,7 +314,7 @@ def too_few(table):
         kinds[kind] += count
         outcomes[(kind, outcome != "right")] += count
     few = [f"{kinds[kind]} flips in {kind}" for kind in ("index", "extents", "journal", "superblock", "index-catalogue") if kinds[kind] < FLOOR]
-    few += [f"no flip in {kind} was noticed" for kind in ("index", "extents", "superblock") if not outcomes[(kind, True)]]
+    few += [f"no flip in {kind} was noticed" for kind in ("index", "extents") if not outcomes[(kind, True)]]
     few += [f"every flip in {kind} was noticed" for kind in ("index", "journal", "index-catalogue") if not outcomes[(kind, False)]]
     return few
 

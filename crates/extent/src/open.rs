@@ -19,7 +19,7 @@ use crate::mapping::Mappings;
 use crate::replay::{Recovered, Replay};
 use crate::room::Room;
 use crate::sizes::Sizes;
-use crate::superblock::{self, Superblock};
+use crate::superblock::{self, Copies, Superblock};
 use crate::table::{Row, Table};
 use crate::{ExtentError, ballast};
 use std::io;
@@ -135,8 +135,11 @@ impl DataDir {
     ) -> Result<Opened, ExtentError> {
         let lock = lock(&*disk)?;
         let mut report = RecoveryReport::default();
-        let superblock = match Superblock::read(&*disk)? {
-            Some(found) => found,
+        let superblock = match Copies::read(&*disk)? {
+            Some(found) => {
+                report.damage.extend(found.bad);
+                found.superblock
+            }
             None => {
                 report.created = true;
                 create(world, &*disk, config)?
@@ -307,12 +310,14 @@ fn start(
     } = ready;
     for damage in &report.damage {
         let what = match damage {
+            damage if damage.starts_with(superblock::NAME) => Rot::Superblock,
             damage if damage.starts_with("journal") => Rot::Journal,
             damage if damage.contains("extent table") => Rot::ExtentTable,
             _ => Rot::Extent,
         };
         rot::found(what, damage);
     }
+    Copies::mend(&*disk)?;
     rewrite_tail(&*file, &verdict)?;
     // What may be a lost batch is held too: until the engine has seen it, every opening reports it.
     let lost = verdict.lost.iter().filter(|l| l.may_be_batch());

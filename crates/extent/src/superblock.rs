@@ -1,15 +1,19 @@
 //! The superblock: what a data directory is (docs/formats/superblock.md). Written as the last step of making one, once more when it has
 //! an index catalogue, and once more before the first extent is compacted or removed.
+//!
+//! It stands in its file twice, so that a bit that turns in one copy costs nothing: the other counts, and the next start writes both anew.
+//! The file is replaced whole, so a power cut leaves two copies of the old one or two of the new one.
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
 use crate::journal::scan::read_patiently;
 use std::io;
 use types::{DiskId, NodeId, StampId};
-use world::Disk;
+use world::{Disk, DiskFile};
 
 pub(crate) const NAME: &str = "superblock";
 const BYTES: usize = 4096;
+const COPIES: usize = 2;
 const MAGIC: &[u8; 8] = b"CAIRNSB\0";
 /// Highest format version of a whole directory.
 pub const FORMAT: u32 = 2;
@@ -81,7 +85,7 @@ impl Superblock {
                 known: FORMAT,
             });
         }
-        if crc32c(&b[..BYTES - 4]) != b.u32_at(BYTES - 4) || found == 0 {
+        if !is_sealed(b) || found == 0 {
             return Err(bad("its checksum does not hold"));
         }
         if b.u32_at(512) != 0 {
@@ -105,21 +109,9 @@ impl Superblock {
     /// The directory's superblock; `None` where there is none.
     ///
     /// # Errors
-    /// It cannot be read, or is not what was written, or a newer build's.
+    /// No copy of it can be read, or is what was written; or it is a newer build's.
     pub fn read(disk: &dyn Disk) -> Result<Option<Self>, ExtentError> {
-        let file = match disk.open(NAME) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(ExtentError::io(NAME, &e)),
-        };
-        let mut b = vec![0; BYTES];
-        match read_patiently(&*file, &mut b, 0) {
-            Ok(()) => Self::decode(&b).map(Some),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(ExtentError::Corrupt("superblock: it is cut short".into()))
-            }
-            Err(e) => Err(ExtentError::io(NAME, &e)),
-        }
+        Ok(Copies::read(disk)?.map(|copies| copies.superblock))
     }
 
     /// Writes it, durably.
@@ -127,8 +119,108 @@ impl Superblock {
     /// # Errors
     /// The file system's: it is as it was, or as it is to be.
     pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
-        write_whole(disk, NAME, &self.encode())
+        write_whole(disk, NAME, &self.encode().repeat(COPIES))
     }
+}
+
+/// What a superblock's file holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Copies {
+    /// The first copy that is whole.
+    pub(crate) superblock: Superblock,
+    /// What is wrong with the other, a sentence.
+    pub(crate) bad: Option<String>,
+    /// An older build wrote it once.
+    single: bool,
+}
+
+impl Copies {
+    /// Of the directory's superblock; `None` where there is no file.
+    ///
+    /// # Errors
+    /// As for [`Superblock::read`].
+    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, ExtentError> {
+        let file = match disk.open(NAME) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(ExtentError::io(NAME, &e)),
+        };
+        let len = file.len().map_err(|e| ExtentError::io(NAME, &e))?;
+        let first = read_block(&*file, 0);
+        if len == BYTES as u64 {
+            let single = |superblock| Self {
+                superblock,
+                bad: None,
+                single: true,
+            };
+            return first.and_then(|b| Superblock::decode(&b)).map(single).map(Some);
+        }
+        Self::choose(first, read_block(&*file, BYTES as u64)).map(Some)
+    }
+
+    fn choose(
+        first: Result<Vec<u8>, ExtentError>,
+        second: Result<Vec<u8>, ExtentError>,
+    ) -> Result<Self, ExtentError> {
+        let is_newer = |e: &ExtentError| matches!(e, ExtentError::Newer { .. });
+        // Nothing of a newer build's is changed. What says so and has no checksum of ours may be a bit that turned: the other copy knows.
+        for sealed in [&first, &second].into_iter().flatten().filter(|b| is_sealed(b)) {
+            if let Err(e) = Superblock::decode(sealed)
+                && is_newer(&e)
+            {
+                return Err(e);
+            }
+        }
+        let decoded = |b: Result<Vec<u8>, ExtentError>| b.and_then(|b| Superblock::decode(&b));
+        let bad = |at: usize, why: &str| Some(format!("{NAME}: the copy at byte {at} is bad: {why}"));
+        let (superblock, bad) = match (decoded(first), decoded(second)) {
+            (Err(_), Err(e)) if is_newer(&e) => return Err(e),
+            (Err(e), Err(_)) => return Err(e),
+            (Ok(first), Ok(second)) if first == second => (first, None),
+            (Ok(first), Ok(_)) => (first, bad(BYTES, "it is not as the other")),
+            (Ok(first), Err(e)) => (first, bad(BYTES, &e.to_string())),
+            (Err(e), Ok(second)) => (second, bad(0, &e.to_string())),
+        };
+        Ok(Self {
+            superblock,
+            bad,
+            single: false,
+        })
+    }
+
+    /// Writes the file anew where it is not two whole copies. Without room it stays as it is until the next start.
+    ///
+    /// # Errors
+    /// The file system's: it is as it was, or as it is to be.
+    pub(crate) fn mend(disk: &dyn Disk) -> Result<(), ExtentError> {
+        // Read again: the index's engine writes in it, too, before it is started.
+        let Some(copies) = Self::read(disk)?.filter(|copies| copies.single || copies.bad.is_some()) else {
+            return Ok(());
+        };
+        let written = copies.superblock.write(disk);
+        match written.map_err(|e| ExtentError::io(NAME, &e)) {
+            Err(ExtentError::Full(why)) => {
+                tracing::warn!(why, "the superblock stays with one copy");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+fn read_block(file: &dyn DiskFile, at: u64) -> Result<Vec<u8>, ExtentError> {
+    let mut b = vec![0; BYTES];
+    match read_patiently(file, &mut b, at) {
+        Ok(()) => Ok(b),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(ExtentError::Corrupt("superblock: it is cut short".into()))
+        }
+        Err(e) => Err(ExtentError::io(NAME, &e)),
+    }
+}
+
+fn is_sealed(b: &[u8]) -> bool {
+    crc32c(&b[..BYTES - 4]) == b.u32_at(BYTES - 4)
 }
 
 /// Writes a small file of the data directory so that after a crash it is the old one or the new one, whole.
@@ -180,6 +272,30 @@ mod tests {
         assert!(Superblock::decode(&good[..100]).is_err());
     }
 
+    /// One bad copy, wherever it is bad, costs nothing; two cost the directory. // I5
+    #[test]
+    fn either_copy_will_do() {
+        let good = sample().encode();
+        for at in 0..BYTES {
+            let mut flipped = good.clone();
+            flipped[at] ^= 1 << (at % 8);
+            for (first, second, place) in [(&flipped, &good, 0), (&good, &flipped, BYTES)] {
+                let copies = Copies::choose(Ok(first.clone()), Ok(second.clone()));
+                let copies = copies.unwrap_or_else(|e| panic!("flip at {at} of the copy at {place}: {e}"));
+                assert_eq!(copies.superblock, sample());
+                let told = copies.bad.expect("it is told");
+                assert!(
+                    told.contains(&format!("superblock: the copy at byte {place} is bad")),
+                    "{told}"
+                );
+            }
+            let neither = Copies::choose(Ok(flipped.clone()), Ok(flipped));
+            assert!(neither.is_err(), "flip at {at} of both");
+        }
+        let whole = Copies::choose(Ok(good.clone()), Ok(good)).unwrap();
+        assert_eq!((whole.superblock, whole.bad), (sample(), None));
+    }
+
     // I10
     #[test]
     fn an_older_one_has_no_flag() {
@@ -191,22 +307,20 @@ mod tests {
         assert_eq!(Superblock::decode(&old.encode()), Ok(old));
     }
 
-    // I10
+    /// Its checksum may be another; where it is ours, one copy is enough. // I10
     #[test]
     fn a_newer_format_is_refused_by_name() {
+        let old = sample().encode();
         let mut b = sample().encode();
         put(&mut b, 8, &(FORMAT + 1).to_le_bytes());
-        let e = Superblock::decode(&b).unwrap_err();
-        assert!(
-            matches!(
-                e,
-                ExtentError::Newer {
-                    found: 3,
-                    known: 2,
-                    ..
-                }
-            ),
-            "{e}"
-        );
+        let mut sealed = b.clone();
+        let crc = crc32c(&b[..BYTES - 4]);
+        put(&mut sealed, BYTES - 4, &crc.to_le_bytes());
+        let newer = |e: &ExtentError| matches!(e, ExtentError::Newer { found, known, .. } if (*found, *known) == (FORMAT + 1, FORMAT));
+        assert!(Superblock::decode(&b).is_err_and(|e| newer(&e)));
+        for (first, second) in [(&b, &b), (&sealed, &old), (&old, &sealed)] {
+            let e = Copies::choose(Ok(first.clone()), Ok(second.clone())).unwrap_err();
+            assert!(newer(&e), "{e}");
+        }
     }
 }

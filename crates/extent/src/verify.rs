@@ -8,7 +8,7 @@ use crate::dir::DataDir;
 use crate::journal::recover::judge;
 use crate::journal::scan::{payload, scan};
 use crate::open::JOURNAL;
-use crate::superblock::Superblock;
+use crate::superblock::Copies;
 use crate::table::Table;
 use crate::{ExtentError, Lost};
 use types::JournalSeq;
@@ -21,8 +21,10 @@ impl DataDir {
     /// It cannot be read.
     pub fn verify_frame(&self) -> Result<(u64, Vec<(Rot, String)>), ExtentError> {
         let mut damage = Vec::new();
-        match Superblock::read(self.disk()) {
-            Ok(Some(found)) if found.disk == self.disk_id() => {}
+        match Copies::read(self.disk()) {
+            Ok(Some(found)) if found.superblock.disk == self.disk_id() => {
+                damage.extend(found.bad.map(|what| (Rot::Superblock, what)));
+            }
             Ok(_) => damage.push((Rot::Superblock, "superblock: it is not this disk's".to_owned())),
             Err(ExtentError::Corrupt(what)) => damage.push((Rot::Superblock, what)),
             Err(e) => return Err(e),

@@ -234,7 +234,9 @@ fn a_newer_directory_is_refused_and_not_changed() {
     drop(open(tmp.path()));
     let path = tmp.path().join("superblock");
     let mut sb = std::fs::read(&path).unwrap();
-    sb[8] = 9;
+    for copy in sb.chunks_mut(4096) {
+        copy[8] = 9;
+    }
     std::fs::write(&path, &sb).unwrap();
     let before = std::fs::read(tmp.path().join("journal")).unwrap();
     let e = try_open(tmp.path()).err().unwrap();

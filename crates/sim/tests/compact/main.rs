@@ -13,3 +13,4 @@ mod needles;
 mod node;
 mod room;
 mod stage;
+mod superblock;
