@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use types::limits;
@@ -342,9 +342,8 @@ async fn linger(mut io: Guarded, patience: Waiting) {
     let read_off = async {
         io.shutdown().await?;
         let mut left = limits::LINGER_BYTES_MAX;
-        let mut scrap = vec![0; 16 << 10];
         while left > 0 {
-            match io.read(&mut scrap).await? {
+            match poll_fn(|cx| io.poll_away(cx)).await? {
                 0 => break,
                 n => left = left.saturating_sub(n),
             }

@@ -6,6 +6,7 @@ use super::unserved::{Held, Unserved};
 use bytes::Bytes;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,8 @@ use world::{Budget, Claim, Clock, Stream};
 
 /// What is read of a connection at rest.
 const FIRST_BYTES: usize = 32;
+/// What is taken off at once of what nobody looks at.
+const AWAY_BYTES: usize = 8 << 10;
 
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -118,6 +121,16 @@ impl Guarded {
         }
         self.motion.read(buf.filled().len() - before);
         Poll::Ready(self.take_if_large())
+    }
+
+    /// Takes off some of what nobody looks at any more: into the stack, as who is told to go may have been refused because there was no
+    /// memory; nor is it a head that would take some.
+    pub(super) fn poll_away(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.first = Bytes::new();
+        let mut scrap = [MaybeUninit::uninit(); AWAY_BYTES];
+        let mut scrap = ReadBuf::uninit(&mut scrap);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scrap))?;
+        Poll::Ready(Ok(scrap.filled().len()))
     }
 
     /// Forgets what is held; says what it meant.

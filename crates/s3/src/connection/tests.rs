@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use objects::ObjectsError;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 use types::ErrorKind;
 use wire::Fault;
 

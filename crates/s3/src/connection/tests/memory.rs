@@ -191,3 +191,18 @@ async fn who_is_asked_to_rest_is_answered_first() {
     first.send(HELLO).await;
     assert!(first.until("hello").await.ends_with("hello"));
 }
+
+/// What is still sent to somebody who was refused for want of memory is taken off, so that the refusal is read; and takes none.
+#[tokio::test(start_paused = true)]
+async fn who_has_no_memory_is_listened_to_for_a_while() {
+    let budget = budget_of(limits::CONNECTION_AWAKE_BYTES);
+    let all = budget.take(Claim::Connection, budget.bytes()).await.unwrap();
+    let mut client = connect_with(1024, Arc::clone(&budget));
+    let send = "PUT /read HTTP/1.1\r\nhost: h\r\ncontent-length: 200000\r\n\r\n";
+    client.send(send).await;
+    let answer = client.until("Full").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    client.send(&"x".repeat(100_000)).await;
+    assert_eq!(budget.used(), all.bytes());
+    client.send(&"x".repeat(100_000)).await;
+}
