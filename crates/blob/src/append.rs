@@ -8,6 +8,7 @@ use crate::room::Waiting;
 use crate::{PutError, Source, Unnamed};
 use futures_util::future::join;
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::time::Duration;
 use types::limits::{FRAME_BYTES_MAX, RETRIES_MAX};
 use types::{BlobId, DiskId, ErrorKind, Hlc, JournalSeq};
@@ -356,26 +357,43 @@ impl Blob {
         Ok((appended, crc))
     }
 
+    /// The next frame. The client answers for the time that its bytes take to come, not for that in which the disk takes those before.
     async fn next_in_time<S: Source>(
         &self,
         frames: &mut Frames<'_, S>,
         bytes: usize,
         waited: &mut Duration,
     ) -> Result<Frame, PutError<S::Error>> {
+        let mut left = Duration::from_millis(self.config.frame_wait_ms);
+        self.come_in_time(frames.come(), &mut left, waited).await?;
+        let room = async { Ok(frames.room(bytes).await) };
+        let room = self.in_time("memory of a frame", room).await?;
+        self.come_in_time(frames.fill(room), &mut left, waited).await
+    }
+
+    /// What waits for the client: for `left` at most, for less where it let the extent wait before and others wait for one.
+    async fn come_in_time<T, E>(
+        &self,
+        come: impl Future<Output = Result<T, PutError<E>>>,
+        left: &mut Duration,
+        waited: &mut Duration,
+    ) -> Result<T, PutError<E>> {
         let begun = self.world.clock.mono();
         let dawdle = Duration::from_millis(self.config.dawdle_ms_max).saturating_sub(*waited);
         let others_wait = async {
             self.world.clock.sleep(dawdle).await;
             self.pool.wanted().await;
         };
-        let frame = tokio::select! {
+        let came = tokio::select! {
             biased;
-            frame = frames.next(bytes) => frame,
-            () = self.world.clock.sleep(Duration::from_millis(self.config.frame_wait_ms)) => Err(PutError::Stalled),
+            came = come => came,
+            () = self.world.clock.sleep(*left) => Err(PutError::Stalled),
             () = others_wait => Err(PutError::Stalled),
         };
-        *waited += self.world.clock.mono().saturating_sub(begun);
-        frame
+        let took = self.world.clock.mono().saturating_sub(begun);
+        *waited += took;
+        *left = left.saturating_sub(took);
+        came
     }
 
     /// The largest chunk, in whole frames, that an empty extent of `bytes_max` takes.

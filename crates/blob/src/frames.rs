@@ -69,6 +69,12 @@ pub(crate) struct Frame {
     pub(crate) keeps: bool,
 }
 
+/// Memory for the next frame.
+pub(crate) struct Room {
+    bytes: usize,
+    hold: Hold,
+}
+
 /// Frames of one blob, in order. The last one is given only once the source has said that it was the last.
 pub(crate) struct Frames<'a, S> {
     source: &'a mut S,
@@ -136,14 +142,37 @@ impl<'a, S: Source> Frames<'a, S> {
         self.length - self.given
     }
 
-    /// The next `wanted` bytes, at most [`Self::left`]; fewer, whole blocks, where memory is short. Memory for them is looked for only
-    /// once the first of them has come: who sends nothing has none.
+    /// The next `wanted` bytes, at most [`Self::left`]; fewer, whole blocks, where memory is short.
     pub(crate) async fn next(&mut self, wanted: usize) -> Result<Frame, PutError<S::Error>> {
+        self.come().await?;
+        let room = self.room(wanted).await;
+        self.fill(room).await
+    }
+
+    /// Waits for the source alone, until the first of the next bytes has come. Memory for them is looked for only then: who sends nothing
+    /// has none.
+    pub(crate) async fn come(&mut self) -> Result<(), PutError<S::Error>> {
+        while self.piece.is_empty() {
+            match self.source.next().await.map_err(PutError::Source)? {
+                Some(piece) => self.piece = piece,
+                None => {
+                    return Err(PutError::Length {
+                        said: self.length,
+                        given: self.given,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory for the next `wanted` bytes, or for as many as there is some for. Where that is only what the frames before are in, it
+    /// waits for the disk that these are written to.
+    pub(crate) async fn room(&mut self, wanted: usize) -> Room {
         assert!(
             wanted > 0 && wanted as u64 <= self.left(),
             "frames end with the blob"
         );
-        self.refill().await?;
         let slot = self.memory.slot_bytes();
         let more = if wanted > slot {
             self.memory.more(wanted)
@@ -154,6 +183,12 @@ impl<'a, S: Source> Frames<'a, S> {
             Some(more) => more,
             None => (wanted.min(slot), self.memory.slot().await),
         };
+        Room { bytes, hold }
+    }
+
+    /// The next bytes, as many as there is room for. Waits for the source alone.
+    pub(crate) async fn fill(&mut self, room: Room) -> Result<Frame, PutError<S::Error>> {
+        let Room { bytes, hold } = room;
         let keeps = matches!(hold, Hold::More(_)) || bytes as u64 == self.length;
         let Checked { bytes: all, crcs } = if self.piece.len() >= bytes {
             whole(self.piece.split_to(bytes))
@@ -180,7 +215,7 @@ impl<'a, S: Source> Frames<'a, S> {
         let mut crcs = Vec::with_capacity(bytes.div_ceil(BLOCK_BYTES));
         let mut block = Digest::new(CrcAlgorithm::Crc32Iscsi);
         while frame.len() < bytes {
-            self.refill().await?;
+            self.come().await?;
             let to_block_end = BLOCK_BYTES - frame.len() % BLOCK_BYTES;
             let part = self
                 .piece
@@ -195,22 +230,6 @@ impl<'a, S: Source> Frames<'a, S> {
             bytes: frame.freeze(),
             crcs,
         })
-    }
-
-    /// Makes sure that there is a piece.
-    async fn refill(&mut self) -> Result<(), PutError<S::Error>> {
-        while self.piece.is_empty() {
-            match self.source.next().await.map_err(PutError::Source)? {
-                Some(piece) => self.piece = piece,
-                None => {
-                    return Err(PutError::Length {
-                        said: self.length,
-                        given: self.given,
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Makes sure that nothing follows.

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use types::limits::{BLOCK_BYTES, CONNECTION_READ_BYTES_MAX, SMALL_APPEND_BYTES_MAX};
+use types::limits::{BLOCK_BYTES, CHUNKS_INLINE_MAX, CONNECTION_READ_BYTES_MAX, SMALL_APPEND_BYTES_MAX};
 use wire::Fault;
+use wire::records::Chunk;
 use world::{Budget, Claim, OverBudget, Share};
 
 /// Blocks that a put has in any case: one comes in while the one before is written.
@@ -47,9 +48,17 @@ pub(crate) fn put_least(length: u64) -> u64 {
     stored_from + length.min(CONNECTION_READ_BYTES_MAX as u64)
 }
 
-/// The least that a get of so many bytes is done in.
-pub(crate) fn get_least(length: u64) -> u64 {
-    length.min((GET_BLOCKS * BLOCK_BYTES) as u64)
+/// The least that any bytes are read in of a blob of so many, which so many chunks stand in memory for: blocks are read whole.
+pub(crate) fn get_least(size: u64, chunks: usize) -> u64 {
+    size.min((GET_BLOCKS * BLOCK_BYTES) as u64) + chunks_bytes(chunks)
+}
+
+/// What the places of so many chunks take; those of few stand in the record, which is small.
+fn chunks_bytes(chunks: usize) -> u64 {
+    match chunks {
+        0..=CHUNKS_INLINE_MAX => 0,
+        _ => (chunks * size_of::<Chunk>()) as u64,
+    }
 }
 
 /// As its caller hears it.

@@ -14,7 +14,7 @@ use types::{BlobId, ByteRange, ErrorKind, ExtentId, Generation, NeedleId};
 use wire::Fault;
 use wire::node::{Checked, ReadNeedle};
 use wire::records::Chunk;
-use world::{Claim, held};
+use world::{Claim, Share, held};
 
 /// A run of blocks of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +38,18 @@ type Reading = Pin<Box<dyn Future<Output = Result<Read, Fault>> + Send>>;
 pub struct Reader {
     blob: Arc<Blob>,
     of: BlobId,
+    /// Those that the range is in.
     chunks: Arc<[Chunk]>,
+    /// How many bytes the blob has.
+    size: u64,
     /// What is still to be asked for.
     next: ByteRange,
     /// The chunk that `next.start` is in, and where that chunk begins.
     chunk: usize,
     chunk_start: u64,
     reading: FuturesOrdered<Reading>,
+    /// What was taken for it before it began.
+    taken: Option<Share>,
     /// `None`: not begun.
     memory: Option<Memory>,
     /// Whether its least stands in that of whoever reads.
@@ -54,21 +59,34 @@ pub struct Reader {
     failed: bool,
 }
 
+impl Blob {
+    /// Memory for a read, with what its record takes: for [`Reader::in_share`].
+    ///
+    /// # Errors
+    /// `Busy` when it is not to be had.
+    pub async fn memory_to_read(&self, bytes: u64) -> Result<Share, Fault> {
+        self.budget.take(Claim::Read, bytes).await.map_err(busy)
+    }
+}
+
 impl Reader {
     pub(crate) fn new(blob: Arc<Blob>, (of, chunks): (BlobId, Vec<Chunk>), range: ByteRange) -> Self {
-        let total: u64 = chunks.iter().map(|c| c.length).sum();
+        let size: u64 = chunks.iter().map(|c| c.length).sum();
         assert!(
-            range.start <= range.end && range.end <= total,
+            range.start <= range.end && range.end <= size,
             "a range is inside its blob"
         );
+        let (chunks, chunk_start) = only(chunks, range);
         Self {
             blob,
             of,
             chunks: chunks.into(),
+            size,
             next: range,
             chunk: 0,
-            chunk_start: 0,
+            chunk_start,
             reading: FuturesOrdered::new(),
+            taken: None,
             memory: None,
             is_within: false,
             sum: None,
@@ -76,16 +94,23 @@ impl Reader {
         }
     }
 
-    /// Its least memory is taken with its caller's ([`Reader::holds`]), who holds no piece of it while it asks for the next.
+    /// Its least memory is taken with its caller's ([`Reader::holds`]), who may hold on to pieces while it asks for the next.
     #[must_use]
     pub fn within(mut self) -> Self {
         self.is_within = true;
         self
     }
 
-    /// The least memory that a read of `range` bytes is done in.
-    pub fn holds(range: u64) -> u64 {
-        get_least(range)
+    /// In memory taken before, no less than its least, which goes on as that.
+    #[must_use]
+    pub fn in_share(mut self, taken: Option<Share>) -> Self {
+        self.taken = taken;
+        self
+    }
+
+    /// The least memory that it is done in.
+    pub fn holds(&self) -> u64 {
+        get_least(self.size, self.chunks.len())
     }
 
     /// The next bytes, never empty; `None` at the end of the range. After an error the reader is spent.
@@ -100,7 +125,7 @@ impl Reader {
             None => return Ok(None),
             Some(Ok((piece, checked, hold))) => {
                 let bytes = self.take(piece, checked);
-                bytes.map(|bytes| Some(held(bytes, hold)))
+                bytes.map(|bytes| Some(self.hand_out(bytes, hold)))
             }
             Some(Err(fault)) => Err(fault),
         };
@@ -118,15 +143,17 @@ impl Reader {
         if self.memory.is_some() {
             return Ok(());
         }
-        let budget = &self.blob.budget;
-        let least = match self.is_within {
-            true => None,
-            false => {
-                let least = budget.take(Claim::Read, get_least(self.next.len())).await;
-                Some(least.map_err(busy)?)
+        let holds = self.holds();
+        let least = match (self.is_within, self.taken.take()) {
+            (true, _) => None,
+            (false, Some(mut taken)) => {
+                // What it was opened with took more.
+                taken.settle(holds.min(taken.bytes()));
+                Some(taken)
             }
+            (false, None) => Some(self.blob.memory_to_read(holds).await?),
         };
-        self.memory = Some(Memory::of_get(budget, least));
+        self.memory = Some(Memory::of_get(&self.blob.budget, least));
         Ok(())
     }
 
@@ -139,7 +166,7 @@ impl Reader {
             let wanted =
                 (self.next.len() as usize).saturating_add(2 * BLOCK_BYTES) / BLOCK_BYTES * BLOCK_BYTES;
             let wanted = wanted.min(self.blob.config.frame_bytes_max);
-            let more = match self.next.len() <= get_least(u64::MAX) && self.reading.is_empty() {
+            let more = match self.next.len() <= BLOCK_BYTES as u64 && self.reading.is_empty() {
                 true => None,
                 false => memory.more(wanted),
             };
@@ -189,7 +216,16 @@ impl Reader {
         })
     }
 
-    /// Hands a piece out. Where a chunk is read whole, its blocks together must also be what its record says: blocks
+    /// The bytes, in the memory they are read in. A caller that this stands in its memory of may keep them for as long as it likes while the
+    /// next are read in the same slot: it gets a copy of what is in that, a block at most, which it has counted.
+    fn hand_out(&self, bytes: Bytes, hold: Hold) -> Bytes {
+        match hold {
+            Hold::Slot(..) if self.is_within => Bytes::copy_from_slice(&bytes),
+            hold => held(bytes, hold),
+        }
+    }
+
+    /// Takes a piece in. Where a chunk is read whole, its blocks together must also be what its record says: blocks
     /// that fit their own crcs may still be another needle's.
     fn take(&mut self, piece: Piece, checked: Checked) -> Result<Bytes, Fault> {
         if piece.at_start {
@@ -208,6 +244,24 @@ impl Reader {
         }
         Ok(checked.bytes.slice(piece.from..piece.to))
     }
+}
+
+/// The chunks that a range is in, and where the first of them begins.
+fn only(mut chunks: Vec<Chunk>, range: ByteRange) -> (Vec<Chunk>, u64) {
+    let (mut start, mut before, mut to) = (0, 0, 0);
+    for chunk in &chunks {
+        if start >= range.end {
+            break;
+        }
+        to += 1;
+        start += chunk.length;
+        if start <= range.start {
+            before = to;
+        }
+    }
+    chunks.truncate(to);
+    let skipped = chunks.drain(..before.min(to)).map(|c| c.length).sum();
+    (chunks, skipped)
 }
 
 /// Reads and checks a piece from the first replica that has it whole.

@@ -121,6 +121,15 @@ fn assert_reads(dir: &DataDir, a: &extent::Appended, serial: u64, length: usize)
                 a.needle
             );
             assert_eq!(got_crcs, crcs[first..first + count]);
+            // Of a part, no more stays in memory than that.
+            let (part, _) = dir
+                .read(&Read {
+                    block_count: 1,
+                    ..read
+                })
+                .unwrap();
+            let kept = part.try_into_mut().map(|kept| kept.capacity());
+            assert!(count == 1 || kept == Ok(BLOCK_BYTES), "{kept:?}");
         }
     }
 }

@@ -6,11 +6,13 @@ use crate::{Caller, Headed, ObjectsError, Opened};
 use blob::{Blob, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
+use types::limits::BLOCK_BYTES;
 use types::{BlobId, BucketId, BucketName, ByteRange, ErrorKind, ObjectKey};
 use wire::Fault;
 use wire::index::{Found, VersionRef};
 use wire::records::object_record::Data;
-use wire::records::{BucketRecord, Chunk, Part};
+use wire::records::{BucketRecord, Chunk, Manifest, Part};
+use world::Share;
 
 /// Where an object's bytes are.
 enum Place {
@@ -20,6 +22,11 @@ enum Place {
     Chunks(BlobId, Vec<Chunk>),
 }
 
+/// What a chunk takes while its object is opened: as its row has it, decoded, and in the list that is read by.
+const CHUNK_OPENING_BYTES: u64 = 200;
+/// The same of a part, with checksums.
+const PART_OPENING_BYTES: u64 = 500;
+
 /// Reads an opened object's bytes. Every byte it gives was checked.
 pub struct GetReader {
     blob: Arc<Blob>,
@@ -27,11 +34,11 @@ pub struct GetReader {
     range: ByteRange,
     place: Place,
     reader: Option<Reader>,
+    /// What its opening took, where its chunks are many: the reader goes on in that.
+    taken: Option<Share>,
     /// Until nothing more is read of the needles.
     reading: Option<Reading>,
     done: bool,
-    /// Its memory is in that of whoever reads.
-    is_within: bool,
 }
 
 impl GetReader {
@@ -54,24 +61,30 @@ impl GetReader {
         Ok(())
     }
 
-    /// Its memory is taken by its caller: [`GetReader::holds`].
+    /// Its memory is taken by its caller: [`GetReader::holds`]. What its opening took is given back first, so that the caller waits without any.
     #[must_use]
     pub(crate) fn within(mut self) -> Self {
-        self.is_within = true;
+        self.begin();
+        self.reader = self.reader.map(Reader::within);
+        self.taken = None;
         self
     }
 
-    /// How much memory reading takes at least.
+    /// How much memory reading takes at least, once it is known what is read.
     pub(crate) fn holds(&self) -> u64 {
-        match &self.place {
-            Place::Inline(_) => 0,
-            Place::Chunks(..) => Reader::holds(self.range.len()),
-        }
+        self.reader.as_ref().map_or(0, Reader::holds)
     }
 
     /// The range that is read.
     pub fn range(&self) -> ByteRange {
         self.range
+    }
+
+    /// Makes the reader of needles, where there are any: it keeps the places of those alone that are read.
+    fn begin(&mut self) {
+        if let (Place::Chunks(of, chunks), None) = (&mut self.place, &self.reader) {
+            self.reader = Some(self.blob.get(*of, std::mem::take(chunks), self.range));
+        }
     }
 
     /// The next bytes of the range asked for, never empty; `None` at its end. An error after bytes have been sent can
@@ -83,21 +96,19 @@ impl GetReader {
         if self.done || self.range.is_empty() {
             return Ok(None);
         }
-        let answer = match &mut self.place {
-            Place::Inline(bytes) => {
-                self.done = true;
-                return Ok(Some(
-                    bytes.slice(self.range.start as usize..self.range.end as usize),
-                ));
-            }
-            Place::Chunks(of, chunks) => {
-                let (blob, of, range, is_within) = (&self.blob, *of, self.range, self.is_within);
-                let reader = self.reader.get_or_insert_with(|| {
-                    let reader = blob.get(of, std::mem::take(chunks), range);
-                    if is_within { reader.within() } else { reader }
-                });
-                reader.next().await
-            }
+        if let Place::Inline(bytes) = &self.place {
+            self.done = true;
+            let (start, end) = (self.range.start as usize, self.range.end as usize);
+            return Ok(Some(bytes.slice(start..end)));
+        }
+        self.begin();
+        if self.taken.is_some() {
+            let taken = self.taken.take();
+            self.reader = self.reader.take().map(|reader| reader.in_share(taken));
+        }
+        let answer = match &mut self.reader {
+            Some(reader) => reader.next().await,
+            None => Ok(None),
         };
         self.done = !matches!(answer, Ok(Some(_)));
         if self.done {
@@ -121,10 +132,18 @@ impl Objects {
         version: VersionRef,
     ) -> Result<Opened, ObjectsError> {
         let reading = self.readers.begin();
-        // The pages come with the record: asked for later they might be a newer object's.
-        let (bucket, found) = self.find(caller, name, (key, version), true).await?;
+        let (bucket, mut found) = self.find(caller, name, (key, version)).await?;
         let (bucket, versioned) = (BucketId(bucket.bucket), bucket.versioning != 0);
-        let place = place(&found).map_err(|what| {
+        let mut taken = None;
+        if let Some(Data::Manifest(manifest)) = &found.record.data {
+            // It may have as many pages as there is memory.
+            let bytes = opening_bytes(manifest);
+            taken = Some(self.blob.memory_to_read(bytes).await?);
+            // They come with the record: another than before they might be a newer object's.
+            found = self.found(bucket, (key, version), true).await?;
+        }
+        let parts = parts(&mut found);
+        let place = place(&mut found).map_err(|what| {
             tracing::error!(%bucket, ?key, what, "a record is damaged");
             Fault::new(
                 ErrorKind::Corrupt,
@@ -137,7 +156,7 @@ impl Objects {
         let reads = matches!(&place, Place::Chunks(_, chunks) if !chunks.is_empty());
         let reading = reads.then_some(reading);
         Ok(Opened {
-            parts: parts(&found),
+            parts,
             record: found.record,
             versioned,
             reader: GetReader {
@@ -146,9 +165,9 @@ impl Objects {
                 range: ByteRange { start: 0, end: size },
                 place,
                 reader: None,
+                taken,
                 reading,
                 done: false,
-                is_within: false,
             },
         })
     }
@@ -164,50 +183,63 @@ impl Objects {
         key: &ObjectKey,
         version: VersionRef,
     ) -> Result<Headed, ObjectsError> {
-        let (bucket, found) = self.find(caller, name, (key, version), false).await?;
+        let (bucket, found) = self.find(caller, name, (key, version)).await?;
         Ok(Headed {
             record: found.record,
             versioned: bucket.versioning != 0,
         })
     }
 
-    /// The version that is meant, with its bucket. A delete marker is an error: it has nothing to read.
+    /// The version that is meant, with its bucket, without the pages that it may have. A delete marker is an error: it has nothing to read.
     pub(crate) async fn find(
         &self,
         caller: &Caller,
         name: &BucketName,
         (key, version): (&ObjectKey, VersionRef),
-        with_manifest: bool,
     ) -> Result<(BucketRecord, Found), ObjectsError> {
         let bucket = self.bucket_to_read(caller, name).await?;
-        let found = self
-            .index
-            .get(BucketId(bucket.bucket), key, version, with_manifest)
-            .await??;
+        let found = self.found(BucketId(bucket.bucket), (key, version), false);
+        let found = found.await?;
+        Ok((bucket, found))
+    }
+
+    async fn found(
+        &self,
+        bucket: BucketId,
+        (key, version): (&ObjectKey, VersionRef),
+        with_manifest: bool,
+    ) -> Result<Found, ObjectsError> {
+        let found = self.index.get(bucket, key, version, with_manifest).await??;
         if found.record.delete_marker {
             return Err(ObjectsError::Deleted {
                 marker: Box::new(found.record),
                 is_current: version == VersionRef::Current,
             });
         }
-        Ok((bucket, found))
+        Ok(found)
     }
 }
 
+/// What an object takes to be opened, with its reader's least: that is no more than a block beside the places.
+fn opening_bytes(manifest: &Manifest) -> u64 {
+    let chunks = manifest.chunks.saturating_mul(CHUNK_OPENING_BYTES);
+    let parts = manifest.parts.saturating_mul(PART_OPENING_BYTES);
+    (BLOCK_BYTES as u64).saturating_add(chunks).saturating_add(parts)
+}
+
 /// The part table, wherever it stands.
-fn parts(found: &Found) -> Vec<Part> {
+fn parts(found: &mut Found) -> Vec<Part> {
     match &found.record.data {
-        Some(Data::Manifest(_)) => found
-            .manifest
-            .iter()
-            .flat_map(|p| p.parts.iter().cloned())
-            .collect(),
+        Some(Data::Manifest(_)) => {
+            let pages = found.manifest.iter_mut();
+            pages.flat_map(|p| std::mem::take(&mut p.parts)).collect()
+        }
         _ => found.record.parts.clone(),
     }
 }
 
 /// Where the bytes are, once the record agrees with itself: as many as it says, none of them unchecked (I5).
-fn place(found: &Found) -> Result<Place, &'static str> {
+fn place(found: &mut Found) -> Result<Place, &'static str> {
     let size = found.record.size;
     let chunks = match &found.record.data {
         None if size == 0 => Vec::new(),
@@ -224,11 +256,8 @@ fn place(found: &Found) -> Result<Place, &'static str> {
         }
         Some(Data::Chunks(chunks)) => chunks.chunks.clone(),
         Some(Data::Manifest(manifest)) => {
-            let chunks: Vec<Chunk> = found
-                .manifest
-                .iter()
-                .flat_map(|p| p.chunks.iter().cloned())
-                .collect();
+            let pages = std::mem::take(&mut found.manifest);
+            let chunks: Vec<Chunk> = pages.into_iter().flat_map(|p| p.chunks).collect();
             if chunks.len() as u64 != manifest.chunks {
                 return Err("its manifest is not whole");
             }

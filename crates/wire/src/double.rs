@@ -80,6 +80,8 @@ struct State {
     journal: u64,
     calls: BTreeMap<On, u64>,
     refusing: Option<Fault>,
+    /// Frames that the disk is behind with; `None`: it is not.
+    behind: Option<Vec<Checked>>,
     compacted: Compacted,
 }
 
@@ -137,6 +139,12 @@ impl MemoryNode {
     /// The disk takes no writes from here on, or again.
     pub fn refuse(&self, fault: Option<Fault>) {
         self.state().refusing = fault;
+    }
+
+    /// From here on the disk is behind: frames that were taken stay in memory until this is called again.
+    pub fn fall_behind(&self) {
+        let written = self.state().behind.replace(Vec::new());
+        drop(written);
     }
 
     /// Flips a bit of a needle's bytes.
@@ -317,6 +325,9 @@ impl Appending for MemoryAppending {
         );
         self.bytes.extend_from_slice(&frame.bytes);
         self.crcs.extend_from_slice(&frame.crcs);
+        if let Some(behind) = &mut self.node.state().behind {
+            behind.push(frame);
+        }
         lost.map_or(Ok(()), Err)
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use world::Budget;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
-/// What a large put takes before it begins (room.rs).
+/// What a large put takes before it begins (memory.rs).
 const PUT_LEAST: u64 = 3 * BLOCK + types::limits::CONNECTION_READ_BYTES_MAX as u64;
 
 fn bench_within(bytes: u64) -> (Bench, Arc<Budget>) {
@@ -134,4 +134,88 @@ async fn chunks_are_cut_where_only_a_block_is_to_be_had() {
     for stored in [stored, quick] {
         assert_eq!(get_all(&b, &stored).await.unwrap(), all);
     }
+}
+
+/// A client is not blamed for a disk that takes its time.
+#[tokio::test(start_paused = true)]
+async fn whose_bytes_are_there_is_not_blamed_for_a_slow_disk() {
+    let (b, _budget) = bench_within(PUT_LEAST);
+    let all = bytes(8 * BLOCK_BYTES);
+    b.node.fall_behind();
+    let disk = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            b.node.fall_behind();
+        }
+    };
+    let stored = tokio::select! {
+        stored = put(&b, &all, BLOCK_BYTES) => stored.unwrap(),
+        () = disk => unreachable!("it goes on for ever"),
+    };
+    b.node.fall_behind();
+    assert_eq!(get_all(&b, &stored).await.unwrap(), all);
+}
+
+/// I9: what is copied is counted until it is written, whoever holds it.
+#[tokio::test(start_paused = true)]
+async fn pieces_on_their_way_into_a_copy_are_counted() {
+    let (b, budget) = bench_within(64 * BLOCK);
+    let all = bytes(8 * BLOCK_BYTES);
+    let stored = put(&b, &all, 100_000).await.unwrap();
+    let mut reader = reader(&b, &stored).within();
+    let piece = reader.next().await.unwrap().unwrap();
+    drop(reader);
+    assert_eq!(budget.used(), piece.len() as u64);
+    assert!(
+        piece.len() > BLOCK_BYTES,
+        "there was room for more than its least"
+    );
+    drop(piece);
+    assert_eq!(budget.used(), 0);
+    // Where memory is short the next is read while the copy keeps this one.
+    let all_taken = budget.take(world::Claim::Page, 64 * BLOCK).await.unwrap();
+    let mut reader = self::reader(&b, &stored).within();
+    let mut kept = Vec::new();
+    while let Some(piece) = reader.next().await.unwrap() {
+        assert!(piece.len() <= BLOCK_BYTES);
+        kept.push(piece);
+    }
+    assert_eq!(kept.concat(), all);
+    drop(all_taken);
+}
+
+/// I9: blocks are read whole, and an object of very many chunks has a long list of places.
+#[tokio::test(start_paused = true)]
+async fn a_read_is_counted_as_what_it_holds() {
+    let (b, budget) = bench_within(256 * BLOCK);
+    let stored = put(&b, &bytes(2 * BLOCK_BYTES), 100_000).await.unwrap();
+    let one = ByteRange { start: 9, end: 10 };
+    let used = async |chunks: Vec<_>, range| {
+        let mut reader = b.blob.get(stored.blob, chunks, range);
+        assert_eq!(reader.next().await.unwrap().unwrap().len(), 1);
+        budget.used()
+    };
+    assert_eq!(used(stored.chunks.clone(), one).await, BLOCK);
+    let small = put(&b, &bytes(700), 700).await.unwrap();
+    let mut reader = b.blob.get(small.blob, small.chunks.clone(), one);
+    assert_eq!(reader.next().await.unwrap().unwrap().len(), 1);
+    assert_eq!(budget.used(), 700);
+    drop(reader);
+    let many: Vec<_> = (0..80_000).map(|_| stored.chunks[0]).collect();
+    let end = 80_000 * 2 * BLOCK;
+    let mut reader = b.blob.get(stored.blob, many.clone(), ByteRange { start: 0, end });
+    let piece = reader.next().await.unwrap().unwrap();
+    let of_chunks = (80_000 * size_of::<wire::records::Chunk>()) as u64;
+    assert!(
+        budget.used() >= of_chunks + piece.len() as u64,
+        "{}",
+        budget.used()
+    );
+    drop((reader, piece));
+    // Of a range only those it is in.
+    let late = ByteRange {
+        start: end - 7 * BLOCK,
+        end: end - 7 * BLOCK + 1,
+    };
+    assert_eq!(used(many, late).await, BLOCK);
 }
