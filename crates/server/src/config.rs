@@ -47,7 +47,7 @@ pub(crate) struct Flags {
     /// Everything that is stored is read again and verified within so long; 0s: never [default: 30d].
     #[arg(long, env = "CAIRN_SCRUB_PERIOD")]
     pub(crate) scrub_period: Option<Span>,
-    /// How much memory buffers, caches and queues may take together: a number with KiB, MiB or GiB [default: a quarter of the machine's or
+    /// How much memory buffers, caches and queues may take together: a number with B, KiB, MiB or GiB [default: a quarter of the machine's or
     /// container's, 256MiB to 512MiB].
     #[arg(long, env = "CAIRN_MEMORY")]
     pub(crate) memory: Option<Bytes>,

@@ -1,6 +1,7 @@
 //! The binary `cairn`: the command line, configuration, and which roles run here. No logic.
 
 mod backup;
+mod bench;
 mod check;
 mod config;
 mod descriptors;
@@ -51,6 +52,8 @@ enum Command {
     Backup(backup::Flags),
     /// Makes a data directory of a backup, or, with --index, replaces the index of one. Reclaim is held in it until it is let go.
     Restore(restore::Flags),
+    /// Puts load on any S3 endpoint and says what it took. It makes objects there, and removes them.
+    Bench(Box<bench::Flags>),
     /// Holds reclaim, lets it go, or says whether it is held; of a running server or a stopped directory.
     #[command(subcommand)]
     Reclaim(reclaim::Command),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         } => rebuild::main(&dir, &flags),
         Command::Check { dir, .. } => check::main(&dir),
         Command::Backup(flags) => backup::main(&flags),
+        Command::Bench(flags) => bench::main(*flags),
         Command::Restore(flags) => restore::main(&flags),
         Command::Reclaim(command) => reclaim::main(command),
     };

@@ -31,10 +31,11 @@ impl FromStr for Bytes {
         let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(unit_at);
         let shift = match unit {
+            "B" => 0,
             "KiB" => 10,
             "MiB" => 20,
             "GiB" => 30,
-            _ => return Err(format!("{text:?} is not a number with KiB, MiB or GiB")),
+            _ => return Err(format!("{text:?} is not a number with B, KiB, MiB or GiB")),
         };
         let number = number.parse::<u64>().ok();
         let bytes = number.and_then(|n| n.checked_mul(1 << shift));
