@@ -7,7 +7,10 @@
 //! which blob it reads keeps that one booking back, not the others.
 //!
 //! A booking with a manifest comes in pages. It is handed over from its first page to its last in one pass, or not forgotten: then
-//! the next pass begins it again, and what was handed over is handed over twice, which changes nothing.
+//! a later pass begins it again, and what was handed over is handed over twice. Where its extent was compacted in between that is garbage
+//! which is not there, so one that broke off at damage is let be for long.
+//!
+//! An extent whose dropped list cannot be read keeps the bookings that have a needle in it, and no other.
 
 use crate::gc::plan::{Level, is_ripe};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +20,26 @@ use wire::control::Dropped;
 use wire::index::{Booked, BookedRef};
 
 /// What is to be done with a page of bookings.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Handing {
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Handing(Vec<Booked>);
+
+impl Handing {
     /// Needles that may go.
-    pub(crate) needles: Vec<Dropped>,
+    pub(crate) fn needles(&self) -> Vec<Dropped> {
+        let chunks = self.0.iter().flat_map(|booked| &booked.chunks);
+        let dropped = chunks.map(|c| Dropped {
+            extent: ExtentId(c.place),
+            needle: NeedleId(c.needle),
+            stored_length: c.stored_length,
+        });
+        dropped.collect()
+    }
+
     /// Rows to forget once the needles are booked.
-    pub(crate) rows: Vec<BookedRef>,
+    pub(crate) fn rows(&self) -> Vec<BookedRef> {
+        let ended = self.0.iter().filter(|booked| booked.is_last);
+        ended.map(|booked| booked.row.clone()).collect()
+    }
 }
 
 /// A pass over all bookings.
@@ -34,6 +51,10 @@ pub(crate) struct Pass {
     pub(crate) oldest_ms: Option<u64>,
     /// How many bookings stay.
     pub(crate) stayed: u64,
+    /// Extents whose dropped lists cannot be read.
+    pub(crate) unreadable: BTreeSet<ExtentId>,
+    /// Bookings of which some was handed over and the rest could not be.
+    pub(crate) broken_off: Vec<BlobId>,
 }
 
 /// What decides whether a booking goes.
@@ -46,6 +67,14 @@ pub(crate) struct Ripeness<'a> {
 }
 
 impl Pass {
+    /// A pass that leaves extents alone whose dropped lists could not be read.
+    pub(crate) fn without(unreadable: BTreeSet<ExtentId>) -> Self {
+        Self {
+            unreadable,
+            ..Self::default()
+        }
+    }
+
     /// Whether anything of a page may go, were nobody reading it.
     pub(crate) fn wants(&self, page: &[Booked], ripeness: &Ripeness<'_>) -> bool {
         self.under_way.is_some() || page.iter().any(|b| b.page == 0 && ripeness.lets_go(b))
@@ -55,26 +84,49 @@ impl Pass {
     pub(crate) fn hand_over(&mut self, page: Vec<Booked>, ripeness: &Ripeness<'_>) -> Handing {
         let mut handing = Handing::default();
         for booked in page {
-            let goes = match self.under_way.take() {
-                Some((row, next)) if row == booked.row && next == booked.page => true,
-                _ => booked.page == 0 && ripeness.lets_go(&booked),
-            };
-            if !goes {
+            let begun = self.under_way.take();
+            let goes_on =
+                (begun.as_ref()).is_some_and(|(row, next)| *row == booked.row && *next == booked.page);
+            if let Some((row, _)) = begun.filter(|_| !goes_on) {
+                // Its next page could not be had.
+                self.broken_off.push(row.blob);
+            }
+            if !goes_on && (booked.page > 0 || !ripeness.lets_go(&booked)) {
                 self.stays(&booked);
                 continue;
             }
-            handing.needles.extend(booked.chunks.iter().map(|c| Dropped {
-                extent: ExtentId(c.place),
-                needle: NeedleId(c.needle),
-                stored_length: c.stored_length,
-            }));
-            if booked.is_last {
-                handing.rows.push(booked.row);
-            } else {
-                self.under_way = Some((booked.row, booked.page + 1));
+            if !booked.is_last {
+                self.under_way = Some((booked.row.clone(), booked.page + 1));
             }
+            handing.0.push(booked);
         }
+        self.keep_back(&mut handing);
         handing
+    }
+
+    /// Takes the bookings back that have a needle in an extent whose dropped list cannot be read.
+    pub(crate) fn keep_back(&mut self, handing: &mut Handing) {
+        let touches = |booked: &&Booked| {
+            let mut extents = booked.chunks.iter().map(|c| ExtentId(c.place));
+            extents.any(|extent| self.unreadable.contains(&extent))
+        };
+        let stay: Vec<BookedRef> = handing.0.iter().filter(touches).map(|b| b.row.clone()).collect();
+        if stay.is_empty() {
+            return;
+        }
+        let (back, going) = std::mem::take(&mut handing.0)
+            .into_iter()
+            .partition(|booked| stay.contains(&booked.row));
+        handing.0 = going;
+        self.under_way = self.under_way.take().filter(|(row, _)| !stay.contains(row));
+        let back: Vec<Booked> = back;
+        for (n, booked) in back.iter().enumerate() {
+            // Pages before its first one here are with the control plane.
+            if booked.page > 0 && (n == 0 || back[n - 1].row != booked.row) {
+                self.broken_off.push(booked.row.blob);
+            }
+            self.stays(booked);
+        }
     }
 
     /// Nothing of a page goes now; a booking that it cuts in two is left to the next pass.
@@ -140,8 +192,12 @@ mod tests {
             read: &read,
         };
         let handing = pass.hand_over(page, &ripeness);
-        let needles = handing.needles.iter().map(|d| (d.extent.0, d.needle.0)).collect();
-        (needles, handing.rows.len())
+        let needles = handing
+            .needles()
+            .iter()
+            .map(|d| (d.extent.0, d.needle.0))
+            .collect();
+        (needles, handing.rows().len())
     }
 
     // I3
@@ -195,5 +251,28 @@ mod tests {
             0,
             "a page of another booking ends nothing"
         );
+        assert_eq!(pass.broken_off.len(), 1, "booking 2 went on, booking 1 did not");
+    }
+
+    #[test]
+    fn what_has_a_needle_in_an_unreadable_list_stays_whole() {
+        let mut pass = Pass::without(BTreeSet::from([ExtentId(2), ExtentId(4)]));
+        let mut second = booked(3, 0, 1, true);
+        second.chunks[0].place = 2;
+        let page = vec![
+            booked(1, 0, 0, true),
+            booked(2, 0, 0, true),
+            booked(3, 0, 0, false),
+            second,
+            booked(5, 0, 0, true),
+            booked(6, 0, 0, false),
+        ];
+        assert_eq!(going(&mut pass, page, &[], &[]).0, [(1, 1), (5, 1), (6, 1)]);
+        assert!(pass.broken_off.is_empty(), "nothing of 3 went");
+        let mut later = booked(6, 0, 1, true);
+        later.chunks[0].place = 4;
+        let rest = vec![later, booked(7, 0, 0, true)];
+        assert_eq!(going(&mut pass, rest, &[], &[]), (vec![(7, 1)], 1));
+        assert_eq!(pass.broken_off, [BlobId::new(SessionId(1), 6)]);
     }
 }

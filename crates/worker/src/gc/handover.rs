@@ -1,25 +1,28 @@
 //! Runs what `garbage.rs` plans: bookings read, readers asked for, needles handed to the control plane, rows forgotten.
 
-use crate::gc::garbage::{Pass, Ripeness};
+use crate::gc::garbage::{Handing, Pass, Ripeness};
 use crate::gc::metrics;
 use crate::gc::plan;
 use crate::gc::run::{End, Gc};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use types::BlobId;
 use types::limits::{DROP_NEEDLES_MAX, FORGET_ROWS_MAX, GC_PAGE_ROWS};
+use types::{BlobId, ErrorKind, ExtentId};
 use wire::control;
-use wire::index::Command;
+use wire::index::{BookedRef, Command};
 use world::plant::{Plant, is_planted};
 
 /// How often it is asked whether readers are gone.
 const READERS_POLL_MS: u64 = 10;
+/// Bookings remembered that broke off; past that they are begun again in the next pass.
+const BOOKINGS_RESTING_MAX: usize = 4096;
 
 impl Gc {
     /// Every booking that may go, handed over and forgotten; when the oldest was made that stays.
     pub(crate) async fn collect_garbage(&mut self) -> Result<Option<u64>, End> {
-        let (mut pass, mut cursor) = (Pass::default(), Bytes::new());
+        let (begun, mut cursor) = (self.world.clock.mono(), Bytes::new());
+        let mut pass = Pass::without(self.lists_resting.now(begun).collect());
         let control = self.roles.control.clone();
         let uses = self.call("uses", control.uses()).await?;
         let none = BTreeSet::new();
@@ -43,12 +46,20 @@ impl Gc {
             match &read {
                 None => pass.leave(&page),
                 Some(read) => {
-                    ripeness.read = read;
-                    let handing = pass.hand_over(page, &ripeness);
-                    self.drop_needles(&handing.needles).await?;
-                    for rows in handing.rows.chunks(FORGET_ROWS_MAX) {
-                        let forget = Command::ForgetGarbage { rows: rows.to_vec() };
-                        self.commands.send(forget).await?;
+                    // One that broke off is as if somebody read it still.
+                    let read = read
+                        .iter()
+                        .copied()
+                        .chain(self.bookings_resting.now(begun))
+                        .collect();
+                    ripeness.read = &read;
+                    let mut handing = pass.hand_over(page, &ripeness);
+                    self.drop_readable(&mut handing, &mut pass).await?;
+                    for blob in std::mem::take(&mut pass.broken_off) {
+                        self.let_be(blob, begun);
+                    }
+                    for rows in handing.rows().chunks(FORGET_ROWS_MAX) {
+                        self.forget(rows, begun).await?;
                     }
                 }
             }
@@ -58,6 +69,70 @@ impl Gc {
             }
             cursor = next;
             self.rest(begun).await?;
+        }
+    }
+
+    /// Hands needles over, but those of bookings with one in an extent whose dropped list cannot be read.
+    async fn drop_readable(&mut self, handing: &mut Handing, pass: &mut Pass) -> Result<(), End> {
+        loop {
+            let needles = handing.needles();
+            let fault = match self.drop_needles(&needles).await {
+                Err(End::Failed(fault)) if fault.kind == ErrorKind::Corrupt => fault,
+                other => return other,
+            };
+            let extents: BTreeSet<ExtentId> = needles.iter().map(|d| d.extent).collect();
+            let known = pass.unreadable.len();
+            for extent in extents {
+                let control = self.roles.control.clone();
+                match self.call("dropped", control.dropped(extent)).await {
+                    Err(End::Failed(fault)) if fault.kind == ErrorKind::Corrupt => {
+                        let now = self.world.clock.mono();
+                        self.lists_resting
+                            .failed(extent, fault.kind, now, self.settings.look);
+                        pass.unreadable.insert(extent);
+                        self.failed("the list of needles that may go", &fault);
+                    }
+                    other => drop(other?),
+                }
+            }
+            if pass.unreadable.len() == known {
+                return Err(fault.into());
+            }
+            pass.keep_back(handing);
+        }
+    }
+
+    /// Forgets bookings that were handed over; one that cannot be read keeps no other.
+    async fn forget(&mut self, rows: &[BookedRef], now: Duration) -> Result<(), End> {
+        let all = Command::ForgetGarbage { rows: rows.to_vec() };
+        match self.commands.send(all).await {
+            Err(fault) if fault.kind == ErrorKind::Corrupt => {}
+            Err(fault) => return Err(fault.into()),
+            Ok(_) => return Ok(()),
+        }
+        for row in rows {
+            let one = Command::ForgetGarbage {
+                rows: vec![row.clone()],
+            };
+            match self.commands.send(one).await {
+                Err(fault) if fault.kind == ErrorKind::Corrupt => {
+                    self.failed("forgetting a booking", &fault);
+                    self.let_be(row.blob, now);
+                }
+                Err(fault) => return Err(fault.into()),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What was handed over of a booking without its end is not handed over again soon.
+    fn let_be(&mut self, blob: BlobId, now: Duration) {
+        tracing::warn!(%blob, "a booking stays: a part of its list cannot be handed over");
+        self.bookings_resting.forget_rested(now);
+        if self.bookings_resting.count() < BOOKINGS_RESTING_MAX {
+            self.bookings_resting
+                .failed(blob, ErrorKind::Corrupt, now, self.settings.look);
         }
     }
 

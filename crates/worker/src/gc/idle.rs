@@ -12,9 +12,11 @@
 use crate::gc::run::{End, Gc};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use types::limits::IDLE_UPLOADS_WATCHED_MAX;
 use types::{ErrorKind, UploadId};
+use wire::gateway::Gateway;
 use wire::index::Command;
 
 /// Uploads that were old when they were looked at last.
@@ -75,15 +77,11 @@ impl Gc {
             let (page, next) = self
                 .call("uploads_idle", index.uploads_idle(cursor, before_ms))
                 .await?;
-            let under_way: BTreeSet<UploadId> = self
-                .roles
-                .gateways
-                .iter()
-                .flat_map(|gateway| gateway.uploads_under_way())
-                .collect();
             for idle in page {
                 let watched = self.settings.uploads_watched;
-                if under_way.contains(&idle.upload)
+                // Asked for each: an abort is a commit, and whoever comes back while the others before it are made is not to lose a part.
+                let under_way = |g: &Arc<dyn Gateway>| g.uploads_under_way().contains(&idle.upload);
+                if self.roles.gateways.iter().any(under_way)
                     || !self.idle_uploads.saw(idle.upload, mono, in_step, watched)
                 {
                     continue;
@@ -102,6 +100,8 @@ impl Gc {
                     }
                     // Ended by its client meanwhile, or gone on with.
                     Err(fault) if fault.kind == ErrorKind::Conflict => {}
+                    // Its rows cannot be read: it stays, and keeps no other.
+                    Err(fault) if fault.kind == ErrorKind::Corrupt => self.failed("an idle upload", &fault),
                     Err(fault) => return Err(fault.into()),
                 }
             }

@@ -1,4 +1,4 @@
-//! Extents with which a step failed: let be for a while, longer each time, so that one that fails for ever costs a calm store nothing.
+//! Extents (or bookings) with which a step failed: let be for a while, longer each time, so that one that fails for ever costs a calm store nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,13 +17,18 @@ struct Failed {
     times: u32,
 }
 
-/// What fails, by extent.
-#[derive(Default)]
-pub(crate) struct Resting(BTreeMap<ExtentId, Failed>);
+/// What fails, by what it failed with.
+pub(crate) struct Resting<K = ExtentId>(BTreeMap<K, Failed>);
 
-impl Resting {
+impl<K> Default for Resting<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Copy> Resting<K> {
     /// A step with an extent failed; how often it has in a row, this time too. `look` is how often the disks are looked at.
-    pub(crate) fn failed(&mut self, extent: ExtentId, why: ErrorKind, now: Duration, look: Duration) -> u32 {
+    pub(crate) fn failed(&mut self, extent: K, why: ErrorKind, now: Duration, look: Duration) -> u32 {
         let failed = self.0.entry(extent).or_insert(Failed {
             until: now,
             why,
@@ -42,7 +47,7 @@ impl Resting {
     }
 
     /// A step with it succeeded.
-    pub(crate) fn done(&mut self, extent: ExtentId) {
+    pub(crate) fn done(&mut self, extent: K) {
         self.0.remove(&extent);
     }
 
@@ -52,12 +57,17 @@ impl Resting {
     }
 
     /// Only these extents are there.
-    pub(crate) fn keep(&mut self, there: &BTreeSet<ExtentId>) {
+    pub(crate) fn keep(&mut self, there: &BTreeSet<K>) {
         self.0.retain(|extent, _| there.contains(extent));
     }
 
+    /// Only those that are let be still.
+    pub(crate) fn forget_rested(&mut self, now: Duration) {
+        self.0.retain(|_, failed| failed.until > now);
+    }
+
     /// Those that are let be now.
-    pub(crate) fn now(&self, now: Duration) -> impl Iterator<Item = ExtentId> {
+    pub(crate) fn now(&self, now: Duration) -> impl Iterator<Item = K> {
         self.0.iter().filter(move |(_, f)| f.until > now).map(|(e, _)| *e)
     }
 

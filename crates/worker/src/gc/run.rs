@@ -21,7 +21,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use types::{DiskId, ExtentId, NodeId, SessionId};
+use types::{BlobId, DiskId, ExtentId, NodeId, SessionId};
 use wire::Fault;
 use wire::control;
 use wire::gateway::Gateway;
@@ -77,6 +77,9 @@ pub struct Gc {
     pub(crate) clocks: Clocks,
     /// Extents that something failed with.
     pub(crate) resting: Resting,
+    /// Extents whose dropped lists could not be read, and bookings that broke off.
+    pub(crate) lists_resting: Resting,
+    pub(crate) bookings_resting: Resting<BlobId>,
     /// Extents that writers were asked to let go: they get no append, whatever the level is by now.
     pub(crate) released: BTreeSet<ExtentId>,
     /// Something was begun that only a later pass can end.
@@ -116,6 +119,8 @@ impl Gc {
             pass_level: Level::default(),
             clocks: Clocks::default(),
             resting: Resting::default(),
+            lists_resting: Resting::default(),
+            bookings_resting: Resting::default(),
             released: BTreeSet::new(),
             unfinished: false,
             idle_uploads: Watch::default(),

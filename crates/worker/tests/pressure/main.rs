@@ -78,6 +78,81 @@ async fn a_needle_of_which_nothing_can_be_read_keeps_no_other() {
     assert!(!log.iter().any(|line| line == "drop needle 2"), "{log:?}");
 }
 
+/// Runs gc until something was written down, and some more passes.
+async fn passes(store: &Arc<Store>, gc: Gc, stop: &watch::Sender<bool>, until: &str) -> Vec<String> {
+    let work = async {
+        store.until(until).await;
+        store.clock.sleep(Duration::from_secs(20 * 3600)).await;
+        stop.send_replace(true);
+    };
+    tokio::join!(gc.run(), work);
+    store.state().log.clone()
+}
+
+/// An extent whose dropped list cannot be read keeps the bookings that have a needle in it: those wholly, and no other.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_read_keeps_what_needs_it() {
+    let (store, gc, stop) = gc(0, Settings::default()).await;
+    {
+        let mut state = store.state();
+        state.bad_list = Some(2);
+        state.bookings = vec![
+            (11, vec![1]),
+            (12, vec![1, 2]),
+            (13, vec![3]),
+            (14, vec![2]),
+            (15, vec![1]),
+        ];
+    }
+    let log = passes(&store, gc, &stop, "forget 15").await;
+    for serial in [11, 13, 15] {
+        at(&log, &format!("forget {serial}"));
+    }
+    assert_eq!(store.state().bookings.len(), 2);
+    // Before it is known which list it is, others may have been told; from then on they are told no more.
+    let handed = log.iter().filter(|line| *line == "drop needle 12").count();
+    assert!(handed <= 1 + 20, "{handed} times, once an hour: {log:?}");
+    let passes = log.iter().filter(|line| *line == "bookings").count();
+    assert!(passes < 30, "{passes} passes in a day");
+}
+
+/// A booking whose rows cannot be forgotten keeps no other, and is not handed over in each pass.
+#[tokio::test(start_paused = true)]
+async fn a_booking_that_cannot_be_forgotten_keeps_no_other() {
+    let (store, gc, stop) = gc(0, Settings::default()).await;
+    {
+        let mut state = store.state();
+        state.bad_row = Some(12);
+        state.bookings = vec![(11, vec![1]), (12, vec![1]), (13, vec![3])];
+    }
+    let log = passes(&store, gc, &stop, "forget 13").await;
+    at(&log, "forget 11");
+    assert_eq!(store.state().bookings.len(), 1);
+    let handed = log.iter().filter(|line| *line == "drop needle 12").count();
+    assert!((1..=21).contains(&handed), "{handed} times in a day");
+}
+
+/// Who comes back to its upload while others are aborted keeps it; one whose rows cannot be read keeps no other.
+#[tokio::test(start_paused = true)]
+async fn an_upload_is_looked_at_when_it_is_to_be_aborted() {
+    let settings = Settings {
+        uploads_abandoned: Some(Duration::from_secs(7 * 24 * 3600)),
+        uploads_watched: Duration::from_secs(20),
+        pass_max: Duration::from_secs(10),
+        ..Settings::default()
+    };
+    let (store, gc, stop) = gc(0, settings).await;
+    {
+        let mut state = store.state();
+        state.idle = vec![1, 2, 3, 4];
+        state.comes_back = Some(3);
+        state.bad_row = Some(2);
+    }
+    let log = passes(&store, gc, &stop, "abort 4").await;
+    at(&log, "abort 1");
+    assert!(!log.iter().any(|line| line == "abort 3"), "{log:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_met_a_full_disk_is_heard_at_once_and_told_when_all_was_done() {
     let seldom = Settings {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use types::{
@@ -66,6 +66,17 @@ pub(crate) struct State {
     pub(crate) given_up: Vec<&'static str>,
     /// Whose row is on a page that cannot be read.
     pub(crate) unreadable: Option<&'static str>,
+    /// Bookings, each of some extents.
+    pub(crate) bookings: Vec<(u64, Vec<u64>)>,
+    /// The extent whose dropped list cannot be read.
+    pub(crate) bad_list: Option<u64>,
+    /// Uploads that are idle by their rows, and those that somebody works on.
+    pub(crate) idle: Vec<u64>,
+    pub(crate) under_way: BTreeSet<UploadId>,
+    /// Who comes back when another is aborted.
+    pub(crate) comes_back: Option<u64>,
+    /// The booking or upload whose rows cannot be read.
+    pub(crate) bad_row: Option<u64>,
 }
 
 /// Every role but the node.
@@ -113,11 +124,46 @@ impl Store {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wrote(&self, what: String) {
         self.state().log.push(what);
+    }
+
+    fn check_list(&self, extent: ExtentId) -> Result<(), Fault> {
+        match self.state().bad_list == Some(extent.0) {
+            true => Err(Fault::new(ErrorKind::Corrupt, "a bad page of the control plane")),
+            false => Ok(()),
+        }
+    }
+
+    fn check_row(&self, serial: u64) -> Result<(), Fault> {
+        match self.state().bad_row == Some(serial) {
+            true => Err(Fault::new(ErrorKind::Corrupt, "a bad page of the index")),
+            false => Ok(()),
+        }
+    }
+
+    /// A booking of a needle in each of some extents; the needle's number is the booking's.
+    fn booking(&self, serial: u64, extents: &[u64]) -> Booked {
+        let chunk = |extent: &u64| Chunk {
+            place: *extent,
+            needle: serial,
+            stored_length: 1,
+            ..Chunk::default()
+        };
+        Booked {
+            row: BookedRef {
+                bucket: BucketId(1),
+                key: "k".into(),
+                blob: BlobId::new(SessionId(1), serial),
+                booked: Hlc::at(self.clock.wall_ms() - 100 * 24 * 3600 * 1000),
+            },
+            page: 0,
+            is_last: true,
+            chunks: extents.iter().map(chunk).collect(),
+        }
     }
 
     /// Waits until something was written down.
@@ -131,6 +177,10 @@ impl Store {
         }
         panic!("no {what} in {:?}", self.state().log);
     }
+}
+
+fn serial_of(row: &BookedRef) -> u64 {
+    row.blob.0 as u64
 }
 
 fn owner(key: &str) -> OwnerRef {
@@ -189,12 +239,13 @@ impl control::Reclaim for Store {
     async fn drop_needles(&self, needles: &[Dropped]) -> Result<(), Fault> {
         self.wrote("drop".into());
         for needle in needles {
+            self.check_list(needle.extent)?;
             self.wrote(format!("drop needle {}", needle.needle.0));
         }
         Ok(())
     }
-    async fn dropped(&self, _: ExtentId) -> Result<Vec<NeedleId>, Fault> {
-        no()
+    async fn dropped(&self, extent: ExtentId) -> Result<Vec<NeedleId>, Fault> {
+        self.check_list(extent).map(|()| Vec::new())
     }
     async fn decide(&self, extent: ExtentId) -> Result<Option<Decision>, Fault> {
         self.wrote(format!("decide {}", extent.0));
@@ -237,8 +288,28 @@ impl control::Reclaim for Store {
 #[async_trait::async_trait]
 impl Index for Store {
     async fn call(&self, call: Call) -> Answered {
-        if matches!(call.command, index::Command::ForgetGarbage { .. }) {
-            self.state().booked = false;
+        match &call.command {
+            index::Command::ForgetGarbage { rows } => {
+                rows.iter().try_for_each(|row| self.check_row(serial_of(row)))?;
+                let mut state = self.state();
+                state.booked = false;
+                for serial in rows.iter().map(serial_of) {
+                    state.bookings.retain(|(one, _)| *one != serial);
+                    state.log.push(format!("forget {serial}"));
+                }
+            }
+            index::Command::AbortIdleUpload { upload, .. } => {
+                let serial = upload.0 as u64;
+                self.wrote(format!("abort {serial}"));
+                let mut state = self.state();
+                let back = state.comes_back.take().map(|serial| UploadId(u128::from(serial)));
+                state.under_way.extend(back);
+                let stays = state.bad_row;
+                state.idle.retain(|one| *one != serial || stays == Some(serial));
+                drop(state);
+                self.check_row(serial)?;
+            }
+            _ => {}
         }
         let nothing = Kind::Nothing(Nothing {});
         Ok(Answer { kind: Some(nothing) })
@@ -297,7 +368,11 @@ impl index::Reclaim for Store {
             }],
         };
         let page = self.state().booked.then_some(booked);
-        Ok((page.into_iter().collect(), Bytes::new()))
+        let bookings = self.state().bookings.clone();
+        let others = bookings
+            .iter()
+            .map(|(serial, extents)| self.booking(*serial, extents));
+        Ok((page.into_iter().chain(others).collect(), Bytes::new()))
     }
     async fn reached(&self, doubts: Vec<Doubt>) -> Result<Reached, Fault> {
         let unreadable = self.state().unreadable;
@@ -308,7 +383,14 @@ impl index::Reclaim for Store {
         Ok(Reached::new(Hlc(1), doubts, each))
     }
     async fn uploads_idle(&self, _: Bytes, _: u64) -> Result<(Vec<IdleUpload>, Bytes), Fault> {
-        no()
+        let idle = |serial: &u64| IdleUpload {
+            bucket: BucketId(1),
+            key: ObjectKey::new("k").unwrap(),
+            upload: UploadId(u128::from(*serial)),
+        };
+        let all = self.state().idle.iter().map(idle).collect();
+        self.wrote("idle".into());
+        Ok((all, Bytes::new()))
     }
 }
 
@@ -338,7 +420,7 @@ impl Gateway for Store {
         (1..).zip(given_up).map(abandoned).collect()
     }
     fn uploads_under_way(&self) -> BTreeSet<UploadId> {
-        BTreeSet::new()
+        self.state().under_way.clone()
     }
     async fn room_wanted(&self, after: u64) -> u64 {
         let mut met = self.met_full.subscribe();
