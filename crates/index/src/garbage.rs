@@ -3,7 +3,8 @@
 //! A cursor is the row key to go on from, and how far its row was read: a booking's manifest pages, an upload's parts. What
 //! is done with a row in between is no harm: the rows that are left say all there is to say.
 //!
-//! Rows that cannot be read are gone past: what they booked stays, what stands behind them goes.
+//! Rows that cannot be read are gone past: what they booked stays, what stands behind them goes. A booking whose manifest cannot be read to
+//! its end is not begun: its needles would be handed over, reclaimed and handed over again, for it is never forgotten.
 
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
@@ -164,6 +165,9 @@ impl Bookings {
         }
         for page in from..pages {
             if page > from && self.is_full() {
+                if from == 0 {
+                    check_pages(snapshot, &booked, page..pages).await?;
+                }
                 return Ok(Some(page));
             }
             let row = RowRef::Manifest(booked.bucket, &booked.key, blob, page);
@@ -182,6 +186,19 @@ impl Bookings {
             chunks,
         });
     }
+}
+
+/// Reads manifest pages that another answer will have.
+async fn check_pages(
+    snapshot: &Arc<dyn Snapshot>,
+    booked: &BookedRef,
+    pages: std::ops::Range<u32>,
+) -> Result<(), StoreError> {
+    for page in pages {
+        let row = RowRef::Manifest(booked.bucket, &booked.key, booked.blob, page);
+        read_page(&**snapshot, &row).await?;
+    }
+    Ok(())
 }
 
 /// A page of uploads that nobody works on.

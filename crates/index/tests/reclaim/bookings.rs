@@ -36,6 +36,23 @@ async fn a_manifest_comes_page_by_page_whatever_the_size_of_a_page() {
     assert!(s.garbage(9).await.is_empty());
 }
 
+/// However few of its pages come at once: what is never forgotten would be handed over again and again. // I3
+#[tokio::test]
+async fn a_booking_that_cannot_be_read_to_its_end_is_not_begun() {
+    let mut s = Store::new().await;
+    let (long, short) = (stored(s.g.blob(), 5000), stored(s.g.blob(), 3));
+    for (k, data) in [("a", &long), ("b", &short)] {
+        s.put(k, data).await.unwrap();
+        assert!(s.g.delete(s.bucket, k).await);
+    }
+    assert_eq!(s.rows(MANIFESTS).await, 10);
+    s.lose_last(MANIFESTS).await;
+    for count_max in [1, 2, 3, 9, 100] {
+        let blobs: Vec<_> = s.garbage(count_max).await.iter().map(|b| b.row.blob).collect();
+        assert_eq!(blobs, [short.blob], "{count_max} at once");
+    }
+}
+
 /// Keys as long as they can be in a row, so that these bookings are too much for one commit: it ends within the last one's manifest.
 async fn large(s: &Store) -> Vec<u64> {
     let mut all = Vec::new();

@@ -4,7 +4,7 @@ use crate::gateway::{Gateway, key, record, walked};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use store::{Memory, Scan, Store as _};
+use store::{Batch, Committed, Memory, Scan, Store as _};
 use types::{BlobId, BucketId, ExtentId, NeedleId, PartitionId, UploadId, VersionId};
 use wire::index::{
     AppendData, Booked, Command, Doubt, Index, Named, Precondition, Reach, Reason, Reclaim, StoredChunks,
@@ -161,6 +161,26 @@ impl Store {
             max: 1024,
         };
         snapshot.scan(&scan).await.unwrap().len()
+    }
+
+    /// The last row of a table is lost, and the process begins anew.
+    pub async fn lose_last(&mut self, table: u8) {
+        let scan = Scan {
+            start: Bytes::copy_from_slice(&[table]),
+            end: Bytes::copy_from_slice(&[table + 1]),
+            max: 1024,
+        };
+        let partition = PartitionId::FIRST_DATA;
+        let snapshot = self.memory.snapshot(partition).await.unwrap();
+        let last = snapshot.scan(&scan).await.unwrap().pop().unwrap().0;
+        let fence = self.memory.take(partition).await.unwrap();
+        let batch = Batch {
+            rows: vec![(last, None)],
+            behind: Vec::new(),
+        };
+        let committed = self.memory.commit(fence, batch).await;
+        assert!(matches!(committed, Committed::Done(_)), "{committed:?}");
+        self.restart().await;
     }
 
     pub fn doubt(&self, k: &str, upload: Option<(UploadId, u32)>, blob: BlobId, chunk: &Chunk) -> Doubt {
