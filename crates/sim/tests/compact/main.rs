@@ -14,3 +14,4 @@ mod node;
 mod room;
 mod stage;
 mod superblock;
+mod watched;

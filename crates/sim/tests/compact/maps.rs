@@ -3,6 +3,7 @@
 use crate::node::{fill, start};
 use crate::room::Filling;
 use crate::stage::*;
+use crate::watched::Watched;
 use extent::DataDir;
 use sim::SimDisk;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use types::{ErrorKind, Kind};
 use wire::node::Node;
-use world::Clock;
 use world::real::RealClock;
+use world::{Clock, Disk};
 
 /// X with `count` needles and sealed; how many operations the checkpoint takes then.
 async fn sealed(outside: &mut Outside, disk: &SimDisk, dir: &DataDir, count: usize) -> u64 {
@@ -129,6 +130,33 @@ fn a_compaction_in_the_middle_of_a_walk_comes_first() {
     });
     disk.crash();
     life(async { outside.check(&open_whole(57, &disk).unwrap()).unwrap() });
+}
+
+/// A full disk waits for the room of a file that is walked: it is closed with the next piece, not at the end of the walk.
+#[test]
+fn what_is_compacted_or_removed_is_not_held_open_by_a_walk() {
+    let disk = SimDisk::new(57, 64 << 20);
+    let mut outside = Outside::default();
+    life(async {
+        let watched = Watched::new(Arc::new(disk.clone()));
+        let dir = open(57, Arc::new(watched.clone())).unwrap().dir;
+        outside.fill(&dir).await;
+        // The walk of X is under way.
+        assert!(dir.map_extents(1).unwrap());
+        let path = format!("extents/{X}");
+        outside.compact(&dir, X, 1, 2).await.unwrap();
+        assert!(!disk.exists(&path).unwrap());
+        assert!(dir.map_extents(1).unwrap());
+        assert_eq!(watched.handles(&path), 0, "its room is given back");
+        // That of Z is.
+        let path = format!("extents/{Z}");
+        outside.drop_some(Z, 1);
+        let dropped = outside.dropped(Z);
+        compact(&dir, Z, 1, &dropped).await.unwrap();
+        assert!(!disk.exists(&path).unwrap());
+        dir.map_extents(1).unwrap();
+        assert_eq!(watched.handles(&path), 0);
+    });
 }
 
 #[test]
