@@ -109,6 +109,15 @@ impl DiskService {
         run(&self.writer(), move || f(&dir)).await
     }
 
+    /// Runs `f`, which is short, on the upkeep loop.
+    pub(crate) async fn tending<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&DataDir) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let dir = self.dir.clone();
+        run(&self.upkeep, move || f(&dir)).await
+    }
+
     /// Asks the upkeep loop for a checkpoint, unless one waits already.
     pub(crate) fn want_checkpoint(self: &Arc<Self>) {
         if self.checkpoint_due.swap(true, Ordering::AcqRel) {

@@ -157,8 +157,7 @@ impl DiskService {
         self.reclaimer.check()?;
         let end = self.dir.status(extent).map_or(0, |status| status.end);
         let (done, synced) = Synced::durable();
-        let dir = self.dir.clone();
-        let queued = run(&self.reclaimer.jobs, move || dir.remove(extent, done)).await?;
+        let queued = self.tending(move |dir| dir.remove(extent, done)).await?;
         queued.map_err(|e| fault(&e))?;
         synced.wait().await?;
         self.reclaimer.removed.fetch_add(1, Ordering::Relaxed);
@@ -191,12 +190,10 @@ impl DiskService {
         })
     }
 
-    /// Takes the files away that nothing needs any more, and the ballast back first of all.
+    /// Takes the files away that nothing needs any more, and the ballast back first of all. Not on the loop for compactions: there a scrub may
+    /// be reading a whole journal, and writers wait for this room.
     async fn give_back(&self, bytes: u64) {
-        let dir = self.dir.clone();
-        let swept = run(&self.reclaimer.jobs, move || {
-            dir.sweep().and_then(|()| dir.regrow_ballast())
-        });
+        let swept = self.tending(|dir| dir.sweep().and_then(|()| dir.regrow_ballast()));
         match swept.await {
             Ok(Ok(())) => {
                 self.reclaimer.reclaimed_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The node's side: one compaction a disk, next to reads and appends, stopped in the middle; and walks and reads across generations.
 
 use crate::stage::{X, Y, Z, body, check_files, config, life, open_whole, world};
+use crate::watched::Watched;
 use bytes::Bytes;
 use extent::DataDir;
 use node::LocalNode;
@@ -10,11 +11,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 use types::{BlobId, BucketId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId, SessionId};
 use wire::Fault;
 use wire::node::{
     Ack, Appended, Checked, NeedleHead, Node, OwnerRef, Pace, ReadNeedle, WalkCursor, WalkDepth, WalkPage,
 };
+use world::{Disk, World};
 
 const E1: Epoch = Epoch(1);
 const G1: Generation = Generation(1);
@@ -48,7 +51,12 @@ fn head(serial: u64, length: usize) -> NeedleHead {
     }
 }
 
-async fn put(node: &LocalNode, extent: ExtentId, serial: u64, length: usize) -> Result<Appended, Fault> {
+pub(crate) async fn put(
+    node: &LocalNode,
+    extent: ExtentId,
+    serial: u64,
+    length: usize,
+) -> Result<Appended, Fault> {
     let (bytes, crcs) = body(serial, length);
     let bytes = Bytes::from(bytes);
     node.append(
@@ -62,8 +70,17 @@ async fn put(node: &LocalNode, extent: ExtentId, serial: u64, length: usize) -> 
 }
 
 async fn get(node: &LocalNode, a: &Appended, serial: u64, length: usize) -> Result<Checked, Fault> {
+    get_of(node, (X, a), serial, length).await
+}
+
+pub(crate) async fn get_of(
+    node: &LocalNode,
+    (extent, a): (ExtentId, &Appended),
+    serial: u64,
+    length: usize,
+) -> Result<Checked, Fault> {
     let read = ReadNeedle {
-        extent: X,
+        extent,
         needle: a.needle,
         blob: BlobId::new(SessionId(1), serial),
         hint: (a.generation, a.offset),
@@ -277,6 +294,38 @@ fn an_old_hint_costs_the_logarithm() {
         {
             println!("{COUNT} needles, half of them dropped: an old hint costs at most {most} reads, then 1");
         }
+        node.shutdown().await;
+    });
+}
+
+/// A scrub that reads a whole journal keeps nobody from the room of what is removed meanwhile.
+#[test]
+fn room_is_given_back_beside_a_scrub() {
+    let watched = Watched::new(Arc::new(SimDisk::new(17, 64 << 20)));
+    // Of real threads and time.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(async {
+        let world = World::real();
+        let opened = DataDir::open(&world, Arc::new(watched.clone()), config()).unwrap();
+        let id = opened.dir.disk_id();
+        let node = LocalNode::new(world, NodeId(1), vec![opened.dir]);
+        node.open_extent(id, X, E1, 4 << 20).await.unwrap();
+        node.seal(X, E1).await.unwrap();
+        watched.shut(Some("journal"));
+        let mut scrub = pin!(node.verify_frame(id));
+        let removed = tokio::select! {
+            biased;
+            _ = scrub.as_mut() => panic!("its journal was not read"),
+            // Else the test would never end.
+            removed = tokio::time::timeout(Duration::from_secs(60), node.remove(X)) => removed,
+        };
+        let gone = !watched.exists(&format!("extents/{X}")).unwrap();
+        watched.shut(None);
+        removed.expect("it stands behind the scrub").unwrap();
+        assert!(gone);
+        assert_eq!(scrub.await.unwrap().damage, vec![]);
         node.shutdown().await;
     });
 }
