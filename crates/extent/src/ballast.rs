@@ -37,7 +37,7 @@ pub(crate) fn shrink(disk: &dyn Disk) -> io::Result<()> {
 }
 
 /// Length of what is left.
-fn len(disk: &dyn Disk) -> io::Result<u64> {
+pub(crate) fn len(disk: &dyn Disk) -> io::Result<u64> {
     if disk.exists(NAME)? {
         disk.open(NAME)?.len()
     } else {

@@ -327,6 +327,9 @@ fn start(
         .chain(lost.map(|l| l.from.0))
         .min();
     let journal = start_journal(world, &superblock, file, &verdict, (released, held))?;
+    // A compaction may have died with ballast that it was given, also after its last file was gone.
+    let left = ballast::len(&*disk).map_err(|e| ExtentError::io("ballast", &e))?;
+    let short = superblock.format >= superblock::FORMAT_RECLAIMED && left < superblock.ballast_bytes;
     let open = Open {
         disk,
         superblock,
@@ -341,7 +344,7 @@ fn start(
         places: Mutex::default(),
         leaving: Leaving::of(recovered.gone),
         compacting: AtomicBool::new(false),
-        room: Room::of(&superblock, !recovered.leaving.is_empty()),
+        room: Room::of(&superblock, short || !recovered.leaving.is_empty()),
         mappings: Mappings::default(),
     };
     let dir = DataDir::from_open(open);

@@ -5,6 +5,7 @@ use crate::stage::*;
 use extent::{Compaction, DataDir, ExtentError};
 use node::LocalNode;
 use sim::SimDisk;
+use sim::disk::{Fault, FaultKind};
 use types::{ErrorKind, Generation, Kind, NeedleId, NodeId};
 use wire::node::{Node, Pace};
 use world::Disk;
@@ -102,6 +103,42 @@ fn a_process_that_dies_in_a_compaction_owes_its_ballast() {
         full.check(&dir, "killed").await;
         full.outside.check(&dir).unwrap();
     });
+}
+
+/// Cut off anywhere between the new generation and the ballast that comes back for it, the next start owes it, also where there is
+/// no file left that says so.
+#[test]
+fn a_power_cut_owes_the_ballast() {
+    let mut cuts = 0;
+    loop {
+        let (full, cut) = life(async {
+            let (full, dir) = Full::new(600 + cuts).await;
+            let mut compaction = full.begin(&dir);
+            while !compaction.step(64 << 10).unwrap() {}
+            full.disk.plan(Fault::new(FaultKind::PowerOff, cuts));
+            let (done, outcome) = done();
+            if compaction.finish(done).is_ok() && acked(outcome).await.is_ok() {
+                // As a node gives back what it reclaimed.
+                let _back = dir.sweep().and_then(|()| dir.regrow_ballast());
+            }
+            let cut = full.disk.planned() == 0;
+            (full, cut)
+        });
+        full.disk.clear_plan();
+        full.disk.crash();
+        life(async {
+            let dir = open_whole(63, &full.disk).unwrap();
+            dir.checkpoint().unwrap();
+            assert_eq!(ballast(&full.disk), BALLAST_BYTES, "cut at {cuts}");
+            check_files(&full.disk, &dir).unwrap();
+            full.outside.check(&dir).unwrap();
+        });
+        if !cut {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 5, "{cuts} cuts");
 }
 
 /// A node takes it back at once.
