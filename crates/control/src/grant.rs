@@ -85,6 +85,11 @@ impl ControlPlane {
                 Ok(_) => {}
                 // The node never heard of it: opened now.
                 Err(fault) if fault.kind == ErrorKind::NotFound => {}
+                // It has a file of which it knows nothing.
+                Err(fault) if fault.kind == ErrorKind::Conflict => {
+                    self.give_up(owner, &left).await?;
+                    continue;
+                }
                 Err(fault) => {
                     tracing::warn!(%extent, %fault, "a left-open extent cannot be asked for");
                     continue;
@@ -97,9 +102,8 @@ impl ControlPlane {
             match self.open_on_node(owner, &record).await {
                 Ok(grant) => return Ok(Granting::Granted(grant)),
                 Err(fault) if fault.kind == ErrorKind::Conflict => {
-                    // Its node has moved on: nobody appends to it again.
-                    self.seal_record(owner, &record).await?;
-                    self.ready(owner).await?;
+                    // Its node has moved on.
+                    self.give_up(owner, &record).await?;
                 }
                 Err(fault) => {
                     tracing::info!(%extent, %fault, "a left-open extent cannot be resumed now");
@@ -108,6 +112,14 @@ impl ControlPlane {
             }
         }
         Ok(Granting::None(full))
+    }
+
+    /// Nobody appends to an extent again. Where its node does not answer that it is sealed, it stays half sealed: neither empty nor gone.
+    async fn give_up(&self, owner: &mut Owner, record: &ExtentRecord) -> Result<(), Fault> {
+        if let Err(fault) = self.seal_record(owner, record).await {
+            tracing::warn!(extent = %ExtentId(record.extent), %fault, "an extent that cannot be resumed is not sealed yet");
+        }
+        self.ready(owner).await
     }
 
     /// `full` is what a disk said that had no room for an extent that it was given.

@@ -16,7 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use types::{ExtentId, Generation};
-use world::Disk;
+use world::{Disk, DiskFile};
+
+/// Bytes of a file that are looked at at once.
+const LOOK_BYTES: usize = 256 << 10;
 
 /// What the journal says of generations and removals. Known before its records are replayed: they are replayed into the files that
 /// count in the end, and one of an older generation into none.
@@ -135,8 +138,8 @@ fn is_empty(disk: &dyn Disk, superblock: &Superblock, of: (ExtentId, Generation)
         Err(_) => return false,
     };
     let Some(row) = row else {
-        // Made and not synced: nothing can be in it.
-        return len <= BODY_OFFSET || head.iter().all(|b| *b == 0);
+        // Made and not synced, or not wholly: nothing was ever told of it, so nothing is behind its head.
+        return is_zero(&*file, len);
     };
     let mut walker = Walker::new(file, of.0, row.salt, 0, len);
     while let Some(step) = walker.step() {
@@ -144,6 +147,21 @@ fn is_empty(disk: &dyn Disk, superblock: &Superblock, of: (ExtentId, Generation)
         if let Step::Needle(..) = step {
             return false;
         }
+    }
+    true
+}
+
+/// Whether nothing stands behind a file's header block. What cannot be read is something.
+fn is_zero(file: &dyn DiskFile, len: u64) -> bool {
+    let mut block = vec![0; LOOK_BYTES];
+    let mut at = BODY_OFFSET;
+    while at < len {
+        let some = LOOK_BYTES.min((len - at) as usize);
+        let read = file.read_exact_at(&mut block[..some], at);
+        if read.is_err() || block[..some].iter().any(|b| *b != 0) {
+            return false;
+        }
+        at += some as u64;
     }
     true
 }

@@ -301,7 +301,8 @@ pub trait Node: Send + Sync {
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault>;
     /// Raises the epoch and refuses appends for ever; answers what is in it.
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault>;
-    /// One extent.
+    /// One extent. `NotFound`, here and where it is to be sealed, is proof that the node has nothing of it: a file of which it knows nothing is
+    /// a `Conflict`.
     async fn extent(&self, extent: ExtentId) -> Result<ExtentStatus, Fault>;
     /// All extents, by id.
     async fn extents(&self) -> Result<Vec<ExtentStatus>, Fault>;

@@ -1,10 +1,15 @@
 //! Flipped bits before a compaction: what is to be kept and is damaged stops it and is told by its place; what is dropped does not.
 
 use crate::stage::*;
+use control::ControlPlane;
 use extent::{DataDir, ExtentError};
+use node::LocalNode;
 use sim::SimDisk;
 use std::sync::Arc;
-use types::{ErrorKind, Generation, Kind, NeedleId};
+use store::Memory;
+use types::{ErrorKind, Generation, Kind, NeedleId, NodeId};
+use wire::control::{Control, Reclaim, Stage};
+use wire::node::Node;
 use world::plant::{Plant, plant_thread};
 use world::{Disk, Overlay};
 
@@ -250,16 +255,10 @@ fn what_stands_behind_damage_is_not_compacted_away() {
 fn an_extent_is_not_made_over_needles() {
     let disk = SimDisk::new(65, 64 << 20);
     let mut outside = Outside::default();
-    let glance = |path: &str| {
-        let file = Disk::open(&disk, path).unwrap();
-        let mut bytes = vec![0; file.len().unwrap() as usize];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        bytes
-    };
     let early = life(async {
         let dir = open_whole(65, &disk).unwrap();
         close(&dir).await;
-        ["journal", "extent-table"].map(|path| (path, glance(path)))
+        ["journal", "extent-table"].map(|path| (path, glance(&disk, path)))
     });
     life(async {
         let dir = open_whole(66, &disk).unwrap();
@@ -271,10 +270,7 @@ fn an_extent_is_not_made_over_needles() {
     });
     // As if both had been put back from a copy.
     for (path, bytes) in early {
-        let file = Disk::open(&disk, path).unwrap();
-        file.set_len(bytes.len() as u64).unwrap();
-        file.write_all_at(&bytes, 0).unwrap();
-        file.sync_data().unwrap();
+        put_back(&disk, path, &bytes);
     }
     let path = format!("extents/{X}");
     // Damage in front of the second needle hides none.
@@ -284,7 +280,7 @@ fn an_extent_is_not_made_over_needles() {
             file.write_all_at(b"?", at).unwrap();
             file.sync_data().unwrap();
         }
-        let before = glance(&path);
+        let before = glance(&disk, &path);
         disk.kill();
         life(async {
             let dir = open(67, Arc::new(disk.clone())).unwrap().dir;
@@ -293,6 +289,118 @@ fn an_extent_is_not_made_over_needles() {
             assert_eq!(e, ExtentError::Taken(X), "flip at {flip:?}");
             close(&dir).await;
         });
-        assert!(glance(&path) == before, "flip at {flip:?}");
+        assert!(glance(&disk, &path) == before, "flip at {flip:?}");
+    }
+}
+
+fn glance(disk: &SimDisk, path: &str) -> Vec<u8> {
+    let file = Disk::open(disk, path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn put_back(disk: &SimDisk, path: &str, bytes: &[u8]) {
+    let file = Disk::open(disk, path).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file.sync_data().unwrap();
+}
+
+/// A node that has lost all that it knew of an extent, and has its file: the control plane takes it for neither empty nor gone, and grants
+/// another. Once the node knows it again, it is as it was. // I3, I6
+#[test]
+fn an_extent_of_which_only_the_file_is_left_is_not_ended() {
+    let disk = SimDisk::new(68, 64 << 20);
+    let files = ["journal", "extent-table"];
+    let early = life(async {
+        let dir = open_whole(68, &disk).unwrap();
+        close(&dir).await;
+        files.map(|path| glance(&disk, path))
+    });
+    disk.kill();
+    let plane = async |store: &Arc<Memory>, disk: &SimDisk| {
+        let dir = open(69, Arc::new(disk.clone())).unwrap().dir;
+        let node = Arc::new(LocalNode::new(world(69), NodeId(1), vec![dir]));
+        let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NodeId(1), node.clone())];
+        let plane = ControlPlane::open(world(69), store.clone(), nodes).await.unwrap();
+        let session = plane.begin_session("here").await.unwrap();
+        (plane, node, session)
+    };
+    let store = Arc::new(Memory::new());
+    let (lost, needle) = life(async {
+        let (plane, node, session) = plane(&store, &disk).await;
+        let grant = plane.grant(session).await.unwrap();
+        let needle = crate::node::put(&node, grant.extent, 1, 500).await.unwrap();
+        node.shutdown().await;
+        (grant.extent, needle)
+    });
+    disk.kill();
+    let late = files.map(|path| glance(&disk, path));
+    files
+        .iter()
+        .zip(&early)
+        .for_each(|(path, bytes)| put_back(&disk, path, bytes));
+    let store = Arc::new(store.crash());
+    life(async {
+        let (plane, node, session) = plane(&store, &disk).await;
+        for _ in 0..3 {
+            assert_ne!(plane.grant(session).await.unwrap().extent, lost);
+            let e = plane.gone(lost).await.unwrap_err();
+            assert_eq!(e.kind, ErrorKind::Conflict, "{e}");
+            plane.locate(lost).await.unwrap();
+            let uses = plane.uses().await.unwrap();
+            let usage = uses.iter().find(|u| u.extent == lost).unwrap();
+            assert_eq!(usage.stage, Stage::Sealing);
+        }
+        node.shutdown().await;
+    });
+    disk.kill();
+    // Its node is put right: what it had is known again.
+    files
+        .iter()
+        .zip(&late)
+        .for_each(|(path, bytes)| put_back(&disk, path, bytes));
+    let store = Arc::new(store.crash());
+    life(async {
+        let (plane, node, session) = plane(&store, &disk).await;
+        plane.grant(session).await.unwrap();
+        let uses = plane.uses().await.unwrap();
+        let usage = uses.iter().find(|u| u.extent == lost).unwrap();
+        assert!(usage.stage == Stage::Sealed && usage.bytes > 0, "{usage:?}");
+        let read = crate::node::get_of(&node, (lost, &needle), 1, 500).await;
+        assert!(read.unwrap().bytes == body(1, 500).0);
+    });
+}
+
+/// The head of an extent that was torn when it was made is no needle: its file goes, and the extent can be made. One that has anything
+/// behind such a head stays.
+#[test]
+fn a_torn_head_with_nothing_behind_it_holds_nothing() {
+    for (behind, seed) in [(false, 80), (true, 81)] {
+        let disk = SimDisk::new(seed, 64 << 20);
+        life(async { close(&open_whole(seed, &disk).unwrap()).await });
+        disk.kill();
+        let path = format!("extents/{X}");
+        let file = Disk::create(&disk, &path).unwrap();
+        file.allocate(0, 64 << 10).unwrap();
+        file.write_all_at(b"CEXT half of a head", 0).unwrap();
+        if behind {
+            file.write_all_at(b"?", 60 << 10).unwrap();
+        }
+        file.sync_data().unwrap();
+        Disk::sync_dir(&disk, "extents").unwrap();
+        drop(file);
+        life(async {
+            let dir = open_whole(seed, &disk).unwrap();
+            assert_eq!(Disk::exists(&disk, &path).unwrap(), behind);
+            let opened = open_extent(&dir, X).await;
+            let wanted = if behind {
+                Err(ExtentError::Taken(X))
+            } else {
+                Ok(())
+            };
+            assert_eq!(opened, wanted);
+        });
     }
 }
