@@ -300,3 +300,40 @@ def test_an_index_that_still_serves_is_not_thrown_away(directory):
         client.close()
     finally:
         server.kill()
+
+
+def test_a_number_that_was_given_after_the_backup_is_not_given_again(directory):
+    """The same index restored twice: a bucket that was made in between is nobody else's, also where the index is rebuilt then."""
+    server = cairn_server.Server(directory)
+    dest = directory + "-backups"
+
+    def cairn(*arguments):
+        done = subprocess.run([cairn_server.binary(), *arguments], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    def make(bucket):
+        s3 = make_client(server.start())
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key=bucket, Body=bucket.encode() * 1000)
+        assert server.stop() == 0
+
+    try:
+        make("before")
+        cairn("backup", directory, dest)
+        (snapshot,) = [name for name in os.listdir(dest + "/snapshots") if name.endswith(".snapshot")]
+        for bucket in ("between", "later"):
+            cairn("restore", "--index", f"{dest}/snapshots/{snapshot}", directory)
+            cairn("reclaim", "release", directory)
+            make(bucket)
+        shutil.rmtree(directory + "/index")
+        code, output = rebuild(directory)
+        assert code == 0, output
+        s3 = make_client(server.start())
+        there = {}
+        for bucket in s3.list_buckets()["Buckets"]:
+            there[bucket["Name"]] = [o["Key"] for o in s3.list_objects_v2(Bucket=bucket["Name"]).get("Contents", [])]
+        assert sorted(there.values()) == [["before"], ["between"], ["later"]], there
+        assert server.stop() == 0
+    finally:
+        server.kill()

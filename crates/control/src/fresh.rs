@@ -37,7 +37,7 @@ pub struct Ground<'a> {
 /// The highest numbers that a control partition says it gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Given {
-    /// Of extents.
+    /// Of extents: the serial alone, for that is what the row that counts them has.
     pub extent: ExtentId,
     /// Of sessions.
     pub session: SessionId,
@@ -57,7 +57,7 @@ impl Given {
             return Ok(());
         }
         rows.take(row_key, value)?;
-        let extent = rows.extents.keys().next_back().map_or(0, |e| e.0);
+        let extent = rows.extents.keys().next_back().map_or(0, |e| serial(*e));
         let session = rows.sessions.keys().next_back().map_or(0, |s| s.0);
         self.extent = self.extent.max(ExtentId(extent)).max(ExtentId(rows.last_extent));
         self.session = self
@@ -68,6 +68,11 @@ impl Given {
     }
 }
 
+/// An extent's number without the stamp.
+fn serial(extent: ExtentId) -> u64 {
+    extent.0 & ((1 << 48) - 1)
+}
+
 /// The first session that such a store gives: all that were before have ended.
 pub fn first_session(last: SessionId) -> SessionId {
     SessionId(last.0 + NUMBERS_PASSED + 1)
@@ -75,7 +80,6 @@ pub fn first_session(last: SessionId) -> SessionId {
 
 /// All rows of the partition, ascending.
 pub fn fresh_rows(ground: &Ground<'_>) -> Vec<(Bytes, Bytes)> {
-    let serial = |extent: ExtentId| extent.0 & ((1 << 48) - 1);
     let there = ground
         .extents
         .iter()
@@ -142,6 +146,20 @@ mod tests {
     use crate::decide;
     use crate::rows::Rows;
     use types::{Epoch, Generation};
+
+    #[test]
+    fn an_extent_that_is_gone_keeps_its_number() {
+        let there = ExtentRecord {
+            extent: 1 << 48 | 9,
+            ..ExtentRecord::default()
+        };
+        let mut given = Given::default();
+        for change in [Change::Extent(there), Change::LastExtent(5_000_000)] {
+            let (key, value) = change.row();
+            given.take(&key, &value.unwrap()).unwrap();
+        }
+        assert_eq!(given.extent, ExtentId(5_000_000));
+    }
 
     #[test]
     fn no_number_is_given_twice_and_reclaim_is_held() {

@@ -342,13 +342,20 @@ mod tests {
             .keep(PartitionId::DIRECTORY, row, encode(&record))
             .unwrap();
         assert!(rebuilt.keeps_versions(BUCKET));
-        rebuilt.object(remains("k", 2, 100, 1), true);
-        rebuilt.object(remains("k", 1, 50, 1), false);
+        // Three of one moment, the oldest first, each longer than the one before: versions are sorted newest first.
+        for (chunks, visible) in [(1, false), (2, false), (3, true)] {
+            rebuilt.object(remains("k", chunks as u128, 50, chunks), visible);
+        }
         let rows = rebuilt.rows(SessionId(9), Hlc(0), (true, false));
         let versions = Range::versions(BUCKET, "k");
         let at = |key: Bytes| (PartitionId::FIRST_DATA, key);
         let older: Vec<_> = rows.range(at(versions.start)..at(versions.end)).collect();
-        assert_eq!(older.len(), 1);
+        let current: ObjectRecord = value(&rows, PartitionId::FIRST_DATA, &RowRef::Current(BUCKET, "k"));
+        let mut all = vec![current];
+        all.extend(older.iter().map(|((_, key), value)| decode(key, value).unwrap()));
+        let sizes: Vec<u64> = all.iter().map(|record: &ObjectRecord| record.size).collect();
+        assert_eq!(sizes, [30, 20, 10]);
+        assert!(all.is_sorted_by_key(|record| record.version.clone()));
         let copy: BucketCopy = value(&rows, PartitionId::FIRST_DATA, &RowRef::Bucket(BUCKET));
         assert_eq!((copy.turn, copy.configuration, copy.versioning), (4, 2, 1));
     }

@@ -216,9 +216,7 @@ async fn rows(
             .map_err(anyhow::Error::msg)?;
     }
     let last_session = gathered.last_session.max(rebuilt.last_session());
-    for (bucket, _) in gathered.keys.keys() {
-        rebuilt.saw_bucket(*bucket);
-    }
+    rebuilt.saw_bucket(gathered.last_bucket);
     // Where the directory or the rows of objects are there, needles of other buckets are those of deleted ones.
     let of_needles: BTreeSet<BucketId> = match directory_is_whole || data_is_whole {
         true => BTreeSet::new(),

@@ -52,6 +52,8 @@ pub struct Gathered {
     pub newest: Hlc,
     /// No needle was written by a later session, or is of a blob of one.
     pub last_session: SessionId,
+    /// No needle is of a bucket with a higher number, named again or not.
+    pub last_bucket: BucketId,
 }
 
 /// An object that is to be named again.
@@ -139,6 +141,7 @@ async fn walk(
             };
             gathered.newest = gathered.newest.max(Hlc(head.append_hlc));
             gathered.last_session = gathered.last_session.max(head.session).max(head.blob.session());
+            gathered.last_bucket = gathered.last_bucket.max(head.owner.bucket);
             if gone.contains(&(extent, walked.needle)) {
                 continue;
             }
@@ -316,6 +319,45 @@ async fn md5_of(node: &dyn Node, blob: BlobId, chunks: &[Chunk]) -> Result<[u8; 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use types::{DiskId, Epoch};
+    use wire::double::MemoryNode;
+    use wire::node::{Ack, Checked, NeedleHead, OwnerRef};
+
+    #[tokio::test]
+    async fn numbers_of_what_is_not_named_again_count() {
+        let (disk, extent, epoch) = (DiskId(1), ExtentId(1), Epoch(1));
+        let node = MemoryNode::new(disk, 1 << 20);
+        node.open_extent(disk, extent, epoch, 1 << 20).await.unwrap();
+        let head = NeedleHead {
+            blob: BlobId::new(SessionId(8), 1),
+            owner: OwnerRef {
+                bucket: BucketId(40),
+                key: "k".into(),
+                upload: None,
+            },
+            ordinal: 0,
+            logical_offset: 0,
+            last: true,
+            length: 1,
+            append_hlc: 900,
+            session: SessionId(7),
+        };
+        let body = Checked {
+            bytes: Bytes::from_static(b"x"),
+            crcs: vec![0],
+        };
+        let gone = node
+            .append(extent, epoch, head, body, Ack::Durable)
+            .await
+            .unwrap();
+        let gathered = gather(&node, &BTreeSet::from([(extent, gone.needle)]))
+            .await
+            .unwrap();
+        assert!(gathered.keys.is_empty());
+        let told = (gathered.last_bucket, gathered.last_session, gathered.newest);
+        assert_eq!(told, (BucketId(40), SessionId(8), Hlc(900)));
+    }
 
     #[test]
     fn an_etag_goes_on_with_each_append() {
