@@ -2,11 +2,11 @@
 #![allow(clippy::disallowed_methods, reason = "this is where the raw calls live")]
 
 use crate::{Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -58,6 +58,35 @@ impl Rng for RealRng {
 /// A directory of a mounted file system.
 pub struct RealDisk {
     root: PathBuf,
+    /// Nothing is opened to be written, or made: it may be mounted so.
+    is_read_only: bool,
+    owner: Owner,
+}
+
+/// Whose the directory is. What root makes in it is theirs, too: else a command that root ran would leave what the service cannot open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    fn of(there: &Metadata) -> Self {
+        Self {
+            user: there.uid(),
+            group: there.gid(),
+        }
+    }
+
+    /// Gives away what somebody else made; who is not root cannot, and need not.
+    fn take(self, made: &Metadata, chown: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>) {
+        if made.uid() == self.user {
+            return;
+        }
+        if let Err(error) = chown(Some(self.user), Some(self.group)) {
+            tracing::debug!(%error, "a new file is not its directory's owner's");
+        }
+    }
 }
 
 impl RealDisk {
@@ -71,7 +100,33 @@ impl RealDisk {
         })?;
         Ok(Self {
             root: root.canonicalize()?,
+            is_read_only: false,
+            owner: Owner::of(&std::fs::metadata(root)?),
         })
+    }
+
+    /// Opens a directory that is there, in which nothing is changed.
+    ///
+    /// # Errors
+    /// Whatever the file system answers.
+    pub fn to_read(root: &Path) -> io::Result<Self> {
+        Ok(Self {
+            root: root.canonicalize()?,
+            is_read_only: true,
+            owner: Owner::of(&std::fs::metadata(root)?),
+        })
+    }
+
+    /// Makes a file, or opens one that may be new.
+    fn made(&self, options: &OpenOptions, path: &str) -> io::Result<File> {
+        if self.is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        let file = options.open(self.path(path))?;
+        self.owner.take(&file.metadata()?, |user, group| {
+            std::os::unix::fs::fchown(&file, user, group)
+        });
+        Ok(file)
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -143,13 +198,16 @@ fn unsynced(e: io::Error) -> io::Error {
 
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(
-            options().create_new(true).open(self.path(path))?,
-        )))
+        let file = self.made(options().create_new(true), path)?;
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(options().open(self.path(path))?)))
+        let path = self.path(path);
+        Ok(Arc::new(RealFile(match self.is_read_only {
+            true => File::open(path)?,
+            false => options().open(path)?,
+        })))
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {
@@ -174,7 +232,12 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        std::fs::create_dir_all(self.path(dir))
+        let path = self.path(dir);
+        std::fs::create_dir_all(&path)?;
+        self.owner.take(&std::fs::metadata(&path)?, |user, group| {
+            std::os::unix::fs::chown(&path, user, group)
+        });
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
@@ -190,7 +253,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>> {
-        let file = options().create(true).truncate(false).open(self.path(path))?;
+        let file = self.made(options().create(true).truncate(false), path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(RealLock(file)))
     }
@@ -316,6 +379,40 @@ mod tests {
         for _ in 0..2 {
             RealDisk::open(&dir.path().join("a/b/c")).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_only_read_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(RealDisk::to_read(&dir.path().join("none")).is_err());
+        std::fs::write(dir.path().join("file"), b"kept").unwrap();
+        let disk = RealDisk::to_read(dir.path()).unwrap();
+        let file = disk.open("file").unwrap();
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"kept");
+        assert!(file.write_all_at(b"x", 0).is_err(), "not opened to be written");
+        for made in [disk.create("new").err(), disk.lock("lock").err()] {
+            assert_eq!(made.unwrap().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+    }
+
+    #[test]
+    fn what_root_makes_is_the_directorys_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = std::fs::metadata(dir.path()).unwrap();
+        let owner = Owner::of(&there);
+        owner.take(&there, |_, _| panic!("it is theirs already"));
+        let other = Owner {
+            user: owner.user + 1,
+            ..owner
+        };
+        let mut given = None;
+        other.take(&there, |user, group| {
+            given = Some((user, group));
+            Ok(())
+        });
+        assert_eq!(given, Some((Some(owner.user + 1), Some(owner.group))));
     }
 
     #[test]
