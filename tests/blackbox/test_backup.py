@@ -298,6 +298,31 @@ def test_a_flipped_byte_of_a_backup_is_told(place):
     check_restored(place)
 
 
+def test_a_store_of_somebody_else_stays_theirs(place):
+    """Commands that root runs on a stopped directory. Whoever is not root has all of it anyway."""
+    assert filled(place, 5).stop() == 0
+    theirs = 12_345 if os.geteuid() == 0 else os.getuid()
+    there = lambda: [os.path.join(at, name) for at, dirs, files in os.walk(place.data) for name in [*dirs, *files, "."]]  # noqa: E731
+    for path in there():
+        os.chown(path, theirs, -1)
+    place.backup()
+    cairn("reclaim", "hold", place.data)
+    cairn("restore", "--index", glob.glob(place.dest + "/snapshots/*.snapshot")[0], place.data)
+    assert {os.stat(path).st_uid for path in there()} == {theirs}
+
+
+def test_a_place_without_sockets_is_served(place):
+    """What has the socket's name here cannot be taken away, as where a file system has no sockets."""
+    os.makedirs(place.data + "/admin.sock")
+    server = filled(place, 3)
+    assert everything(server).keys() == {f"k/{n}" for n in range(3)}
+    assert "there is no socket admin.sock in the directory" in server.log_tail()
+    assert "another process has" in place.backup(code=1)
+    assert server.stop() == 0
+    place.backup()
+    check_restored(place, 3)
+
+
 def rot(place):
     """Turns a bit of an object's bytes in the store."""
     flip(*find_bytes(place.data + "/extents", body("k/7", 100_007)[50_000:50_040]))

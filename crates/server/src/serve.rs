@@ -75,7 +75,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         face_config(&config, connections_max, connections),
     );
     let listener = listen(&config).await?;
-    let (operators, operator) = operators(&config, &opened, &operators_world)?;
+    let operators = operators(&config, &opened, &operators_world);
     let (drain, draining) = watch::channel(false);
     // Before it says that it is ready: who reads that may stop it.
     let signals = stop_signals(readiness, drain)?;
@@ -97,7 +97,12 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
             tokio::join!(face.serve(listener, tls, draining, DRAIN), stop_gc);
             end_operators.send_replace(true);
         };
-        tokio::join!(faces, serve_operator(operators, operator, clock, operators_end));
+        let serve_operators = async {
+            if let Some((listener, operators)) = operators {
+                serve_operator(listener, operators, clock, operators_end).await;
+            }
+        };
+        tokio::join!(faces, serve_operators);
         worker.stopped().await;
         objects.shutdown().await;
         opened.shutdown().await;
@@ -123,18 +128,26 @@ fn secure(config: &Config) -> anyhow::Result<Option<Arc<dyn Secure>>> {
     Ok(Some(Arc::new(Tls(tls::acceptor(cert, key)?))))
 }
 
-/// The operator's socket, and who answers there.
+/// The operator's socket, and who answers there. Not every file system has sockets, and clients need none.
 fn operators(
     config: &Config,
     opened: &roles::Roles,
     world: &World,
-) -> anyhow::Result<(LocalListener, Arc<Operators>)> {
+) -> Option<(LocalListener, Arc<Operators>)> {
     // The directory is locked: a socket that is there already is a dead process's.
-    let listener = LocalListener::bind(&config.dir, SOCKET)
-        .with_context(|| format!("the socket {SOCKET} in {}", config.dir.display()))?;
+    let listener = match LocalListener::bind(&config.dir, SOCKET) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "there is no socket {SOCKET} in the directory: `cairn backup` and `cairn reclaim` work only while no server runs"
+            );
+            return None;
+        }
+    };
     let source = Arc::new(StoreSource::of(opened, world.clock.clone()));
     let operators = Operators::new(world.clone(), opened.control.clone(), source);
-    Ok((listener, Arc::new(operators)))
+    Some((listener, Arc::new(operators)))
 }
 
 fn face_config(config: &Config, connections_max: usize, connections: Arc<Budget>) -> s3::Config {
