@@ -152,7 +152,7 @@ def test_all_of_the_index_is_gone(directory):
 
 @pytest.mark.parametrize("partition", ["0000000000000001", "0000000000000002", "0000000000000010"])
 def test_what_is_whole_of_the_old_index_is_kept(directory, partition):
-    """One partition's file is damaged where no start can do without it: rows of the others are taken over, and it is kept aside."""
+    """One partition's file is damaged where no start can do without it: rows of the others are taken over, and all old files are kept."""
     server = cairn_server.Server(directory)
     server.start()
     try:
@@ -171,8 +171,7 @@ def test_what_is_whole_of_the_old_index_is_kept(directory, partition):
             assert code != 0 and "is called first already" in output, output
         code, output = rebuild(directory)
         assert code == 0, output
-        aside = re.search(r"index-aside-\d+", output).group(0)
-        assert os.listdir(f"{directory}/{aside}") == [f"{partition}.redb"]
+        assert f"{partition}.redb.old1" in os.listdir(directory + "/index"), output
         names = {"first": "first", "second": "second"}
         if partition == "0000000000000001":
             # The bucket that was deleted is not there again.
@@ -292,7 +291,16 @@ def test_an_index_that_still_serves_is_not_thrown_away(directory):
         assert {ask(f"/{name}") for name in names} == {200, 500}
         client.close()
         assert server.stop() == 0
-        assert not [name for name in os.listdir(directory) if "aside" in name]
+        # The new index cannot be laid: the old one still serves.
+        os.mkdir(directory + "/index-laid.new")
+        code, output = rebuild(directory, "--even-if-it-serves")
+        assert code != 0 and "Is a directory" in output, output
+        os.rmdir(directory + "/index-laid.new")
+        assert sorted(name for name in os.listdir(directory + "/index") if "laid" not in name) == before
+        client = signed_http.Client(server.start().port, KEYS)
+        assert {ask(f"/{name}") for name in names} == {200, 500}
+        client.close()
+        assert server.stop() == 0
         code, output = rebuild(directory, "--even-if-it-serves")
         assert code == 0, output
         client = signed_http.Client(server.start().port, KEYS)

@@ -26,7 +26,6 @@ const PARTITIONS: [PartitionId; 3] = [
     PartitionId::FIRST_DATA,
 ];
 const INDEX: &str = "index";
-const CATALOGUE: &str = "index-catalogue";
 
 /// Rows by their keys.
 type Rows = BTreeMap<Bytes, Bytes>;
@@ -107,7 +106,6 @@ async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let now_ms = world.clock.wall_ms();
     let rows = rows(&node, opened.dir.disk_id(), kept.clone(), (names, flags, now_ms)).await?;
-    let aside = put_aside(&*disk, &kept, now_ms)?;
     let under = OldLog {
         batches: &opened.batches,
         next: opened.dir.journal().next(),
@@ -118,7 +116,7 @@ async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)
     let count = store::lay(&disk, opened.dir.disk_id(), under, &mut rows)?;
     node.shutdown().await;
     say(&format!(
-        "{count} rows laid. Reclaim is held: see `cairn reclaim status`. {aside}"
+        "{count} rows laid. Reclaim is held: see `cairn reclaim status`. The old index files are {INDEX}/*.old<n>; nothing reads them, and they may be removed."
     ));
     Ok(())
 }
@@ -391,42 +389,6 @@ fn lines(what: &str, lines: &Lines) {
     if more > 0 {
         say(&format!("{what} and {more} more"));
     }
-}
-
-/// Files of partitions that cannot be read are renamed, so that nothing removes them: they may be all that somebody can mend. Those that can be
-/// read are in the new index, row by row.
-fn put_aside(disk: &dyn Disk, kept: &BTreeMap<PartitionId, Rows>, now_ms: u64) -> anyhow::Result<String> {
-    let aside = format!("index-aside-{now_ms}");
-    let is_kept = |name: &str| {
-        kept.keys()
-            .any(|partition| name.starts_with(&partition.to_string()))
-    };
-    let old: Vec<String> = match disk.exists(INDEX)? {
-        true => disk
-            .list(INDEX)?
-            .into_iter()
-            .filter(|name| !is_kept(name))
-            .collect(),
-        false => Vec::new(),
-    };
-    let catalogue = kept.is_empty() && disk.exists(CATALOGUE)?;
-    if old.is_empty() && !catalogue {
-        return Ok("There was no old index file that could not be read.".to_owned());
-    }
-    disk.create_dir(&aside)?;
-    disk.sync_dir("")?;
-    for name in &old {
-        disk.rename(&format!("{INDEX}/{name}"), &format!("{aside}/{name}"))?;
-    }
-    if catalogue {
-        disk.rename(CATALOGUE, &format!("{aside}/{CATALOGUE}"))?;
-    }
-    for dir in ["", INDEX, aside.as_str()] {
-        if dir.is_empty() || disk.exists(dir)? {
-            disk.sync_dir(dir)?;
-        }
-    }
-    Ok(format!("Old index files that cannot be read are in {aside}."))
 }
 
 #[allow(clippy::print_stdout, reason = "this command's answer")]
