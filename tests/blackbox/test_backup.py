@@ -298,6 +298,61 @@ def test_a_flipped_byte_of_a_backup_is_told(place):
     check_restored(place)
 
 
+def test_a_copy_that_lost_its_head_has_all_its_objects(place):
+    server = filled(place)
+    place.backup()
+    server.kill()
+    extents = glob.glob(place.dest + "/extents/*/*")
+    for extent in extents:
+        flip(extent, 9)
+    said = cairn("restore", place.dest, place.again, code=1)
+    assert len(re.findall(r"^DAMAGE .*its head \(byte 0\) is not what was written", said, re.M)) == len(extents), said
+    restored = place.start(place.again)
+    assert everything(restored) == {f"k/{n}": body(f"k/{n}", 100_000 + n) for n in range(40)}
+    assert restored.stop() == 0
+    code, said = cairn_server.check(place.again)
+    assert code == 0, said
+
+
+def test_a_root_key_that_is_not_what_was_written_is_not_restored(place):
+    server = cairn_server.Server(place.data, root_keys=False)
+    place.servers.append(server)
+    server.start()
+    assert server.stop() == 0
+    place.backup()
+    (key,) = glob.glob(place.dest + "/snapshots/*.root-key")
+    cairn("restore", place.dest, place.again)
+    with open(key, "rb") as kept, open(place.again + "/root-key", "rb") as restored:
+        assert kept.read() == restored.read()
+    shutil.rmtree(place.again)
+    flip(key)
+    said = cairn("restore", place.dest, place.again, code=1)
+    assert re.search(r"DAMAGE snapshots/\d+\.root-key: it is not what was written", said), said
+    assert not os.path.exists(place.again + "/root-key")
+
+
+def test_backups_of_several_stores_in_one_place(place):
+    filled(place, 2)
+    place.backup()
+    other = place.start(place.data + "-other")
+    assert client(other).request("PUT", f"/{BUCKET}").status == 200
+    put(other, "other", 5_000)
+    cairn("backup", place.data + "-other", place.dest, "--keep", "1")
+    first, second = manifests(place)
+    assert first["disk"] != second["disk"], "none of the first store's is removed"
+    said = cairn("restore", place.dest, place.again, code=1)
+    names = sorted(os.path.basename(path) for path in glob.glob(place.dest + "/snapshots/*.manifest"))
+    assert "backups of 2 stores" in said and all(name in said for name in names), said
+    assert not os.path.exists(place.again)
+    for outside in (place.dest + "/snapshots/" + names[1], "../" + names[1], "snapshots/../../" + names[1]):
+        said = cairn("restore", place.dest, place.again, "--backup", outside, code=1)
+        assert "is no backup" in said, said
+    said = cairn("restore", place.dest, place.again, "--backup", names[1])
+    assert f"(disk {second['disk']})" in said, said
+    restored = place.start(place.again)
+    assert everything(restored) == {"other": body("other", 5_000)}
+
+
 def test_a_store_of_somebody_else_stays_theirs(place):
     """Commands that root runs on a stopped directory. Whoever is not root has all of it anyway."""
     assert filled(place, 5).stop() == 0
@@ -394,12 +449,18 @@ def test_one_bad_place_ends_no_backup_and_no_restore(place):
     right = [n for n in range(40) if c.request("GET", f"/{BUCKET}/k/{n}").body == body(f"k/{n}", 100_000 + n)]
     assert len(right) == 39, right
     restored.kill()
-    # A file that the store has no more.
+    # A file that the store has no more: what was copied of it is as good.
+    shutil.rmtree(place.dest)
+    place.backup()
     path, _ = find_bytes(place.data + "/extents", body("k/7", 100_007)[50_000:50_040])
     os.rename(path, place.data + "/away")
+    said = place.backup(code=1)
+    assert re.search(r"DAMAGE extent \w+: its file .*; an earlier backup's copy of it is taken over", said), said
+    older, newer = manifests(place)
+    assert older["extents"] == newer["extents"] and newer["missing"] == 0
     shutil.rmtree(place.dest)
     said = place.backup(code=1)
-    assert re.search(r"DAMAGE extent \w+: its file \(generation 0\) is missing", said), said
+    assert re.search(r"DAMAGE extent \w+: its file \(generation 0\) is missing, or", said), said
     assert [m["missing"] for m in manifests(place)] == [1]
     shutil.rmtree(place.again)
     assert "1 of the store's extents were missing" in cairn("restore", place.dest, place.again, code=1)

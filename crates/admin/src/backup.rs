@@ -73,6 +73,8 @@ pub struct ExtentLine {
     pub epoch: u64,
     /// Where the next needle would begin.
     pub end: u64,
+    /// Of its needles' headers.
+    pub salt: u64,
 }
 
 impl From<&ExtentStatus> for ExtentLine {
@@ -82,6 +84,7 @@ impl From<&ExtentStatus> for ExtentLine {
             generation: status.generation.0,
             epoch: status.epoch.0,
             end: status.end,
+            salt: status.salt,
         }
     }
 }

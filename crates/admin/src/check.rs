@@ -533,6 +533,7 @@ mod tests {
             end: 0,
             needles,
             generation: Generation(0),
+            salt: 0,
         };
         let half = CHECK_NEEDLES_MAX / 2;
         let sizes = [half, half, 1, 3 * half, 5];

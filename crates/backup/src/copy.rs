@@ -1,11 +1,12 @@
 //! Copying one extent: raw bytes, synced, then every needle of the copy read back against its checksums.
 
-use crate::{BackupError, Dest, ExtentCopy, io};
-use extent::{Examined, examine};
+use crate::{BackupError, Dest, ExtentCopy, Known, Mark, Wanted, io};
+use extent::{Examined, examine, last_needle};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use types::limits::FRAME_BYTES_MAX;
-use types::{DiskId, ErrorKind, Kind as _};
+use types::{DiskId, Kind as _};
 use world::{Clock, Disk, DiskFile, is_scarce};
 
 /// How much of the time a copy takes from the store beside it.
@@ -19,6 +20,9 @@ pub struct Pace {
     pub wait: fn(Duration),
 }
 
+/// It never waits longer for the others' sake: what took long was the disk.
+const REST_MAX: Duration = Duration::from_secs(5);
+
 impl Pace {
     /// Does a piece of work, then waits as long as its share asks for.
     fn piece<T>(&self, work: impl FnOnce() -> T) -> T {
@@ -26,22 +30,14 @@ impl Pace {
         let done = work();
         let share = self.share_percent.clamp(1, 100);
         let took = self.clock.mono().saturating_sub(begun);
-        let rest = took * (100 - share) / share;
+        let rest = (took * (100 - share) / share).min(REST_MAX);
         if !rest.is_zero() {
             (self.wait)(rest);
         }
         done
     }
 
-    /// The first `length` bytes of a file into another.
-    ///
-    /// # Errors
-    /// Of either.
-    pub fn copy(&self, from: &dyn DiskFile, to: &dyn DiskFile, length: u64) -> std::io::Result<()> {
-        self.copy_by(|buffer, at| from.read_exact_at(buffer, at), to, length)
-    }
-
-    /// The same, with zeroes for what cannot be read: whoever examines the copy finds them.
+    /// The first `length` bytes of a file into another, with zeroes for what cannot be read: whoever examines the copy finds them.
     ///
     /// # Errors
     /// Of the one that is written.
@@ -51,21 +47,12 @@ impl Pace {
         to: &dyn DiskFile,
         length: u64,
     ) -> std::io::Result<()> {
-        self.copy_by(|buffer, at| read_past(from, buffer, at), to, length)
-    }
-
-    fn copy_by(
-        &self,
-        read: impl Fn(&mut [u8], u64) -> std::io::Result<()>,
-        to: &dyn DiskFile,
-        length: u64,
-    ) -> std::io::Result<()> {
         let mut buffer = vec![0; FRAME_BYTES_MAX];
         let mut at = 0;
         while at < length {
             let n = (length - at).min(buffer.len() as u64) as usize;
             self.piece(|| {
-                read(&mut buffer[..n], at)?;
+                read_past(from, &mut buffer[..n], at)?;
                 to.write_all_at(&buffer[..n], at)
             })?;
             at += n as u64;
@@ -106,32 +93,34 @@ pub struct Copied {
     pub damage: Vec<String>,
 }
 
-/// Reads a copy back: what it says, and what is damaged.
-///
-/// # Errors
-/// It cannot be read, or its head does not hold.
-pub fn examine_copy(dest: &Dest, disk: DiskId, copy: &ExtentCopy) -> Result<Examined, BackupError> {
-    let path = copy.file(&disk.to_string());
-    let file = dest.disk().open(&path).map_err(io(&path))?;
-    Ok(examine(&file, disk, (copy.id(), copy.generation()), copy.end)?)
-}
-
-/// Sees to it that an extent of `source` is in the backup, as `copy` names it: `needles` and `damaged` are filled in. What is there is taken
+/// Sees to it that an extent of `source` is in the backup, with the bytes that it has now. What is there under the name that these have is taken
 /// over: with what `known` says where that found it whole, else it is read again, so that damage is told by every backup that has it. With
-/// `verify` it is read again in any case, and replaced where it is damaged and the store is not. `None`: the store has that generation no more.
+/// `verify` it is read again in any case, and replaced where it is damaged and the store is not. `None`: the store has that generation no more, or it
+/// cannot be opened.
 ///
 /// # Errors
 /// The source cannot be read, the backup not written.
 pub fn copy_extent(
     (source, disk): (&dyn Disk, DiskId),
     dest: &Dest,
-    mut copy: ExtentCopy,
+    wanted: &Wanted,
     pace: &Pace,
-    (known, verify): (Option<&ExtentCopy>, bool),
+    (known, verify): (&Known, bool),
 ) -> Result<Option<Copied>, BackupError> {
+    let from = extent::extent_path(wanted.extent, wanted.generation);
+    let from = match source.open(&from) {
+        // Whoever may not read it reads none of the others either.
+        Err(e) if is_scarce(&e) || e.kind() == ErrorKind::PermissionDenied => {
+            return Err(BackupError::Io(from, e));
+        }
+        Err(_) => return Ok(None),
+        Ok(file) => file,
+    };
+    let mut copy = named(&*from, wanted, known)?;
     let path = copy.file(&disk.to_string());
     let is_there = dest.has(&path, copy.end)?;
-    if let Some(known) = known.filter(|known| is_there && !verify && known.damaged == 0) {
+    let known = known.file(&path).filter(|known| known.damaged == 0);
+    if let Some(known) = known.filter(|_| is_there && !verify) {
         return Ok(Some(Copied {
             copy: known.clone(),
             is_new: false,
@@ -145,13 +134,7 @@ pub fn copy_extent(
     let is_kept = there.as_ref().is_some_and(|e| e.damaged == 0 || !verify);
     let made = match is_kept {
         true => None,
-        false => match source.open(&extent::extent_path(copy.id(), copy.generation())) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => {
-                let from = other.map_err(io(&path))?;
-                prove((&*from, disk), dest, &copy, pace, there.is_some())?
-            }
-        },
+        false => prove((&*from, disk), dest, &copy, pace, there.is_some())?,
     };
     let is_new = made.is_some();
     let looked = made.or(there.map(Looked::from));
@@ -163,6 +146,34 @@ pub fn copy_extent(
         is_new,
         damage: looked.damage,
     }))
+}
+
+/// What a copy of these bytes is called.
+fn named(from: &dyn DiskFile, wanted: &Wanted, known: &Known) -> Result<ExtentCopy, BackupError> {
+    let hint = known.of(wanted).and_then(|copy| copy.mark);
+    let hint = hint.map(|mark| mark.last_at);
+    let of = (wanted.extent, wanted.salt);
+    let last = last_needle(from, of, wanted.end, hint).map_err(io("an extent's end"))?;
+    Ok(ExtentCopy {
+        extent: wanted.extent.0,
+        generation: wanted.generation.0,
+        epoch: wanted.epoch.0,
+        end: wanted.end,
+        needles: 0,
+        damaged: 0,
+        mark: Some(Mark {
+            salt: wanted.salt,
+            last_crc: last.map_or(0, |last| last.crc),
+            last_at: last.map_or(0, |last| last.offset),
+        }),
+    })
+}
+
+/// Reads a copy back: what it says, and what is damaged.
+fn examine_copy(dest: &Dest, disk: DiskId, copy: &ExtentCopy) -> Result<Examined, BackupError> {
+    let path = copy.file(&disk.to_string());
+    let file = dest.disk().open(&path).map_err(io(&path))?;
+    Ok(examine(&file, disk, &copy.said())?)
 }
 
 /// What was found in a copy, whose head may be damaged, too.
@@ -196,9 +207,9 @@ fn prove(
         let to = dest.begin(&path)?;
         pace.copy_past_damage(from, &*to, copy.end).map_err(io(&path))?;
         to.sync_data().map_err(io(&path))?;
-        let looked = match examine(&to, disk, (copy.id(), copy.generation()), copy.end) {
+        let looked = match examine(&to, disk, &copy.said()) {
             Ok(examined) => examined.into(),
-            Err(e) if e.kind() != ErrorKind::Corrupt => return Err(e.into()),
+            Err(e) if e.kind() != types::ErrorKind::Corrupt => return Err(e.into()),
             Err(e) => Looked {
                 needles: 0,
                 damaged: 1,

@@ -1,6 +1,7 @@
 //! The directory that backups are kept in.
 
-use crate::{BackupError, ExtentCopy, Manifest, io};
+use crate::manifest::is_of_snapshots;
+use crate::{BackupError, Kept, Known, Manifest, io};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -91,7 +92,10 @@ impl Dest {
     }
 
     /// Whether a whole file of this length is there.
-    pub(crate) fn has(&self, path: &str, bytes: u64) -> Result<bool, BackupError> {
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn has(&self, path: &str, bytes: u64) -> Result<bool, BackupError> {
         match self.disk.open(path) {
             Ok(file) => Ok(file.len().map_err(io(path))? == bytes),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
@@ -203,34 +207,80 @@ impl Dest {
         Manifest::decode(name, &page)
     }
 
-    /// The extents of the newest backup of a disk that can be read, by their files: what was found when each was copied.
+    /// The name of a backup as somebody gave it: as it is listed, or without its directory.
+    ///
+    /// # Errors
+    /// It is no manifest's.
+    pub fn named(given: &str) -> Result<String, BackupError> {
+        let name = match given.contains('/') {
+            true => given.to_owned(),
+            false => format!("{SNAPSHOTS}/{given}"),
+        };
+        match is_of_snapshots(&name) && name.ends_with(MANIFEST) {
+            true => Ok(name),
+            false => Err(BackupError::Refused(format!(
+                "{given:?} is no backup: one is called {SNAPSHOTS}/TIME{MANIFEST}"
+            ))),
+        }
+    }
+
+    /// The newest backup of each disk, of those that can be read.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn known(&self, disk: DiskId) -> Result<BTreeMap<String, ExtentCopy>, BackupError> {
-        let disk = disk.to_string();
+    pub fn newest_of_each(&self) -> Result<BTreeMap<String, String>, BackupError> {
+        let manifests = self.backups()?.into_iter();
+        let readable = manifests.filter_map(|name| Some((self.manifest(&name).ok()?.disk, name)));
+        Ok(readable.collect())
+    }
+
+    /// The bytes of a small file that a manifest names.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn kept(&self, kept: &Kept) -> Result<Vec<u8>, BackupError> {
+        let failed = || io(&kept.file);
+        let file = self.disk.open(&kept.file).map_err(failed())?;
+        let mut bytes = vec![0; file.len().map_err(failed())?.min(kept.bytes) as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(failed())?;
+        Ok(bytes)
+    }
+
+    /// The extents of the newest backup of a disk that can be read: what was found when each was copied.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn known(&self, disk: DiskId) -> Result<Known, BackupError> {
+        let name = disk.to_string();
         let manifests = self.backups()?.into_iter().rev();
         let newest = manifests
             .filter_map(|name| self.manifest(&name).ok())
-            .find(|manifest| manifest.disk == disk);
+            .find(|manifest| manifest.disk == name);
         let extents = newest.into_iter().flat_map(|manifest| manifest.extents);
-        Ok(extents.map(|extent| (extent.file(&disk), extent)).collect())
+        Ok(Known::new(disk, extents))
     }
 
-    /// Removes what is older than the newest `keep` whole backups, and every file that none of the others names. One that is not whole takes
-    /// no other one's place: it is kept beside them, until whole ones are newer. A manifest that cannot be read keeps everything: what it names
-    /// is not known.
+    /// Removes what is older than the newest `keep` whole backups of a disk, and every file that none of the others names: those of other disks
+    /// stay. One that is not whole takes no other one's place: it is kept beside them, until whole ones are newer. A manifest that cannot be
+    /// read keeps everything: what it names, and of which disk, is not known.
     ///
     /// # Errors
     /// The file system's, or such a manifest.
-    pub fn prune(&self, keep: Option<usize>) -> Result<Pruned, BackupError> {
+    pub fn prune(&self, disk: DiskId, keep: Option<usize>) -> Result<Pruned, BackupError> {
         let mut pruned = Pruned::default();
-        let mut backups = self.backups()?;
+        let disk = disk.to_string();
         let mut wanted = keep.map_or(usize::MAX, |keep| keep.max(1));
         let mut named: BTreeSet<String> = BTreeSet::new();
-        while let Some(name) = backups.pop_if(|_| wanted > 0) {
+        let mut backups = Vec::new();
+        for name in self.backups()?.into_iter().rev() {
             let manifest = self.manifest(&name)?;
-            wanted -= usize::from(manifest.is_whole());
+            if manifest.disk == disk {
+                if wanted == 0 {
+                    backups.push(name);
+                    continue;
+                }
+                wanted -= usize::from(manifest.is_whole());
+            }
             named.extend(manifest.files());
             named.insert(name);
         }
@@ -259,22 +309,24 @@ impl Dest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kept;
+    use crate::ExtentCopy;
     use world::real::RealDisk;
 
     fn dest(path: &std::path::Path) -> Dest {
         Dest::open(Arc::new(RealDisk::open(path).unwrap())).unwrap()
     }
 
+    const ONE: DiskId = DiskId(1);
+
     fn backup(dest: &Dest, taken_ms: u64, extents: &[u64]) {
-        backup_with(dest, taken_ms, extents, 0);
+        backup_with((dest, ONE), taken_ms, extents, 0);
     }
 
-    fn backup_with(dest: &Dest, taken_ms: u64, extents: &[u64], lost: u64) {
+    fn backup_with((dest, disk): (&Dest, DiskId), taken_ms: u64, extents: &[u64], lost: u64) {
         let path = Dest::path(taken_ms, "snapshot");
         dest.write(&path, |to| to.write_all_at(b"rows", 0)).unwrap();
-        let kept = Kept { file: path, bytes: 4 };
-        let mut manifest = Manifest::new(DiskId(1), (1, 1), taken_ms, kept);
+        let kept = Kept::of(path, b"rows");
+        let mut manifest = Manifest::new(disk, (1, 1), taken_ms, kept);
         manifest.lost = lost;
         for extent in extents {
             let copy = ExtentCopy {
@@ -284,6 +336,7 @@ mod tests {
                 end: 3,
                 needles: 0,
                 damaged: 0,
+                mark: None,
             };
             let file = copy.file(&manifest.disk);
             if !dest.has(&file, 3).unwrap() {
@@ -302,9 +355,9 @@ mod tests {
         backup(&dest, 2, &[2, 3]);
         backup(&dest, 3, &[3]);
         dest.begin(&format!("extents/{}/x.part", DiskId(1))).unwrap();
-        assert_eq!(dest.prune(None).err().map(|e| e.to_string()), None);
+        assert_eq!(dest.prune(ONE, None).err().map(|e| e.to_string()), None);
         assert_eq!(dest.backups().unwrap().len(), 3);
-        let pruned = dest.prune(Some(2)).unwrap();
+        let pruned = dest.prune(ONE, Some(2)).unwrap();
         assert_eq!((pruned.backups, pruned.files), (1, 2), "a snapshot and extent 1");
         for name in dest.backups().unwrap() {
             for file in dest.manifest(&name).unwrap().files() {
@@ -315,7 +368,7 @@ mod tests {
         let newest = dest.backups().unwrap().pop().unwrap();
         dest.disk().open(&newest).unwrap().write_all_at(b"x", 5).unwrap();
         assert_eq!(dest.newest_ms().unwrap(), Some(3), "the next one is later");
-        assert!(dest.prune(Some(1)).is_err());
+        assert!(dest.prune(ONE, Some(1)).is_err());
         assert_eq!(dest.backups().unwrap().len(), 2);
     }
 
@@ -332,8 +385,8 @@ mod tests {
         backup(&dest, 1, &[1]);
         backup(&dest, 2, &[2]);
         for taken_ms in 3..6 {
-            backup_with(&dest, taken_ms, &[3], 1);
-            dest.prune(Some(1)).unwrap();
+            backup_with((&dest, ONE), taken_ms, &[3], 1);
+            dest.prune(ONE, Some(1)).unwrap();
         }
         assert_eq!(there(), [2, 3, 4, 5], "the newest whole one, and what is newer");
         assert!(
@@ -345,10 +398,53 @@ mod tests {
                 .unwrap()
         );
         backup(&dest, 6, &[4]);
-        dest.prune(Some(2)).unwrap();
+        dest.prune(ONE, Some(2)).unwrap();
         assert_eq!(there(), [2, 3, 4, 5, 6]);
-        dest.prune(Some(1)).unwrap();
+        dest.prune(ONE, Some(1)).unwrap();
         assert_eq!(there(), [6]);
+    }
+
+    #[test]
+    fn each_disk_has_backups_of_its_own() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dest = dest(tmp.path());
+        let two = DiskId(2);
+        for taken_ms in 1..4 {
+            backup_with((&dest, ONE), taken_ms, &[1], 0);
+        }
+        backup_with((&dest, two), 4, &[1], 0);
+        dest.prune(two, Some(1)).unwrap();
+        assert_eq!(dest.backups().unwrap().len(), 4);
+        dest.prune(ONE, Some(1)).unwrap();
+        let of = |disk: DiskId, taken_ms| (disk.to_string(), Dest::path(taken_ms, "manifest"));
+        assert_eq!(dest.newest_of_each().unwrap(), [of(ONE, 3), of(two, 4)].into());
+        assert_eq!(dest.backups().unwrap().len(), 2);
+        for name in dest.backups().unwrap() {
+            for file in dest.manifest(&name).unwrap().files() {
+                assert!(dest.disk().exists(&file).unwrap(), "{file}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_backup_is_named_as_it_is_listed() {
+        let listed = Dest::path(7, "manifest");
+        let bare = listed.strip_prefix("snapshots/").unwrap();
+        for given in [&listed[..], bare] {
+            assert_eq!(Dest::named(given).unwrap(), listed);
+        }
+        for wrong in [
+            "/abs/x.manifest",
+            "../x.manifest",
+            "snapshots/../x.manifest",
+            "x.snapshot",
+            "",
+        ] {
+            assert!(
+                matches!(Dest::named(wrong), Err(BackupError::Refused(_))),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

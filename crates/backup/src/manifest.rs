@@ -2,11 +2,13 @@
 
 use crate::BackupError;
 use crc_fast::{CrcAlgorithm, checksum};
+use extent::Said;
 use serde::{Deserialize, Serialize};
-use types::{DiskId, ExtentId, Generation};
+use types::{DiskId, Epoch, ExtentId, Generation};
 
-/// The format version that this build writes.
-const FORMAT: u32 = 1;
+/// The format version that this build writes. In the first, copies of extents had no marks.
+const FORMAT: u32 = 2;
+const FORMAT_FIRST: u32 = 1;
 const CRC_LINE: &str = "crc32c ";
 
 /// One backup.
@@ -46,6 +48,69 @@ pub struct Kept {
     pub file: String,
     /// Its length.
     pub bytes: u64,
+    /// The crc32c of its bytes, where they have none in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc: Option<u32>,
+}
+
+impl Kept {
+    /// Whether these are its bytes.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        let crc = checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32;
+        self.bytes == bytes.len() as u64 && self.crc.is_none_or(|kept| kept == crc)
+    }
+
+    /// A file of these bytes.
+    pub fn of(file: String, bytes: &[u8]) -> Self {
+        Self {
+            file,
+            bytes: bytes.len() as u64,
+            crc: Some(checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32),
+        }
+    }
+}
+
+/// An extent as the store has it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which.
+    pub extent: ExtentId,
+    /// Which compaction of it.
+    pub generation: Generation,
+    /// Its writer's epoch.
+    pub epoch: Epoch,
+    /// Where the next needle would begin.
+    pub end: u64,
+    /// Of its needles' headers.
+    pub salt: u64,
+}
+
+impl Wanted {
+    /// What the names of its copies begin with.
+    pub(crate) fn prefix(&self, disk: &str) -> String {
+        let Self {
+            extent,
+            generation,
+            epoch,
+            end,
+            salt,
+        } = self;
+        format!(
+            "extents/{disk}/{extent}.{:x}.{:x}.{end}.{salt:016x}.",
+            generation.0, epoch.0
+        )
+    }
+}
+
+/// What tells a file from another of the same extent, generation, epoch and length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Of its needles' headers: random, another for each file that is begun. With it needles are found where the head does not hold.
+    pub salt: u64,
+    /// The checksum in its last needle's header; 0: none stood at its end.
+    pub last_crc: u32,
+    /// Where that needle begins.
+    pub last_at: u64,
 }
 
 /// The copy of an extent.
@@ -63,6 +128,9 @@ pub struct ExtentCopy {
     pub needles: u64,
     /// Places in it that were not what was written when it was copied.
     pub damaged: u64,
+    /// Absent of a copy of format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
 }
 
 impl ExtentCopy {
@@ -76,14 +144,41 @@ impl ExtentCopy {
         Generation(self.generation)
     }
 
+    /// As the store says it.
+    fn wanted(&self, salt: u64) -> Wanted {
+        Wanted {
+            extent: self.id(),
+            generation: self.generation(),
+            epoch: Epoch(self.epoch),
+            end: self.end,
+            salt,
+        }
+    }
+
     /// Where its bytes are in the backup of `disk`. The name says all that its bytes depend on: an epoch is never given twice, so what a
-    /// power cut takes from an extent's end has another name when it was written anew.
+    /// power cut takes from an extent's end has another name when it was written anew; and where numbers are given twice all the same,
+    /// because a directory was put back to an earlier moment, the mark is another.
     pub fn file(&self, disk: &str) -> String {
-        let (extent, generation) = (self.id(), self.generation);
-        format!(
-            "extents/{disk}/{extent}.{generation:x}.{:x}.{}",
-            self.epoch, self.end
-        )
+        match self.mark {
+            Some(mark) => format!("{}{:08x}", self.wanted(mark.salt).prefix(disk), mark.last_crc),
+            None => {
+                let (extent, generation) = (self.id(), self.generation);
+                format!(
+                    "extents/{disk}/{extent}.{generation:x}.{:x}.{}",
+                    self.epoch, self.end
+                )
+            }
+        }
+    }
+
+    /// What is to be found in it.
+    pub fn said(&self) -> Said {
+        Said {
+            extent: self.id(),
+            generation: self.generation(),
+            end: self.end,
+            salt: self.mark.map(|mark| mark.salt),
+        }
     }
 }
 
@@ -148,13 +243,34 @@ impl Manifest {
         }
         let format = serde_json::from_slice::<serde_json::Value>(&bytes[..end]).ok();
         let format = format.and_then(|page| page.get("format")?.as_u64());
-        if format != Some(u64::from(FORMAT)) {
+        if !format.is_some_and(|format| (u64::from(FORMAT_FIRST)..=u64::from(FORMAT)).contains(&format)) {
             return Err(BackupError::Refused(format!(
-                "{name}: its format is {format:?}, this build knows {FORMAT}"
+                "{name}: its format is {format:?}, this build knows {FORMAT_FIRST} to {FORMAT}"
             )));
         }
-        serde_json::from_slice(&bytes[..end]).map_err(|e| bad(&e.to_string()))
+        let manifest: Self = serde_json::from_slice(&bytes[..end]).map_err(|e| bad(&e.to_string()))?;
+        manifest.check_names().map_err(|what| bad(&what))?;
+        Ok(manifest)
     }
+
+    /// Nobody follows a path out of the directory because a manifest has it.
+    fn check_names(&self) -> Result<(), String> {
+        let disk = u128::from_str_radix(&self.disk, 16).map(|id| DiskId(id).to_string());
+        if disk.ok().as_ref() != Some(&self.disk) {
+            return Err(format!("{:?} is no disk", self.disk));
+        }
+        let kept = self.root_key.iter().chain([&self.snapshot]);
+        match kept.map(|kept| &kept.file).find(|file| !is_of_snapshots(file)) {
+            Some(file) => Err(format!("{file:?} is no file of a backup")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a path is that of a file in the directory of snapshots.
+pub(crate) fn is_of_snapshots(path: &str) -> bool {
+    let name = path.strip_prefix("snapshots/");
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/') && name != ".." && name != ".")
 }
 
 #[cfg(test)]
@@ -166,6 +282,7 @@ mod tests {
         let kept = Kept {
             file: "snapshots/1.snapshot".into(),
             bytes: 9,
+            crc: None,
         };
         let mut manifest = Manifest::new(DiskId(77), (1, 1), 5, kept);
         let copy = |extent| ExtentCopy {
@@ -175,6 +292,11 @@ mod tests {
             end: 4096,
             needles: 1,
             damaged: 0,
+            mark: (extent % 2 == 0).then_some(Mark {
+                salt: extent,
+                last_crc: 7,
+                last_at: 4096,
+            }),
         };
         manifest.extents = extents.into_iter().map(copy).collect();
         manifest
@@ -198,6 +320,35 @@ mod tests {
         let mut damaged = old;
         damaged.extents[0].damaged = 1;
         assert!([left_out, gone, damaged].iter().all(|not| !not.is_whole()));
+    }
+
+    #[test]
+    fn no_path_leads_out_of_it() {
+        let with = |disk: &str, snapshot: &str, key: &str| {
+            let mut manifest = sample(vec![]);
+            manifest.disk = disk.to_owned();
+            manifest.snapshot.file = snapshot.to_owned();
+            manifest.root_key = Some(Kept::of(key.to_owned(), b"key"));
+            let page = manifest.encode().unwrap();
+            Manifest::decode("m", &page).is_ok()
+        };
+        let (disk, snapshot, key) = (
+            DiskId(77).to_string(),
+            "snapshots/1.snapshot",
+            "snapshots/1.root-key",
+        );
+        assert!(with(&disk, snapshot, key));
+        for out in [
+            "/etc/passwd",
+            "../x",
+            "snapshots/../../x",
+            "snapshots/..",
+            "x",
+            "",
+        ] {
+            assert!(!with(&disk, out, key) && !with(&disk, snapshot, out), "{out}");
+        }
+        assert!(!with("../../x", snapshot, key) && !with("4D", snapshot, key));
     }
 
     proptest! {

@@ -1,8 +1,8 @@
 //! Copies of an extent that rotted, here or there: what each run says of it, and which bytes stay.
 #![allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 
-use backup::{Copied, Dest, ExtentCopy, Pace, copy_extent};
-use extent::{Appended, Body, DataDir, DataDirConfig, Head, extent_path};
+use backup::{Copied, Dest, ExtentCopy, Kept, Known, Manifest, Pace, Wanted, copy_extent};
+use extent::{Appended, Body, DataDir, DataDirConfig, Head, Said, Status, examine, extent_path};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,9 +23,9 @@ struct Rig {
     disk: DiskId,
     dest: Dest,
     needles: Vec<Appended>,
-    /// The extent in the store, and in the backup.
+    /// The extent in the store, and where copies of it are.
     files: [PathBuf; 2],
-    copy: ExtentCopy,
+    wanted: Wanted,
 }
 
 fn wait<T>(f: impl FnOnce(extent::Done) -> Result<T, extent::ExtentError>) -> T {
@@ -36,6 +36,11 @@ fn wait<T>(f: impl FnOnce(extent::Done) -> Result<T, extent::ExtentError>) -> T 
 }
 
 fn put(dir: &DataDir, serial: u64) -> Appended {
+    put_at(dir, serial, 5)
+}
+
+/// Written then.
+fn put_at(dir: &DataDir, serial: u64, append_hlc: u64) -> Appended {
     let bytes = vec![serial as u8; LENGTH];
     let crc = |block| crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, block) as u32;
     let crcs: Vec<u32> = bytes.chunks(BLOCK_BYTES).map(crc).collect();
@@ -48,7 +53,7 @@ fn put(dir: &DataDir, serial: u64) -> Appended {
         logical_offset: 0,
         last: true,
         length: LENGTH as u64,
-        append_hlc: 5,
+        append_hlc,
         session: SessionId(1),
     };
     let body = Body {
@@ -61,44 +66,52 @@ fn put(dir: &DataDir, serial: u64) -> Appended {
 fn rig() -> Rig {
     let tmp = tempfile::tempdir().unwrap();
     let (data, backups) = (tmp.path().join("data"), tmp.path().join("backups"));
-    let disk = |path: &Path| RealDisk::open(path).unwrap();
+    let dir = open(&data);
+    wait(|done| dir.open_extent(X, E1, 64 << 20, done));
+    let needles = (1..4).map(|serial| put(&dir, serial)).collect();
+    let status = wait(|done| dir.seal(X, E1.next(), done));
+    let id = dir.disk_id();
+    close(dir);
+    let files = [
+        data.join(extent_path(X, status.generation)),
+        backups.join("extents").join(id.to_string()),
+    ];
+    Rig {
+        source: RealDisk::open(&data).unwrap(),
+        disk: id,
+        dest: Dest::open(Arc::new(RealDisk::open(&backups).unwrap())).unwrap(),
+        needles,
+        files,
+        wanted: wanted(&status),
+        _tmp: tmp,
+    }
+}
+
+fn open(data: &Path) -> DataDir {
     let config = DataDirConfig {
         journal_bytes: Some(1 << 20),
         extent_step_bytes: Some(1 << 20),
         ballast_bytes: Some(1 << 20),
         ..DataDirConfig::default()
     };
-    let dir = DataDir::open(&World::real(), Arc::new(disk(&data)), config)
-        .unwrap()
-        .dir;
-    wait(|done| dir.open_extent(X, E1, 64 << 20, done));
-    let needles = (1..4).map(|serial| put(&dir, serial)).collect();
-    let status = wait(|done| dir.seal(X, E1.next(), done));
-    let copy = ExtentCopy {
-        extent: X.0,
-        generation: 0,
-        epoch: 2,
-        end: status.end,
-        needles: 0,
-        damaged: 0,
-    };
-    let id = dir.disk_id();
+    let disk = Arc::new(RealDisk::open(data).unwrap());
+    DataDir::open(&World::real(), disk, config).unwrap().dir
+}
+
+fn close(dir: DataDir) {
     wait(|done| {
         dir.close(done);
         Ok(())
     });
-    let files = [
-        data.join(extent_path(X, copy.generation())),
-        backups.join(copy.file(&id.to_string())),
-    ];
-    Rig {
-        source: disk(&data),
-        disk: id,
-        dest: Dest::open(Arc::new(disk(&backups))).unwrap(),
-        needles,
-        files,
-        copy,
-        _tmp: tmp,
+}
+
+fn wanted(status: &Status) -> Wanted {
+    Wanted {
+        extent: status.extent,
+        generation: status.generation,
+        epoch: status.epoch,
+        end: status.end,
+        salt: status.salt,
     }
 }
 
@@ -113,21 +126,52 @@ fn pace() -> Pace {
 impl Rig {
     fn copy(&self, known: Option<&ExtentCopy>, verify: bool) -> Copied {
         let from = (&self.source as &dyn world::Disk, self.disk);
-        let copied = copy_extent(from, &self.dest, self.copy.clone(), &pace(), (known, verify));
+        let known = match known {
+            Some(copy) => self.known(copy),
+            None => Known::default(),
+        };
+        let copied = copy_extent(from, &self.dest, &self.wanted, &pace(), (&known, verify));
         copied.unwrap().unwrap()
+    }
+
+    /// What a backup of this copy alone says.
+    fn known(&self, copy: &ExtentCopy) -> Known {
+        let snapshot = Kept::of(Dest::path(1, "snapshot"), b"");
+        let mut manifest = Manifest::new(self.disk, (1, 1), 1, snapshot);
+        manifest.extents.push(copy.clone());
+        self.dest.commit(&manifest).unwrap();
+        self.dest.known(self.disk).unwrap()
+    }
+
+    /// The files of copies.
+    fn copies(&self) -> Vec<PathBuf> {
+        let names = std::fs::read_dir(&self.files[1]).unwrap();
+        names.map(|name| name.unwrap().path()).collect()
+    }
+
+    fn file(&self, which: usize) -> PathBuf {
+        match which {
+            0 => self.files[0].clone(),
+            _ => {
+                let copies = self.copies();
+                assert_eq!(copies.len(), 1, "nothing is left beside it");
+                copies[0].clone()
+            }
+        }
     }
 
     /// Turns a bit of a needle's body.
     fn flip(&self, file: usize, needle: usize) {
         let at = self.needles[needle].offset as usize + 2000;
-        let mut bytes = std::fs::read(&self.files[file]).unwrap();
+        let path = self.file(file);
+        let mut bytes = std::fs::read(&path).unwrap();
         bytes[at] ^= 4;
-        std::fs::write(&self.files[file], bytes).unwrap();
+        std::fs::write(&path, bytes).unwrap();
     }
 
     fn bytes(&self, file: usize) -> Vec<u8> {
-        let mut bytes = std::fs::read(&self.files[file]).unwrap();
-        bytes.truncate(self.copy.end as usize);
+        let mut bytes = std::fs::read(self.file(file)).unwrap();
+        bytes.truncate(self.wanted.end as usize);
         bytes
     }
 }
@@ -177,12 +221,6 @@ fn a_copy_is_replaced_by_a_whole_one_and_by_nothing_less() {
         rig.bytes(1) == before,
         "what the store has no more is still there"
     );
-    let dir = rig.files[1].parent().unwrap();
-    assert_eq!(
-        std::fs::read_dir(dir).unwrap().count(),
-        1,
-        "nothing is left beside it"
-    );
     // The store's bytes are read right again.
     rig.flip(0, 2);
     let verified = rig.copy(Some(&verified.copy), true);
@@ -201,14 +239,115 @@ fn an_extent_that_is_cut_or_has_lost_its_head_is_damage_and_no_end() {
     file.set_len(end).unwrap();
     let cut = rig.copy(None, false);
     assert_eq!((cut.copy.needles, cut.damage.len()), (2, 1), "{:?}", cut.damage);
-    std::fs::remove_file(&rig.files[1]).unwrap();
+    std::fs::remove_file(rig.file(1)).unwrap();
     let mut bytes = std::fs::read(&rig.files[0]).unwrap();
     bytes[8] ^= 1;
     std::fs::write(&rig.files[0], bytes).unwrap();
     for _ in 0..2 {
         let headless = rig.copy(None, false);
-        assert_eq!((headless.copy.needles, headless.copy.damaged), (0, 1));
-        assert!(headless.damage[0].contains("head"), "{:?}", headless.damage);
+        assert_eq!((headless.copy.needles, headless.copy.damaged), (2, 2));
+        assert!(headless.damage[1].contains("head"), "{:?}", headless.damage);
+    }
+}
+
+#[test]
+fn a_copy_without_its_head_has_all_its_needles() {
+    let rig = rig();
+    let whole = rig.copy(None, false);
+    let path = rig.file(1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..4096].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let file = rig
+        .dest
+        .disk()
+        .open(&whole.copy.file(&rig.disk.to_string()))
+        .unwrap();
+    let examined = examine(&file, rig.disk, &whole.copy.said()).unwrap();
+    assert_eq!(
+        (examined.needles, examined.damaged),
+        (3, 1),
+        "{:?}",
+        examined.damage
+    );
+    let salt = whole.copy.said().salt.unwrap();
+    let said = |salt| Said {
+        salt,
+        ..whole.copy.said()
+    };
+    // Neither with another's salt nor without any.
+    assert!(examine(&file, rig.disk, &said(None)).is_err());
+    assert_eq!(
+        examine(&file, rig.disk, &said(Some(salt ^ 1))).unwrap().needles,
+        0
+    );
+}
+
+#[test]
+fn what_damage_hides_counts_where_a_copy_is_adopted() {
+    // Of three needles the headers of some hold.
+    for (bad, at_least) in [(&[0, 1, 2][..], 1), (&[1], 3), (&[2], 3), (&[0, 1], 3)] {
+        let rig = rig();
+        let whole = rig.copy(None, false);
+        let mut bytes = rig.bytes(1);
+        for needle in bad {
+            bytes[rig.needles[*needle].offset as usize + 40] ^= 1;
+        }
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = open(tmp.path());
+        let path = tmp.path().join(extent_path(X, whole.copy.generation()));
+        std::fs::write(&path, bytes).unwrap();
+        let file = RealDisk::open(tmp.path())
+            .unwrap()
+            .open(&extent_path(X, whole.copy.generation()));
+        let examined = examine(&file.unwrap(), rig.disk, &whole.copy.said()).unwrap();
+        assert_eq!(examined.needles, 3 - bad.len() as u64);
+        wait(|done| dir.adopt(&examined, Epoch(2), done));
+        let needles = dir.status(X).unwrap().needles;
+        assert!((at_least..=3).contains(&needles), "{bad:?}: {needles}");
+        close(dir);
+    }
+}
+
+#[test]
+fn a_copy_is_taken_over_for_its_bytes_and_not_for_its_numbers() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (data, before) = (tmp.path().join("data"), tmp.path().join("before"));
+    let dest = Dest::open(Arc::new(RealDisk::open(&tmp.path().join("backups")).unwrap())).unwrap();
+    let dir = open(&data);
+    wait(|done| dir.open_extent(X, E1, 64 << 20, done));
+    put(&dir, 1);
+    let disk = dir.disk_id();
+    close(dir);
+    // The directory is put back to here, and as many bytes are written anew.
+    let cp = |from: &Path, to: &Path| {
+        let done = std::process::Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .status();
+        assert!(done.unwrap().success());
+    };
+    cp(&data, &before);
+    let mut copies = Vec::new();
+    for written_at in [700, 800] {
+        let dir = open(&data);
+        put_at(&dir, 2, written_at);
+        let status = wait(|done| dir.seal(X, E1.next(), done));
+        close(dir);
+        let source = RealDisk::open(&data).unwrap();
+        let from = (&source as &dyn world::Disk, disk);
+        let copied = copy_extent(from, &dest, &wanted(&status), &pace(), (&Known::default(), false));
+        copies.push(copied.unwrap().unwrap());
+        std::fs::remove_dir_all(&data).unwrap();
+        cp(&before, &data);
+    }
+    let [first, second] = &copies[..] else { panic!() };
+    assert!(first.is_new && second.is_new);
+    assert_eq!(first.copy.end, second.copy.end);
+    for copy in [&first.copy, &second.copy] {
+        let file = dest.disk().open(&copy.file(&disk.to_string())).unwrap();
+        let examined = examine(&file, disk, &copy.said()).unwrap();
+        assert_eq!(examined.newest_hlc, if copy == &first.copy { 700 } else { 800 });
     }
 }
 
@@ -246,7 +385,6 @@ fn what_cannot_be_read_is_zeroes_and_the_rest_is_copied() {
     let to = RealDisk::open(tmp.path()).unwrap().create("to").unwrap();
     let from = Unreadable(3_000_000..3_005_000);
     let length = 5_000_000;
-    assert!(pace().copy(&from, &*to, length).is_err());
     pace().copy_past_damage(&from, &*to, length).unwrap();
     let mut bytes = vec![0; length as usize];
     to.read_exact_at(&mut bytes, 0).unwrap();

@@ -170,6 +170,7 @@ mod tests {
             end: 77,
             needles: 1,
             generation: Generation(2),
+            salt: 0,
         };
         let ground = Ground {
             node: NodeId(1),

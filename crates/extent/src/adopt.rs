@@ -6,12 +6,13 @@ use crate::ExtentError;
 use crate::dir::DataDir;
 use crate::extent::{self, BODY_OFFSET, Extent};
 use crate::journal::{Done, RecordType, Urgency};
+use crate::needle::Header;
 use crate::table::Row;
 use crate::walk::{Step, Walker};
 use bytes::Bytes;
 use std::sync::Arc;
 use types::{BucketId, DiskId, Epoch, ExtentId, Generation, SessionId};
-use world::DiskFile;
+use world::{DiskFile, is_scarce};
 
 /// Sentences of damage that one extent tells; more are counted.
 const DAMAGE_TOLD_MAX: usize = 100;
@@ -36,55 +37,53 @@ pub struct Examined {
     row: Row,
 }
 
+/// What a copy of an extent is said to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    /// Which.
+    pub extent: ExtentId,
+    /// Which compaction of it.
+    pub generation: Generation,
+    /// Behind its last needle.
+    pub end: u64,
+    /// The salt of its needles' headers, where that is known: with it a copy can do without its head.
+    pub salt: Option<u64>,
+}
+
 /// Where the file of a generation of an extent is in a data directory.
 pub fn extent_path(extent: ExtentId, generation: Generation) -> String {
     extent::path(extent, generation)
 }
 
-/// Reads every byte of a copy up to `end`: its head, which names `disk`, and each needle, against their checksums.
+/// Reads every byte of a copy up to its end: its head, which names `disk`, and each needle, against their checksums. Damage below the end hides
+/// needles: they count in what is adopted, so that nobody takes it for an extent without them.
 ///
 /// # Errors
-/// Its head does not hold, or is another's: nothing can be said of what follows.
-pub fn examine(
-    file: &Arc<dyn DiskFile>,
-    disk: DiskId,
-    (id, generation): (ExtentId, Generation),
-    end: u64,
-) -> Result<Examined, ExtentError> {
-    let mut head = vec![0; BODY_OFFSET as usize];
-    file.read_exact_at(&mut head, 0)
-        .map_err(|e| ExtentError::unread(format!("extent {id}: its head cannot be read"), &e))?;
-    let row = extent::decode_head(&head, disk)
-        .filter(|row| (row.extent, row.generation) == (id, generation))
-        .ok_or_else(|| {
-            ExtentError::Corrupt(format!("extent {id}: its head (byte 0) is not what was written"))
-        })?;
-    let mut found = Examined {
-        needles: 0,
-        bytes: 0,
-        damage: Vec::new(),
-        damaged: 0,
-        newest_hlc: 0,
-        last_session: SessionId(0),
-        last_bucket: BucketId(0),
-        row: Row { end, ..row },
-    };
-    let mut walker = Walker::new(file.clone(), id, row.salt, 0, end);
+/// Its head is another's, or does not hold and its salt is not known: nothing can be said of what follows.
+pub fn examine(file: &Arc<dyn DiskFile>, disk: DiskId, said: &Said) -> Result<Examined, ExtentError> {
+    let head = read_head(&**file, disk, said)?;
+    let is_headless = head.is_none();
+    let of = (said.extent, said.generation);
+    let row = head.unwrap_or_else(|| extent::bare_row(of, said.end, said.salt.unwrap_or_default()));
+    let mut found = Examined::new(row, said.end);
+    let id = said.extent;
+    let mut walker = Walker::new(file.clone(), id, found.row.salt, 0, said.end);
+    let (mut in_damage, mut hidden) = (false, 0);
     while let Some(step) = walker.step() {
         match step {
             Step::Damage(from, length) => {
+                in_damage = true;
                 found.tell(format!("extent {id} offset {from}: {length} bytes are no needle"));
             }
             Step::Needle(offset, header) => {
-                found.row.next_needle = found.row.next_needle.max(header.needle.0 + 1);
+                let due = found.row.next_needle;
+                hidden += header.needle.0.saturating_sub(due) * u64::from(in_damage);
+                in_damage = false;
+                found.row.next_needle = due.max(header.needle.0 + 1);
                 if header.void {
                     continue;
                 }
-                found.needles += 1;
-                found.bytes += header.stored_bytes();
-                found.newest_hlc = found.newest_hlc.max(header.head.append_hlc);
-                found.last_session = found.last_session.max(header.head.session);
-                found.last_bucket = found.last_bucket.max(header.head.bucket);
+                found.count(&header);
                 if let Err(what) = walker.verify(offset, &header) {
                     let needle = header.needle.0;
                     found.tell(format!("extent {id} offset {offset} needle {needle}: {what}"));
@@ -92,12 +91,61 @@ pub fn examine(
             }
         }
     }
-    found.row.needles = found.needles;
+    // How many there were behind the last header is not known: one of them is enough to keep the extent.
+    hidden += u64::from(in_damage);
+    found.row.next_needle += u64::from(in_damage);
+    found.row.needles = found.needles + hidden;
+    // A head is written anew where it is adopted.
     found.row.frozen = found.damaged > 0;
+    if is_headless {
+        found.tell(format!("extent {id}: its head (byte 0) is not what was written"));
+    }
     Ok(found)
 }
 
+/// The head; `None`: it does not hold, which can be done without.
+fn read_head(file: &dyn DiskFile, disk: DiskId, said: &Said) -> Result<Option<Row>, ExtentError> {
+    let id = said.extent;
+    let mut head = vec![0; BODY_OFFSET as usize];
+    let row = match file.read_exact_at(&mut head, 0) {
+        Err(e) if said.salt.is_none() || is_scarce(&e) => {
+            let what = format!("extent {id}: its head cannot be read");
+            return Err(ExtentError::unread(what, &e));
+        }
+        Err(_) => None,
+        Ok(()) => extent::decode_head(&head, disk),
+    };
+    let bad = |what: &str| ExtentError::Corrupt(format!("extent {id}: its head (byte 0) {what}"));
+    match row {
+        Some(row) if (row.extent, row.generation) != (id, said.generation) => Err(bad("is another's")),
+        Some(row) if said.salt.is_some_and(|salt| salt != row.salt) => Err(bad("is another's")),
+        None if said.salt.is_none() => Err(bad("is not what was written")),
+        row => Ok(row),
+    }
+}
+
 impl Examined {
+    fn new(row: Row, end: u64) -> Self {
+        Self {
+            needles: 0,
+            bytes: 0,
+            damage: Vec::new(),
+            damaged: 0,
+            newest_hlc: 0,
+            last_session: SessionId(0),
+            last_bucket: BucketId(0),
+            row: Row { end, ..row },
+        }
+    }
+
+    fn count(&mut self, header: &Header) {
+        self.needles += 1;
+        self.bytes += header.stored_bytes();
+        self.newest_hlc = self.newest_hlc.max(header.head.append_hlc);
+        self.last_session = self.last_session.max(header.head.session);
+        self.last_bucket = self.last_bucket.max(header.head.bucket);
+    }
+
     fn tell(&mut self, what: String) {
         self.damaged += 1;
         if self.damage.len() < DAMAGE_TOLD_MAX {

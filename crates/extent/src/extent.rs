@@ -53,6 +53,8 @@ pub struct Status {
     pub needles: u64,
     /// Which compaction.
     pub generation: Generation,
+    /// Of its needles' headers.
+    pub salt: u64,
 }
 
 impl Status {
@@ -64,6 +66,7 @@ impl Status {
             end: row.end,
             needles: row.needles,
             generation: row.generation,
+            salt: row.salt,
         }
     }
 }
@@ -285,18 +288,24 @@ pub(crate) fn decode_head(b: &[u8], disk: DiskId) -> Option<Row> {
         && b.u16_at(4) == FORMAT
         && crc32c(&b[..4092]) == b.u32_at(4092)
         && b.u128_at(16) == disk.0;
-    good.then(|| Row {
-        extent: ExtentId(b.u64_at(8)),
+    let of = (ExtentId(b.u64_at(8)), Generation(b.u64_at(48)));
+    good.then(|| bare_row(of, b.u64_at(40), b.u64_at(32)))
+}
+
+/// A row with what a head says, and nothing in it.
+pub(crate) fn bare_row((extent, generation): (ExtentId, Generation), bytes_max: u64, salt: u64) -> Row {
+    Row {
+        extent,
         epoch: Epoch(0),
-        generation: Generation(b.u64_at(48)),
+        generation,
         end: BODY_OFFSET,
         next_needle: 1,
         needles: 0,
-        bytes_max: b.u64_at(40),
-        salt: b.u64_at(32),
+        bytes_max,
+        salt,
         sealed: true,
         frozen: true,
         footer: false,
         gone: false,
-    })
+    }
 }

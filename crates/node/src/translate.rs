@@ -61,6 +61,7 @@ pub(crate) fn status(s: Status) -> ExtentStatus {
         end: s.end,
         needles: s.needles,
         generation: s.generation,
+        salt: s.salt,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::roles::{self, Roles};
 use crate::source::StoreSource;
 use admin::{Answer, BackupRequest, BackupSource as _, Begun, ExtentLine, SnapshotBytes};
 use anyhow::{Context, anyhow, bail};
-use backup::{Dest, ExtentCopy, Kept, Manifest, Pace, copy_extent};
+use backup::{Dest, Kept, Known, Manifest, Pace, Wanted, copy_extent};
 use bytes::Bytes;
 use clap::Args;
 use extent::Superblock;
@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::SnapshotRows;
 use tokio::task::JoinHandle;
-use types::ExtentId;
 use types::limits::FRAME_BYTES_MAX;
+use types::{DiskId, Epoch, ExtentId, Generation};
 use world::real::RealDisk;
 use world::{Disk, World};
 
@@ -40,7 +40,8 @@ pub(crate) struct Flags {
     dir: PathBuf,
     /// Where backups are kept: a directory of their own, made where it is not there.
     dest: PathBuf,
-    /// Keep so many whole backups, this one with them, and remove older ones [default: keep all]. None is removed for one with damage.
+    /// Keep so many whole backups of this store, this one with them, and remove older ones [default: keep all]. None is removed for one with
+    /// damage, and none of other stores.
     #[arg(long)]
     keep: Option<usize>,
     /// Read back what earlier backups copied, too, and copy it again where it is damaged.
@@ -93,10 +94,10 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
             roles.shutdown().await;
         }
         drop(source);
-        let damaged = made?;
+        let (disk, damaged) = made?;
         // What is damaged now may be whole in one of the others, in any of them.
         let keep = flags.keep.filter(|_| !damaged);
-        if let Err(error) = dest.prune(keep) {
+        if let Err(error) = dest.prune(disk, keep) {
             bail!("the backup is made, and no older ones were removed: {error}");
         }
         Ok(if damaged {
@@ -188,8 +189,13 @@ impl Source {
     }
 }
 
-/// Makes one backup; whether anything in it is damaged.
-async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) -> anyhow::Result<bool> {
+/// Makes one backup: of which disk, and whether anything in it is damaged.
+async fn make(
+    world: &World,
+    flags: &Flags,
+    source: &mut Source,
+    dest: &Dest,
+) -> anyhow::Result<(DiskId, bool)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&flags.dir)?);
     let superblock = Superblock::read(&*disk)?.context("the superblock is missing")?;
     let (kept, rows, taken_ms) = keep_snapshot(world, source, dest).await?;
@@ -224,7 +230,7 @@ async fn make(world: &World, flags: &Flags, source: &mut Source, dest: &Dest) ->
     manifest.finished_ms = world.clock.wall_ms();
     let name = dest.commit(&manifest)?;
     tell(&name, &manifest, &copier);
-    Ok(!copier.damage.is_empty())
+    Ok((superblock.disk, !copier.damage.is_empty()))
 }
 
 /// Keeps the index, and reads it back.
@@ -246,7 +252,13 @@ async fn keep_snapshot(world: &World, source: &Source, dest: &Dest) -> anyhow::R
     }
     let rows = SnapshotRows::open(file.clone(), &path)?.verify()?;
     dest.end(&path, &*file)?;
-    Ok((Kept { file: path, bytes }, rows, taken_ms))
+    let kept = Kept {
+        file: path,
+        bytes,
+        // Each of its blocks has one.
+        crc: None,
+    };
+    Ok((kept, rows, taken_ms))
 }
 
 struct Copier<'a> {
@@ -255,7 +267,7 @@ struct Copier<'a> {
     disk: Arc<dyn Disk>,
     dest: &'a Dest,
     /// What the newest backup says of what it has.
-    known: BTreeMap<String, ExtentCopy>,
+    known: Known,
     told: Duration,
     /// Extents whose bytes were copied now.
     copied: usize,
@@ -292,18 +304,10 @@ impl Copier<'_> {
     }
 
     fn extent(&mut self, line: &ExtentLine, manifest: &mut Manifest) -> anyhow::Result<bool> {
-        let copy = ExtentCopy {
-            extent: line.extent,
-            generation: line.generation,
-            epoch: line.epoch,
-            end: line.end,
-            needles: 0,
-            damaged: 0,
-        };
         let pace = pace(self.world, self.flags.share);
         let from = (&*self.disk, manifest.disk_id()?);
-        let known = self.known.get(&copy.file(&manifest.disk));
-        let Some(copied) = copy_extent(from, self.dest, copy, &pace, (known, self.flags.verify))? else {
+        let known = (&self.known, self.flags.verify);
+        let Some(copied) = copy_extent(from, self.dest, &wanted(line), &pace, known)? else {
             return Ok(false);
         };
         self.copied += usize::from(copied.is_new);
@@ -312,12 +316,27 @@ impl Copier<'_> {
         Ok(true)
     }
 
+    /// The store has its file no more. A copy that was made of it before is as good.
     fn missing(&mut self, line: &ExtentLine, manifest: &mut Manifest) {
         let (extent, generation) = (ExtentId(line.extent), line.generation);
-        self.damage.push(format!(
-            "extent {extent}: its file (generation {generation}) is missing"
-        ));
-        manifest.missing += 1;
+        let gone =
+            format!("extent {extent}: its file (generation {generation}) is missing, or cannot be opened");
+        let known = self.known.of(&wanted(line)).cloned();
+        match known.filter(|copy| {
+            self.dest
+                .has(&copy.file(&manifest.disk), copy.end)
+                .unwrap_or(false)
+        }) {
+            Some(copy) => {
+                self.damage
+                    .push(format!("{gone}; an earlier backup's copy of it is taken over"));
+                manifest.extents.push(copy);
+            }
+            None => {
+                self.damage.push(gone);
+                manifest.missing += 1;
+            }
+        }
     }
 
     fn progress(&mut self, done: usize, all: usize) {
@@ -326,6 +345,16 @@ impl Copier<'_> {
             self.told = now;
             eprintln!("{done} of {all} extents");
         }
+    }
+}
+
+fn wanted(line: &ExtentLine) -> Wanted {
+    Wanted {
+        extent: ExtentId(line.extent),
+        generation: Generation(line.generation),
+        epoch: Epoch(line.epoch),
+        end: line.end,
+        salt: line.salt,
     }
 }
 
@@ -349,11 +378,14 @@ fn keep_root_key(copier: &Copier<'_>, taken_ms: u64) -> anyhow::Result<Option<Ke
         return Ok(None);
     }
     let from = copier.disk.open(name)?;
-    let bytes = from.len()?.min(FRAME_BYTES_MAX as u64);
-    let file = Dest::path(taken_ms, name);
-    let pace = pace(copier.world, 100);
-    copier.dest.write(&file, |to| pace.copy(&*from, to, bytes))?;
-    Ok(Some(Kept { file, bytes }))
+    let mut bytes = vec![0; from.len()?.min(FRAME_BYTES_MAX as u64) as usize];
+    from.read_exact_at(&mut bytes, 0)?;
+    let kept = Kept::of(Dest::path(taken_ms, name), &bytes);
+    copier.dest.write(&kept.file, |to| to.write_all_at(&bytes, 0))?;
+    if !kept.is(&copier.dest.kept(&kept)?) {
+        bail!("{} reads back otherwise than it was written", kept.file);
+    }
+    Ok(Some(kept))
 }
 
 #[allow(clippy::print_stdout, reason = "this command's answer")]
@@ -389,6 +421,6 @@ pub(crate) fn read_dest(path: &Path) -> anyhow::Result<Dest> {
     if !path.is_dir() {
         bail!("{} is no directory", path.display());
     }
-    let disk = RealDisk::open(path)?;
+    let disk = RealDisk::to_read(path)?;
     Dest::read(Arc::new(disk)).with_context(|| path.display().to_string())
 }

@@ -11,7 +11,7 @@ use crate::backup::{pace, read_dest};
 use crate::reclaim::{check_is_store, moment};
 use crate::roles::NODE;
 use anyhow::{Context, anyhow, bail};
-use backup::{BackupError, Dest, Manifest, Target};
+use backup::{BackupError, Dest, Kept, Manifest, Target};
 use bytes::Bytes;
 use clap::Args;
 use control::{Given, Ground, first_session, fresh_rows};
@@ -35,7 +35,7 @@ pub(crate) struct Flags {
     /// Replace the index of the stopped directory DIR by this snapshot (BACKUP/snapshots/*.snapshot) of it; its extents stay.
     #[arg(long, value_name = "SNAPSHOT")]
     index: Option<PathBuf>,
-    /// Which backup: its manifest's name [default: the newest].
+    /// Which backup: its manifest's name [default: the newest]. To be said where BACKUP has those of several stores.
     #[arg(long, value_name = "NAME", conflicts_with = "index")]
     backup: Option<String>,
     /// BACKUP and DIR, a new directory; with --index DIR alone.
@@ -210,8 +210,8 @@ fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyh
 async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -> anyhow::Result<ExitCode> {
     let dest = read_dest(backup)?;
     let name = match which {
-        Some(name) => name.to_owned(),
-        None => dest.backups()?.pop().context("there is no whole backup in it")?,
+        Some(name) => Dest::named(name)?,
+        None => newest(&dest)?,
     };
     let manifest = dest.manifest(&name).with_context(|| others(&dest, &name))?;
     let snapshot = &manifest.snapshot.file;
@@ -237,7 +237,10 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
         disk: &disk,
         damage: of_the_making(&manifest, &name),
     };
+    // Its checkpoints give the journal room.
+    let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let (extents, seen) = laying.extents(&opened.dir).await?;
+    laying.root_key()?;
     let damage = std::mem::take(&mut laying.damage);
     let why = format!("restored from a backup of {}", moment(manifest.taken_ms));
     let needles = seen.needles;
@@ -249,17 +252,15 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     };
     let rows = lay_index(world, &index, &under, &why)?;
     let count = under.extents.len();
-    LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()])
-        .shutdown()
-        .await;
-    drop(opened);
-    laying.root_key()?;
+    node.shutdown().await;
+    drop((node, opened));
     target.end()?;
     tell(
         dir,
         &damage,
         &format!(
-            "{why}: {rows} rows, {count} extents, {needles} needles read back{}",
+            "{why} (disk {}): {rows} rows, {count} extents, {needles} needles read back{}",
+            manifest.disk,
             index.note()
         ),
     );
@@ -268,6 +269,23 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The backup that is meant where none is named: there is only one store that it can be of.
+fn newest(dest: &Dest) -> anyhow::Result<String> {
+    let newest = dest.backups()?.pop().context("there is no whole backup in it")?;
+    let stores = dest.newest_of_each()?;
+    if stores.len() > 1 {
+        let lines = stores
+            .iter()
+            .map(|(disk, name)| format!("\n  --backup {name} of disk {disk}"));
+        bail!(
+            "it has backups of {} stores; say which one is meant:{}",
+            stores.len(),
+            lines.collect::<String>()
+        );
+    }
+    Ok(newest)
 }
 
 /// What to do where a backup's manifest cannot be read: nobody takes an older one unasked.
@@ -336,6 +354,8 @@ impl Laying<'_> {
                 end: copy.end,
                 needles: examined.needles,
                 generation: copy.generation(),
+                // Nobody reads it here.
+                salt: 0,
             };
             extents.push((status, examined.bytes_max()));
         }
@@ -360,31 +380,34 @@ impl Laying<'_> {
         pace(self.world, 100)
             .copy_past_damage(&*from, &*file, copy.end)
             .map_err(failed)?;
-        let examined = examine(
-            &file,
-            self.manifest.disk_id()?,
-            (copy.id(), copy.generation()),
-            copy.end,
-        );
+        let examined = examine(&file, self.manifest.disk_id()?, &copy.said());
         if examined.is_err() {
             self.disk.remove(&to).map_err(failed)?;
         }
         Ok(examined?)
     }
 
-    fn root_key(&self) -> anyhow::Result<()> {
+    /// One that is not what was written would be a store that refuses every client.
+    fn root_key(&mut self) -> anyhow::Result<()> {
         let Some(kept) = &self.manifest.root_key else {
             return Ok(());
         };
-        let from = self
-            .dest
-            .disk()
-            .open(&kept.file)
-            .with_context(|| kept.file.clone())?;
-        let mut bytes = vec![0; from.len()?.min(kept.bytes) as usize];
-        from.read_exact_at(&mut bytes, 0)?;
-        extent::write_whole(&**self.disk, crate::root_key::FILE, &bytes)?;
+        match self.kept(kept) {
+            Ok(bytes) => extent::write_whole(&**self.disk, crate::root_key::FILE, &bytes)?,
+            Err(why) => self.damage.push(format!(
+                "{}: {why}: it is not restored. The first start makes a new root key, unless the one of another backup is put there",
+                kept.file
+            )),
+        }
         Ok(())
+    }
+
+    fn kept(&self, kept: &Kept) -> Result<Vec<u8>, String> {
+        let bytes = self.dest.kept(kept).map_err(|e| e.to_string())?;
+        match kept.is(&bytes) {
+            true => Ok(bytes),
+            false => Err("it is not what was written".to_owned()),
+        }
     }
 }
 
@@ -405,7 +428,7 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     if !parent.is_dir() {
         bail!("{} is not there", snapshot.display());
     }
-    let file = RealDisk::open(parent)?
+    let file = RealDisk::to_read(parent)?
         .open(name)
         .with_context(|| snapshot.display().to_string())?;
     let index = Index::read(file, name)?;
@@ -438,7 +461,7 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
         dir,
         &damage,
         &format!(
-            "{why}: {rows} rows, over {count} extents with {needles} needles{}",
+            "{why}: {rows} rows, over {count} extents with {needles} needles{}. The index files that were there are kept as index/*.old<n>, and take their room until they are removed",
             index.note()
         ),
     );

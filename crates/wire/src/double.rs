@@ -292,6 +292,7 @@ fn status(id: ExtentId, e: &Extent) -> ExtentStatus {
         end: e.end,
         needles: e.needles.len() as u64,
         generation: e.generation,
+        salt: 0,
     }
 }
 

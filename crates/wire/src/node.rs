@@ -181,6 +181,8 @@ pub struct ExtentStatus {
     pub needles: u64,
     /// Which compaction.
     pub generation: Generation,
+    /// What the checksums of its needles' headers begin with; random, so that bytes of clients cannot pass for a header.
+    pub salt: u64,
 }
 
 /// A disk as a node has it.

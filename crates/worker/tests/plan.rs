@@ -75,6 +75,7 @@ fn status(extent: u64, needles: u64) -> (ExtentId, ExtentStatus) {
         end: 64 * MIB,
         needles,
         generation: Generation(0),
+        salt: 0,
     };
     (ExtentId(extent), status)
 }
