@@ -48,15 +48,11 @@ impl ControlPlane {
     }
 
     async fn finish_sealing(&self, owner: &mut Owner) {
-        let half: Vec<ExtentRecord> = owner
-            .rows
-            .extents
-            .values()
-            .filter(|e| e.state == SEALING)
-            .take(SEALING_TRIED_MAX)
-            .cloned()
-            .collect();
-        for record in half {
+        let half = owner.rows.extents.values().filter(|e| e.state == SEALING);
+        // Some may never be: they keep no other from its turn.
+        let (tried, next): (Vec<_>, Vec<_>) = half.cloned().partition(|e| e.extent <= owner.sealing_tried.0);
+        for record in next.into_iter().chain(tried).take(SEALING_TRIED_MAX) {
+            owner.sealing_tried = ExtentId(record.extent);
             if self.ready(owner).await.is_err() {
                 return;
             }

@@ -47,6 +47,8 @@ pub(crate) struct Owner {
     pub(crate) rows: Rows,
     /// Extents that living sessions of this life have in their hands.
     pub(crate) granted: BTreeSet<ExtentId>,
+    /// The extent left half sealed that was tried last: the next are others' turn.
+    pub(crate) sealing_tried: ExtentId,
 }
 
 /// The owner, held while something is decided, however often that takes: nobody else decides meanwhile.

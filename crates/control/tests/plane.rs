@@ -214,6 +214,27 @@ async fn a_seal_that_the_node_did_not_hear_is_finished_later() {
     assert!(b.node.extent(grant.extent).await.unwrap().sealed);
 }
 
+/// Extents that cannot be sealed, for as long as it may be, keep no other from it.
+#[tokio::test]
+async fn what_is_left_half_sealed_is_tried_in_turns() {
+    let b = bench().await;
+    let session = b.plane.begin_session("here").await.unwrap();
+    let mut half = Vec::new();
+    for _ in 0..3 {
+        half.push(b.plane.grant(session).await.unwrap());
+    }
+    b.node
+        .plan(On::Seal, vec![Failure::Before(ErrorKind::Unavailable); 3 + 2]);
+    for grant in &half {
+        b.plane.seal(grant.extent, grant.epoch).await.unwrap_err();
+    }
+    // Two of them fail again, then it is the third's turn.
+    for _ in 0..2 {
+        b.plane.grant(session).await.unwrap();
+    }
+    assert!(b.node.extent(half[2].extent).await.unwrap().sealed);
+}
+
 #[tokio::test]
 async fn an_extent_found_sealed_is_not_resumed() {
     let b = bench().await;
