@@ -270,7 +270,7 @@ impl DataDir {
 #[allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 pub(crate) mod tests {
     use super::*;
-    use crate::open::DataDirConfig;
+    use crate::create::DataDirConfig;
     use world::World;
     use world::real::RealDisk;
 
