@@ -11,10 +11,27 @@ use types::LogSeq;
 /// Below this one no reader's key hides: [`Reverse`] sorts it before every version of its key.
 const NEWEST: Reverse<LogSeq> = Reverse(LogSeq(u64::MAX));
 
+type Versioned = (Bytes, Reverse<LogSeq>);
+
+/// What a reader at `at` sees of ascending versions.
+fn seen<'a>(
+    versions: impl Iterator<Item = (&'a Versioned, &'a Option<Bytes>)>,
+    at: LogSeq,
+) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> {
+    let mut last: Option<&Bytes> = None;
+    versions.filter_map(move |((key, Reverse(sequence)), value)| {
+        if *sequence > at || last == Some(key) {
+            return None;
+        }
+        last = Some(key);
+        Some((key, value.as_ref()))
+    })
+}
+
 /// Versioned rows.
 #[derive(Default)]
 pub(crate) struct Versions {
-    rows: BTreeMap<(Bytes, Reverse<LogSeq>), Option<Bytes>>,
+    rows: BTreeMap<Versioned, Option<Bytes>>,
     bytes: usize,
 }
 
@@ -53,30 +70,19 @@ impl Versions {
     ) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + use<'a> {
         // An empty range is written as one that begins where it ends: the map panics on a reversed one.
         let end = end.max(start);
-        let mut last: Option<&Bytes> = None;
-        self.rows
-            .range((start.clone(), NEWEST)..(end.clone(), NEWEST))
-            .filter_map(move |((key, Reverse(sequence)), value)| {
-                if *sequence > at || last == Some(key) {
-                    return None;
-                }
-                last = Some(key);
-                Some((key, value.as_ref()))
-            })
+        seen(
+            self.rows.range((start.clone(), NEWEST)..(end.clone(), NEWEST)),
+            at,
+        )
     }
 
-    /// All rows as a reader at `at` sees them.
-    pub(crate) fn all(&self, at: LogSeq) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
-        let mut last: Option<&Bytes> = None;
-        self.rows
-            .iter()
-            .filter_map(move |((key, Reverse(sequence)), value)| {
-                if *sequence > at || last == Some(key) {
-                    return None;
-                }
-                last = Some(key);
-                Some((key, value.as_ref()))
-            })
+    /// Rows (and removals) from `start` on as a reader at `at` sees them, ascending, each key once.
+    pub(crate) fn from<'a>(
+        &'a self,
+        at: LogSeq,
+        start: &Bytes,
+    ) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + use<'a> {
+        seen(self.rows.range((start.clone(), NEWEST)..), at)
     }
 
     /// Forgets the versions of `key` that no reader at or after `floor` sees; its removal too, where nothing older is below it.

@@ -162,6 +162,8 @@ pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Index files of one partition: a new one is begun over those in which a page that must be written anew is bad.
 pub const INDEX_FILES_MAX: u16 = 8;
+/// How long after an index file could not be opened anew that is tried again for readers.
+pub const INDEX_REOPEN_MS: u64 = 1000;
 /// Partitions waiting to be written behind.
 pub const WRITE_BEHIND_QUEUE_MAX: usize = 1024;
 /// Jobs waiting for one disk.

@@ -1,5 +1,6 @@
 //! What the engine's calls and its write-behind loop share: the disk, the log, the partitions.
 
+use super::batch::BatchRows;
 use super::catalogue::Catalogue;
 use super::files::{Files, Whose, path_of};
 use super::form::{Mark, Reader};
@@ -9,7 +10,6 @@ use super::partition::{Generation, Partition, Work};
 use crate::{Batch, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::iter::Peekable;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
@@ -216,7 +216,7 @@ impl WriteBehind {
         }
     }
 
-    /// Writes a generation in steps.
+    /// Writes a generation in steps. Between them nothing is held that a reader of it waits for, nor a commit whose rows are still put into it.
     fn write(
         &self,
         partition: &Partition,
@@ -224,18 +224,19 @@ impl WriteBehind {
         (rows, mark): (&Generation, Mark),
     ) -> Result<Reader, StoreError> {
         let files = self.files_of(partition, files)?;
-        let rows = rows.rows.read().expect("no panic under this lock");
-        let mut rows = rows.all(mark.sequence).peekable();
-        loop {
-            let step = step_of(&mut rows, self.0.step_bytes.load(Ordering::Relaxed));
-            let last = rows.peek().is_none();
-            files.newest().write(step.into_iter(), last.then_some(mark))?;
-            let reader = files.reader()?;
-            if last {
-                return Ok(reader);
+        let mut from = Some(Bytes::new());
+        while let Some(start) = from.take() {
+            let bytes_max = self.0.step_bytes.load(Ordering::Relaxed);
+            let (step, next) = step_of(rows, (mark.sequence, &start), bytes_max);
+            let moved = next.is_none().then_some(mark);
+            let step = step.iter().map(|(key, value)| (key, value.as_ref()));
+            files.newest().write(step, moved)?;
+            from = next;
+            if from.is_some() {
+                partition.stepped(Arc::new(files.reader()?));
             }
-            partition.stepped(Arc::new(reader));
         }
+        files.reader()
     }
 
     fn files_of<'a>(
@@ -298,31 +299,33 @@ impl WriteBehind {
         if let Some(e) = self.0.out_of_service() {
             return partition.not_written(e, None);
         }
-        let opened = self.0.open_files(partition);
-        let reader = match opened {
-            Ok(Some(opened)) => opened.reader().map(|reader| (opened, reader)).ok(),
-            Ok(None) | Err(_) => None,
-        };
-        let reader = reader.map(|(opened, reader)| {
-            *files = Some(opened);
-            Arc::new(reader)
-        });
-        partition.not_written(why, reader);
+        partition.close();
+        partition.not_written(why, self.open_to_read(partition, &mut files));
+    }
+
+    fn open_to_read(&self, partition: &Partition, files: &mut Option<Files>) -> Option<Arc<Reader>> {
+        let opened = self.0.open_files(partition).ok().flatten()?;
+        let reader = opened.reader().ok()?;
+        *files = Some(opened);
+        Some(Arc::new(reader))
     }
 }
 
-/// The next rows to write in one transaction.
-fn step_of<'a>(
-    rows: &mut Peekable<impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)>>,
+/// The rows to write in one transaction, as of `at` and from `start` on; and where the next one begins, if there is one.
+fn step_of(
+    generation: &Generation,
+    (at, start): (LogSeq, &Bytes),
     bytes_max: usize,
-) -> Vec<(&'a Bytes, Option<&'a Bytes>)> {
-    let mut step = Vec::new();
+) -> (BatchRows, Option<Bytes>) {
+    let rows = generation.rows.read().expect("no panic under this lock");
+    let mut rows = rows.from(at, start).peekable();
+    let mut step = BatchRows::new();
     let mut bytes = 0;
     while bytes < bytes_max
         && let Some((key, value)) = rows.next()
     {
         bytes += Batch::row_bytes(key, value);
-        step.push((key, value));
+        step.push((key.clone(), value.cloned()));
     }
-    step
+    (step, rows.peek().map(|(key, _)| (*key).clone()))
 }

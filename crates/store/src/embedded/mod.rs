@@ -8,6 +8,8 @@
 //! Not here: several member disks of one log (later), the journal itself (crate `extent`).
 
 mod batch;
+#[cfg(test)]
+mod beside;
 mod catalogue;
 mod core;
 mod files;
@@ -254,6 +256,7 @@ impl Store for Embedded {
             .core
             .find(partition)
             .unwrap_or_else(|| Arc::new(Partition::new(partition)));
+        partition.look_again(&self.core, &*self.clock);
         let (view, at) = partition.durable()?;
         Ok(Arc::new(EmbeddedSnapshot { partition, view, at }))
     }

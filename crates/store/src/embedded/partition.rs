@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use types::limits::{WRITE_BEHIND_BYTES, WRITE_BEHIND_PAUSE_MS_MAX};
+use types::limits::{INDEX_REOPEN_MS, WRITE_BEHIND_BYTES, WRITE_BEHIND_PAUSE_MS_MAX};
 use types::{JournalSeq, LogSeq, PartitionId};
+use world::Clock;
 
 thread_local! {
     /// Whether this thread is inside the journal's `submit`, with a partition's state locked.
@@ -106,6 +107,10 @@ pub(super) struct State {
     queued: bool,
     /// The journal wants the room of the frozen generation.
     pressed: bool,
+    /// The form's files are closed, though rows are to be read from them: they could not be opened anew.
+    closed: bool,
+    /// When the loop was last asked to look because of that.
+    asked: Duration,
 }
 
 /// What recovery found of a partition.
@@ -198,6 +203,8 @@ impl Partition {
                 tries: 0,
                 queued: false,
                 pressed: false,
+                closed: false,
+                asked: Duration::ZERO,
             }),
             files: Mutex::new(files),
             changed: Notify::new(),
@@ -355,10 +362,9 @@ impl Partition {
             let _gone = flight.waiter.send(Ok(()));
         }
         if state.durable != before {
-            if state
-                .frozen
-                .is_some_and(|span| span.last.sequence <= state.durable.sequence)
-            {
+            let is_whole = |span: Span| span.last.sequence <= state.durable.sequence;
+            // Under pressure some of it has to do: what would make it whole may wait in the journal for room that this gives.
+            if state.frozen.is_some_and(|span| state.pressed || is_whole(span)) {
                 self.kick(core, &mut state);
             }
             drop(state);
@@ -427,6 +433,7 @@ impl Partition {
             frozen: state.view.frozen.clone(),
             form: Some(reader),
         });
+        state.closed = false;
     }
 
     /// The frozen generation is in the form up to `mark`.
@@ -445,6 +452,7 @@ impl Partition {
             first: Some(first),
             ..span
         });
+        state.closed = false;
         state.written = mark.sequence;
         state.pressed &= rest.is_some();
         state.behind = None;
@@ -464,9 +472,30 @@ impl Partition {
                 frozen: state.view.frozen.clone(),
                 form: reader,
             });
+            state.closed = false;
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// The form's files are closed, to be opened anew.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = state.view.form.is_some();
+    }
+
+    /// Asks the loop to open what could not be opened anew, `INDEX_REOPEN_MS` after the last time that it was asked. What kept it from that
+    /// (no descriptor was free, say) may be over, and nothing else looks before more is to be written behind. It opens files to write the
+    /// generation that failed: that is still there.
+    pub(super) fn look_again(&self, core: &Core, clock: &dyn Clock) {
+        let mut state = self.state();
+        if state.closed {
+            let now = clock.mono();
+            if now.saturating_sub(state.asked) >= Duration::from_millis(INDEX_REOPEN_MS) {
+                state.asked = now;
+                self.kick(core, &mut state);
+            }
+        }
     }
 
     /// The last batch that must be in the files.

@@ -1,0 +1,284 @@
+//! What others may do while the loop writes behind, and after it could not.
+
+use super::log::{Done, Log};
+use super::*;
+use crate::Scan;
+use bytes::Bytes;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use types::DiskId;
+use types::limits::{INDEX_REOPEN_MS, SCAN_ROWS_MAX};
+use world::real::RealDisk;
+use world::{DiskFile, DiskLock, Exec, Overlay, Space};
+
+const ID: PartitionId = PartitionId::FIRST_DATA;
+
+type Hook = Box<dyn Fn() + Send>;
+
+/// What is done at each write and sync of a file, and what fails.
+#[derive(Default)]
+struct Ways {
+    hook: Mutex<Option<Hook>>,
+    is_full: AtomicBool,
+    no_opens: AtomicBool,
+}
+
+impl Ways {
+    fn looked(&self) {
+        if let Some(hook) = &*self.hook.lock().unwrap() {
+            hook();
+        }
+    }
+}
+
+fn judge(fails: &AtomicBool, error: i32) -> io::Result<()> {
+    match fails.load(Ordering::Relaxed) {
+        true => Err(io::Error::from_raw_os_error(error)),
+        false => Ok(()),
+    }
+}
+
+struct Watched(Overlay, Arc<Ways>);
+struct WatchedFile(Arc<dyn DiskFile>, Arc<Ways>);
+
+impl Watched {
+    fn file(&self, file: io::Result<Arc<dyn DiskFile>>) -> io::Result<Arc<dyn DiskFile>> {
+        judge(&self.1.no_opens, 24)?; // EMFILE
+        Ok(Arc::new(WatchedFile(file?, self.1.clone())))
+    }
+}
+
+impl Disk for Watched {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.file(self.0.create(path))
+    }
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.file(self.0.open(path))
+    }
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.0.exists(path)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.create_dir(dir)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.0.space()
+    }
+    fn lock(&self, path: &str) -> io::Result<Box<dyn DiskLock>> {
+        self.0.lock(path)
+    }
+}
+
+impl DiskFile for WatchedFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.1.looked();
+        if offset + buf.len() as u64 > self.0.len()? {
+            judge(&self.1.is_full, 28)?; // ENOSPC
+        }
+        self.0.write_all_at(buf, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.looked();
+        self.0.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.0.allocate(offset, len)
+    }
+}
+
+/// A journal that has synced a record when the others had their turn.
+#[derive(Default)]
+struct Soon(AtomicU64);
+
+impl Log for Soon {
+    fn disk(&self) -> DiskId {
+        DiskId(7)
+    }
+    fn submit(&self, _: LogBatch, done: Done) -> Result<JournalSeq, StoreError> {
+        tokio::spawn(async move { done(Ok(())) });
+        Ok(JournalSeq(self.0.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+    fn next(&self) -> JournalSeq {
+        JournalSeq(self.0.load(Ordering::Relaxed) + 1)
+    }
+    fn release(&self, _: JournalSeq) {}
+    fn out_of_service(&self, _: &str) {}
+}
+
+#[derive(Default)]
+struct Hands(AtomicU64);
+
+impl Clock for Hands {
+    fn wall_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn mono(&self) -> Duration {
+        Duration::from_millis(self.wall_ms())
+    }
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::task::yield_now())
+    }
+}
+
+struct Rig {
+    engine: Embedded,
+    ways: Arc<Ways>,
+    clock: Arc<Hands>,
+    _below: tempfile::TempDir,
+}
+
+fn rig() -> Rig {
+    let below = tempfile::tempdir().unwrap();
+    let ways = Arc::<Ways>::default();
+    let under = Overlay::new(Arc::new(RealDisk::open(below.path()).unwrap()));
+    let disk = Arc::new(Watched(under, ways.clone()));
+    let clock = Arc::<Hands>::default();
+    let world = World {
+        exec: Exec::Inline,
+        clock: clock.clone(),
+        ..World::real()
+    };
+    // No page is read from memory.
+    let prepared = Prepared::within(disk, DiskId(7), Vec::new(), &[], 0).unwrap();
+    let engine = Embedded::start(&world, prepared, Box::new(Soon::default()));
+    Rig {
+        engine,
+        ways,
+        clock,
+        _below: below,
+    }
+}
+
+impl Rig {
+    async fn commit(&self, fence: Fence, rows: std::ops::Range<u64>) -> Fence {
+        let row = |n: u64| {
+            let key = Bytes::from(format!("key-{n:05}"));
+            (key, Some(Bytes::from(vec![n as u8; 300])))
+        };
+        let batch = Batch {
+            rows: rows.map(row).collect(),
+            behind: Vec::new(),
+        };
+        match self.engine.commit(fence, batch).await {
+            Committed::Done(fence) => fence,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How many rows there are.
+    async fn rows(&self) -> Result<usize, StoreError> {
+        let snapshot = self.engine.snapshot(ID).await?;
+        let mut scan = Scan {
+            start: Bytes::from_static(b"k"),
+            end: Bytes::from_static(b"l"),
+            max: SCAN_ROWS_MAX,
+        };
+        let mut count = 0;
+        loop {
+            let rows = snapshot.scan(&scan).await?;
+            count += rows.len();
+            match rows.last() {
+                Some((last, _)) if rows.len() == scan.max => {
+                    scan.start = [&last[..], b"\0"].concat().into();
+                }
+                _ => return Ok(count),
+            }
+        }
+    }
+}
+
+async fn others_run() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A commit may still put its rows into a generation that is written behind up to an earlier batch; whoever reads behind it would wait, too.
+// I9
+#[tokio::test]
+async fn nobody_waits_for_the_disk_to_get_at_a_generation() {
+    let rig = rig();
+    rig.engine.set_step_bytes(2000);
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    fence = rig.commit(fence, 0..50).await;
+    rig.commit(fence, 50..60).await;
+    let generation = rig
+        .engine
+        .core
+        .find(ID)
+        .unwrap()
+        .durable()
+        .unwrap()
+        .0
+        .active
+        .clone();
+    let looks = Arc::new([const { AtomicU64::new(0) }; 2]);
+    let counts = looks.clone();
+    *rig.ways.hook.lock().unwrap() = Some(Box::new(move || {
+        let is_free = generation.rows.try_write().is_ok();
+        counts[usize::from(is_free)].fetch_add(1, Ordering::Relaxed);
+    }));
+    rig.engine.checkpoint().await.unwrap();
+    let [held, free] = [0, 1].map(|n| looks[n].load(Ordering::Relaxed));
+    assert!(
+        held == 0 && free > 20,
+        "held while the disk worked: {held} of {}",
+        held + free
+    );
+    assert_eq!(rig.rows().await, Ok(60));
+}
+
+/// Files that could not be opened anew after a failure are tried again for whoever reads, though nothing is to be written.
+#[tokio::test]
+async fn files_that_could_not_be_opened_anew_are_tried_again() {
+    let rig = rig();
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    for page in 0..20 {
+        fence = rig.commit(fence, 100 * page..100 * page + 100).await;
+    }
+    rig.engine.checkpoint().await.unwrap();
+    rig.commit(fence, 2000..4000).await;
+    for fails in [&rig.ways.is_full, &rig.ways.no_opens] {
+        fails.store(true, Ordering::Relaxed);
+    }
+    let told = rig.engine.checkpoint().await;
+    assert!(matches!(told, Err(StoreError::Full(_))), "{told:?}");
+    assert!(
+        matches!(rig.rows().await, Err(StoreError::Busy(_))),
+        "they are closed"
+    );
+    others_run().await;
+    // The disk is still full: nothing but a reader asks.
+    rig.ways.no_opens.store(false, Ordering::Relaxed);
+    assert!(
+        matches!(rig.rows().await, Err(StoreError::Busy(_))),
+        "not asked all the time"
+    );
+    rig.clock.0.fetch_add(INDEX_REOPEN_MS, Ordering::Relaxed);
+    drop(rig.rows().await);
+    others_run().await;
+    assert_eq!(rig.rows().await, Ok(4000));
+}
