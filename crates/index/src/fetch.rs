@@ -3,9 +3,9 @@
 use crate::commands;
 use crate::owner::{Job, Owner};
 use crate::partition::{Draft, Partition};
-use crate::past::readable;
+use crate::past::{NextRows, next_rows, readable};
 use crate::rows::{BadRow, Range, Row, RowRef, after, decode, is_condemned};
-use crate::view::Needs;
+use crate::view::{Needs, Readable};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use store::{Snapshot, StoreError};
@@ -66,7 +66,9 @@ impl Owner {
             forget_below: SessionId::default(),
             answers_lost: lost.map(|_| SessionId(state.sessions_ended_below)),
             none_condemned: !may_have(&*snapshot, &Range::condemned()).await?,
-            unswept: may_have(&*snapshot, &Range::ended()).await?,
+            unswept: may_have(&*snapshot, &Range::ended())
+                .await?
+                .then(|| Range::ended().start),
         };
         for (key, value) in done.rows {
             let record: DoneRecord = decode(&key, &value).map_err(|e| corrupt(&e))?;
@@ -97,7 +99,7 @@ impl Owner {
         rows.dedup();
         let needs = Needs {
             rows,
-            ranges: Vec::new(),
+            ..Needs::default()
         };
         let fetched = self.fetch(draft, needs).await;
         if let Err(Missed::Failed(e)) = &fetched {
@@ -129,12 +131,12 @@ impl Owner {
             .into_iter()
             .filter(|k| !known.contains_key(k))
             .collect();
-        if missing.is_empty() && needs.ranges.is_empty() {
+        if missing.is_empty() && needs.ranges.is_empty() && needs.readable.is_empty() {
             return Ok(());
         }
         // The partition's own row tells whether these rows are still what this owner left.
         missing.push(RowRef::State.key());
-        let (wanted, ranges) = (&missing, &needs.ranges);
+        let (wanted, ranges, readable) = (&missing, &needs.ranges, &needs.readable);
         let read = self.shared.read(|snapshot| async move {
             let values = snapshot.get(wanted).await?;
             let mut found = Vec::with_capacity(ranges.len());
@@ -144,9 +146,18 @@ impl Owner {
                     other => Ok(other?),
                 });
             }
-            Ok((values, found))
+            let mut past = Vec::with_capacity(readable.len());
+            for (range, max) in readable {
+                let NextRows { rows, next, .. } = next_rows(&*snapshot, range, *max).await?;
+                past.push(Readable { rows, next });
+            }
+            Ok((values, found, past))
         });
-        let (values, found) = read.await?;
+        let (values, found, past) = read.await?;
+        draft
+            .known
+            .readable
+            .extend(needs.readable.iter().cloned().zip(past));
         let state = missing.iter().zip(&values).next_back();
         if state.is_none_or(|(key, value)| !self.is_ours(key, value.as_ref())) {
             return Err(Missed::Stale);

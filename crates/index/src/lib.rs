@@ -23,6 +23,8 @@ mod fetch;
 pub mod fuzz;
 mod garbage;
 mod handle;
+#[cfg(test)]
+mod holed;
 mod listing;
 mod owner;
 mod partition;

@@ -309,7 +309,7 @@ impl Owner {
     /// While there is something to sweep each batch brings a step of it.
     fn sweep_next(&mut self) {
         let is_sweep = |job: &Job| matches!(job, Job::Sweep);
-        if self.taken().unswept && !self.backlog.iter().any(is_sweep) {
+        if self.taken().unswept.is_some() && !self.backlog.iter().any(is_sweep) {
             self.backlog.push_back(Job::Sweep);
         }
     }
@@ -317,7 +317,7 @@ impl Owner {
     /// A sweep that fails is not tried again until another upload ends, or the partition is taken the next time.
     fn give_up(&mut self, job: &Job) {
         if let (Job::Sweep, Some(partition)) = (job, &mut self.partition) {
-            partition.unswept = false;
+            partition.unswept = None;
         }
     }
 

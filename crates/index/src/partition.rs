@@ -48,8 +48,8 @@ pub(crate) struct Partition {
     pub(crate) answers_lost: Option<SessionId>,
     /// No needle was ever condemned here: their rows need not be asked for.
     pub(crate) none_condemned: bool,
-    /// There are ended uploads with rows to sweep.
-    pub(crate) unswept: bool,
+    /// There may be ended uploads with rows to sweep, from this row on.
+    pub(crate) unswept: Option<Bytes>,
 }
 
 /// A batch being decided.
@@ -63,7 +63,7 @@ pub(crate) struct Draft {
     done: BTreeMap<CommandId, Answer>,
     floors: BTreeMap<SessionId, u64>,
     forget_below: SessionId,
-    unswept: bool,
+    unswept: Option<Bytes>,
 }
 
 /// What comes of deciding one call.
@@ -96,7 +96,7 @@ impl Partition {
             done: BTreeMap::new(),
             floors: BTreeMap::new(),
             forget_below: self.forget_below,
-            unswept: self.unswept,
+            unswept: self.unswept.clone(),
         }
     }
 
@@ -162,7 +162,9 @@ impl Partition {
     pub(crate) fn sweep(&self, draft: &mut Draft, wall_ms: u64) -> Verdict {
         let now = self.now(draft, CommandId::default(), wall_ms);
         let mut change = Change::default();
-        match commands::sweep(&View::new(&draft.known, &draft.writes), &now, &mut change) {
+        let from = draft.unswept.clone().unwrap_or_default();
+        let view = View::new(&draft.known, &draft.writes);
+        match commands::sweep(&from, &view, &now, &mut change) {
             Ok(_) if draft.bytes + change.len_bytes() > COMMAND_BYTES_MAX => Verdict::Later,
             Ok(unswept) => {
                 draft.unswept = unswept;
@@ -280,9 +282,9 @@ impl Partition {
         self.done
             .extend(done.map(|(id, answer)| (id, Bytes::from(answer.encode_to_vec()))));
         self.none_condemned &= !draft.writes.keys().any(|k| crate::rows::is_condemned(k));
-        let has_ended =
-            |(key, value): (&Bytes, &Option<Bytes>)| value.is_some() && crate::rows::is_ended(key);
-        self.unswept = draft.unswept || draft.writes.iter().any(has_ended);
+        let mut there = draft.writes.iter().filter(|(_, value)| value.is_some());
+        let ended = there.find_map(|(key, _)| crate::rows::is_ended(key).then(|| key.clone()));
+        self.unswept = draft.unswept.into_iter().chain(ended).min();
         self.state = draft.state;
         self.fence = fence;
         draft.writes
@@ -340,7 +342,7 @@ mod tests {
             forget_below: SessionId::default(),
             answers_lost: None,
             none_condemned: true,
-            unswept: false,
+            unswept: None,
         }
     }
 

@@ -25,6 +25,17 @@ pub(crate) struct Known {
     pub(crate) ranges: BTreeMap<(Range, usize), Vec<(Bytes, Bytes)>>,
     /// Those that cannot be read, and why.
     pub(crate) unreadable: BTreeMap<(Range, usize), BadRow>,
+    /// The first rows of a range that can be read.
+    pub(crate) readable: BTreeMap<(Range, usize), Readable>,
+}
+
+/// Some rows of a range, all that there are before `next` and can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Readable {
+    /// These; none, perhaps, where they cannot be read, or were removed in the batch.
+    pub(crate) rows: Vec<(Bytes, Bytes)>,
+    /// Where to go on; the range's end where nothing is left.
+    pub(crate) next: Bytes,
 }
 
 /// Durable rows that a command cannot be decided without.
@@ -34,6 +45,8 @@ pub(crate) struct Needs {
     pub(crate) rows: Vec<Bytes>,
     /// The first so many rows of these ranges.
     pub(crate) ranges: Vec<(Range, usize)>,
+    /// The first so many of these that can be read.
+    pub(crate) readable: Vec<(Range, usize)>,
 }
 
 /// Why a command is not decided to the end.
@@ -119,7 +132,7 @@ impl<'a> View<'a> {
             Some(value) => Ok(value.clone()),
             None => Err(Stop::Needs(Needs {
                 rows: vec![key.clone()],
-                ranges: Vec::new(),
+                ..Needs::default()
             })),
         }
     }
@@ -140,7 +153,7 @@ impl<'a> View<'a> {
         }
         Err(Stop::Needs(Needs {
             rows,
-            ranges: Vec::new(),
+            ..Needs::default()
         }))
     }
 
@@ -155,8 +168,8 @@ impl<'a> View<'a> {
             return Ok(());
         }
         Err(Stop::Needs(Needs {
-            rows: Vec::new(),
             ranges,
+            ..Needs::default()
         }))
     }
 
@@ -175,8 +188,8 @@ impl<'a> View<'a> {
         }
         let Some(durable) = self.known.ranges.get(&wanted) else {
             return Err(Stop::Needs(Needs {
-                rows: Vec::new(),
                 ranges: vec![wanted],
+                ..Needs::default()
             }));
         };
         let mut rows: BTreeMap<Bytes, Option<Bytes>> = durable
@@ -194,6 +207,27 @@ impl<'a> View<'a> {
 }
 
 impl View<'_> {
+    /// The first rows of a range, about `max`; past those that cannot be read, for whoever may leave them where they are.
+    pub(crate) fn readable(&self, range: &Range, max: usize) -> Result<Readable, Stop> {
+        let wanted = (range.clone(), max);
+        let Some(durable) = self.known.readable.get(&wanted) else {
+            return Err(Stop::Needs(Needs {
+                readable: vec![wanted],
+                ..Needs::default()
+            }));
+        };
+        let next = durable.next.clone();
+        let mut rows: BTreeMap<Bytes, Bytes> = durable.rows.iter().cloned().collect();
+        for (key, value) in self.pending.range(range.start.clone()..next.clone()) {
+            match value {
+                Some(value) => drop(rows.insert(key.clone(), value.clone())),
+                None => drop(rows.remove(key)),
+            }
+        }
+        let rows = rows.into_iter().collect();
+        Ok(Readable { rows, next })
+    }
+
     /// Whether there is any row in a range. What cannot be read is a row.
     pub(crate) fn has(&self, range: &Range) -> Result<bool, Stop> {
         match self.scan(range, 1) {

@@ -10,8 +10,9 @@
 //! each of its commits until no such row is left; it begins again where a crash stopped it, since the row is removed with the last step.
 
 use super::act::Act;
-use crate::rows::{BadRow, Range, Row, RowRef, decode};
-use crate::view::{Change, Now, Stop, View};
+use crate::rows::{BadRow, Range, Row, RowRef, after, decode};
+use crate::view::{Change, Now, Stop, View, Writes};
+use bytes::Bytes;
 use types::limits::{SCAN_ROWS_MAX, STEP_BYTES_MAX};
 use types::{BlobId, BucketId, UploadId};
 use wire::records::{EndedUpload, GarbageRecord, PartRecord, UploadRecord};
@@ -91,12 +92,44 @@ impl Act<'_> {
     }
 }
 
-/// Decides a step of the sweep; whether there may be more to sweep after it.
-pub(crate) fn sweep(view: &View, now: &Now, change: &mut Change) -> Result<bool, Stop> {
-    let rows = view.scan(&Range::ended(), 2)?;
-    let Some((row, value)) = rows.first() else {
-        return Ok(false);
+/// Decides a step of the sweep, from a row on; where it goes on, if there may be more to sweep after it. What cannot be read stays: the
+/// sweep goes past it, and comes back when the partition is taken the next time.
+pub(crate) fn sweep(
+    from: &Bytes,
+    view: &View,
+    now: &Now,
+    change: &mut Change,
+) -> Result<Option<Bytes>, Stop> {
+    let mut range = Range::ended();
+    range.start = range.start.max(from.clone());
+    if range.start >= range.end {
+        return Ok(None);
+    }
+    let found = view.readable(&range, 2)?;
+    let behind = |from: Bytes| Some(from).filter(|from| *from < range.end);
+    let Some((row, value)) = found.rows.first() else {
+        return Ok(behind(found.next));
     };
+    let is_last = match sweep_upload((row, value), view, now) {
+        Ok((step, is_last)) => {
+            change.writes.extend(step);
+            is_last
+        }
+        Err(Stop::Bad(bad)) => {
+            tracing::warn!(%bad, "what an ended upload left stays");
+            true
+        }
+        Err(stop) => return Err(stop),
+    };
+    match is_last {
+        false => Ok(Some(row.clone())),
+        true if found.rows.len() > 1 => Ok(behind(after(row))),
+        true => Ok(behind(found.next)),
+    }
+}
+
+/// What a step of an ended upload's sweep writes, and whether nothing is left of it then.
+fn sweep_upload((row, value): (&Bytes, &Bytes), view: &View, now: &Now) -> Result<(Writes, bool), Stop> {
     let Row::Ended(bucket, key, upload) = Row::parse(row)? else {
         return Err(BadRow::new("a row that is no ended upload among them").into());
     };
@@ -113,11 +146,10 @@ pub(crate) fn sweep(view: &View, now: &Now, change: &mut Change) -> Result<bool,
     for (row, _) in &pages {
         is_last &= step.remove(&Row::parse(row)?);
     }
-    change.writes.extend(step.change.writes);
     if is_last {
-        change.remove(&RowRef::Ended(bucket, &key, upload));
+        step.change.remove(&RowRef::Ended(bucket, &key, upload));
     }
-    Ok(!is_last || rows.len() > 1)
+    Ok((step.change.writes, is_last))
 }
 
 /// Removals of one commit.

@@ -12,7 +12,7 @@
 //! A promise about a needle goes once the session that could have named the needle has ended.
 
 use super::nothing;
-use crate::rows::{BadRow, Range, Row, RowRef, after, decode};
+use crate::rows::{BadRow, Range, Row, RowRef, decode};
 use crate::view::{Change, Now, Stop, View};
 use bytes::Bytes;
 use store::Batch;
@@ -102,15 +102,16 @@ pub(super) fn forget_condemned(
     range.start = range.start.max(from.clone());
     let mut next = Bytes::new();
     if range.start < range.end {
-        let rows = view.scan(&range, CONDEMNED_ROWS)?;
-        for (key, value) in &rows {
+        // A promise that cannot be read is kept, whoever it is about.
+        let found = view.readable(&range, CONDEMNED_ROWS)?;
+        for (key, value) in &found.rows {
             let condemned: CondemnedRecord = decode(key, value)?;
             if SessionId(condemned.session) < now.ended_below {
                 change.remove(&condemned_row(key)?);
             }
         }
-        if let Some((last, _)) = rows.last().filter(|_| rows.len() == CONDEMNED_ROWS) {
-            next = after(last);
+        if found.next < range.end {
+            next = found.next;
         }
     }
     let next = next.to_vec();
