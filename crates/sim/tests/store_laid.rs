@@ -1,0 +1,102 @@
+//! An index laid into a directory that had another one, with the power cut at each step of it. // I10
+
+mod store_machine;
+
+use bytes::Bytes;
+use extent::{DataDir, DataDirConfig};
+use sim::disk::{Fault, FaultKind};
+use std::sync::Arc;
+use store::{OldLog, Store, StoreError, lay};
+use store_machine::{DATA, DIRECTORY, Machine, Model, Progress, every_row, life, with_all};
+use world::Disk;
+
+const COMMITS: u64 = 60;
+
+/// A machine that was killed: some of its index is in files, some in the journal alone.
+fn killed() -> (Machine, Model) {
+    let machine = Machine::new(11);
+    let mut progress = Progress::default();
+    life(async {
+        let running = machine.open().unwrap();
+        progress.run(&running.engine, COMMITS, 25).await;
+        assert_eq!(progress.ended, None);
+    });
+    machine.disk.kill();
+    (machine, with_all(&progress.done))
+}
+
+/// Rows of one partition: the other one is to be empty.
+fn fresh() -> Model {
+    let rows = (0..50).map(|n| (Bytes::from(format!("key-{n:03}")), Bytes::from(vec![n; 200])));
+    Model::from([(DATA, rows.collect()), (DIRECTORY, store_machine::Rows::new())])
+}
+
+async fn lay_fresh(machine: &Machine) -> Result<u64, String> {
+    let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+    let config = DataDirConfig::default();
+    let opened = DataDir::open(&machine.world, disk.clone(), config).map_err(|e| e.to_string())?;
+    let fresh = fresh();
+    let mut rows = fresh.iter().flat_map(|(partition, rows)| {
+        let row =
+            |(key, value): (&Bytes, &Bytes)| Ok::<_, StoreError>((*partition, key.clone(), value.clone()));
+        rows.iter().map(row)
+    });
+    let under = OldLog {
+        batches: &opened.batches,
+        next: opened.dir.journal().next(),
+    };
+    assert!(!opened.batches.is_empty(), "the journal has some of the old one");
+    lay(&disk, opened.dir.disk_id(), under, &mut rows).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_cut_while_an_index_is_laid_leaves_the_old_one_or_the_new_one() {
+    let (mut cuts, mut old, mut new) = (0, 0, 0);
+    loop {
+        let (machine, before) = killed();
+        machine.disk.plan(Fault::new(FaultKind::PowerOff, cuts));
+        let laid = life(lay_fresh(&machine));
+        let met = machine.disk.planned() == 0;
+        machine.disk.clear_plan();
+        machine.disk.crash();
+        life(async {
+            let running = machine.open().unwrap_or_else(|e| panic!("cut {cuts}: {e}"));
+            let found = every_row(&running.engine).await;
+            let found = found.unwrap_or_else(|e| panic!("cut {cuts}: {e}"));
+            if found == before {
+                old += 1;
+                assert!(laid.is_err(), "cut {cuts}: it was said to be laid");
+            } else {
+                new += 1;
+                assert!(
+                    found == fresh(),
+                    "cut {cuts}: {}",
+                    store_machine::difference(&found, &fresh())
+                );
+            }
+            // It takes more, whichever it is.
+            for partition in [DIRECTORY, DATA] {
+                running.engine.take(partition).await.unwrap();
+            }
+            running.stop().await.unwrap();
+        });
+        life(async {
+            let running = machine
+                .open()
+                .unwrap_or_else(|e| panic!("cut {cuts}, again: {e}"));
+            let found = every_row(&running.engine).await.unwrap();
+            assert!(found == before || found == fresh(), "cut {cuts}, again");
+            let left = machine.disk.list("index").unwrap();
+            assert!(left.iter().all(|name| !name.ends_with(".laid")), "{left:?}");
+            running.stop().await.unwrap();
+        });
+        if !met {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(
+        cuts > 30 && old > 10 && new > 5,
+        "{cuts} cuts: {old} old, {new} new"
+    );
+}
