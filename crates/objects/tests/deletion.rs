@@ -4,10 +4,12 @@
 #[allow(dead_code, reason = "shared with the other tests")]
 mod support;
 
-use objects::{CompleteUpload, ListObjects, ListParts, ListUploads, StartUpload};
-use support::{Bench, CALLER, bench, key, name};
+use objects::{CompleteUpload, ListObjects, ListParts, ListUploads, Objects, StartUpload};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use support::{Bench, CALLER, OTHER_SESSION, bench, gateway, key, name};
 use types::limits::LIST_KEYS_MAX;
-use types::{ErrorKind, Kind, UploadId};
+use types::{ErrorKind, Kind, SessionId, UploadId};
 use wire::double::Failure;
 use wire::index::{Command, Expected, NamedPart, Precondition, Reason};
 use wire::records::{ContentHeaders, PutAnswer};
@@ -53,6 +55,19 @@ impl Bench {
         aborts
             .filter(|c| matches!(c.command, Command::AbortUpload { .. }))
             .count()
+    }
+
+    /// Another gateway over the same index.
+    fn other(&self) -> Arc<Objects> {
+        gateway(&self.node, &self.index, OTHER_SESSION)
+    }
+
+    fn aborting_sessions(&self) -> usize {
+        let state = self.index.state();
+        let aborts = state.calls.iter();
+        let aborts = aborts.filter(|c| matches!(c.command, Command::AbortUpload { .. }));
+        let sessions: BTreeSet<SessionId> = aborts.map(|c| c.id.session()).collect();
+        sessions.len()
     }
 
     async fn delete(&self) -> Result<(), Option<Reason>> {
@@ -314,25 +329,69 @@ async fn a_deletion_survives_lost_answers_and_faults() {
     }
 }
 
-/// Another gateway takes the row over while this one aborts, and aborts what is left: this one looks again and is done.
+async fn wait(turns: usize) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Two gateways delete one bucket, the second begins at any step of the first: it is gone, and nobody was told of anything else.
+// I2, I11
 #[tokio::test(start_paused = true)]
 async fn two_deleters_abort_the_same_uploads() {
-    let b = bench().await;
-    for _ in 0..40 {
-        b.start("k").await;
-    }
-    let other = async {
-        while b.aborts() == 0 {
-            tokio::task::yield_now().await;
+    let mut both = 0;
+    for later in 0..80 {
+        let b = bench().await;
+        for _ in 0..100 {
+            b.start("k").await;
         }
-        let mut state = b.index.state();
-        assert!(!state.uploads.is_empty(), "some are left to the other");
-        state.uploads.clear();
-        state.copies.insert(1, (3, false));
-        state.buckets.get_mut("bucket").unwrap().turn = 3;
-    };
-    let (deleted, ()) = tokio::join!(b.delete(), other);
-    deleted.unwrap();
-    assert_eq!(b.aborts(), 40, "each once, though some were gone");
-    assert!(b.index.state().buckets.is_empty());
+        let other = b.other();
+        let second = async {
+            wait(later).await;
+            let deleted = other.delete_bucket(&CALLER, &name()).await;
+            deleted.map_err(|e| e.reason())
+        };
+        let told: [_; 2] = tokio::join!(b.delete(), second).into();
+        let gone = |told: &Result<_, _>| matches!(told, Ok(()) | Err(Some(Reason::NoSuchBucket)));
+        assert!(
+            told.iter().all(gone) && told.iter().any(Result::is_ok),
+            "{later}: {told:?}"
+        );
+        both += usize::from(b.aborting_sessions() == 2);
+        assert!(b.uploads() == 0 && b.index.state().buckets.is_empty(), "{later}");
+        // The name is free for another.
+        let (made, existed) = other.create_bucket(&CALLER, &name()).await.unwrap();
+        assert_eq!((made.bucket, existed), (2, false), "{later}");
+    }
+    assert!(both > 0, "in {both} rounds both aborted");
+}
+
+/// A gateway dies at any step of a deletion: another one ends it.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_deleter_began_another_one_ends() {
+    let mut died = 0;
+    for steps in 0..60 {
+        let b = bench().await;
+        for _ in 0..20 {
+            b.start("k").await;
+        }
+        let ended = tokio::select! {
+            biased;
+            deleted = b.delete() => Some(deleted),
+            () = wait(steps) => None,
+        };
+        died += usize::from(ended.is_none());
+        let other = b.other();
+        let deleted = other.delete_bucket(&CALLER, &name()).await;
+        let deleted = deleted.map_err(|e| e.reason());
+        let want = match ended {
+            Some(_) => Err(Some(Reason::NoSuchBucket)),
+            None => Ok(()),
+        };
+        // Where the last step had its effect and no answer it is gone, too.
+        let late = ended.is_none() && deleted == Err(Some(Reason::NoSuchBucket));
+        assert!(deleted == want || late, "{steps}: {deleted:?}");
+        assert!(b.uploads() == 0 && b.index.state().buckets.is_empty(), "{steps}");
+    }
+    assert!(died > 5, "{died} died");
 }

@@ -24,6 +24,8 @@ use wire::records::*;
 use world::{Clock, World};
 
 pub(crate) const SESSION: SessionId = SessionId(5);
+/// Of another gateway.
+pub(crate) const OTHER_SESSION: SessionId = SessionId(6);
 pub(crate) const CALLER: Caller = Caller {
     account: AccountId(1),
 };
@@ -42,8 +44,8 @@ pub(crate) struct State {
     pub(crate) uploads: BTreeSet<(u64, String, UploadId)>,
     pub(crate) parts: BTreeMap<u32, PartRecord>,
     pub(crate) done: BTreeMap<CommandId, Answer>,
-    /// Highest `done_below` seen: answers below it are forgotten.
-    pub(crate) floor: u64,
+    /// Highest `done_below` seen of each session: answers below it are forgotten.
+    floors: BTreeMap<SessionId, u64>,
     /// What happens to the next calls, one each.
     pub(crate) planned: VecDeque<Option<Failure>>,
     pub(crate) calls: Vec<Call>,
@@ -331,16 +333,18 @@ impl Index for MemoryIndex {
         let answer = {
             let mut state = self.state();
             let failure = state.planned.pop_front().flatten();
-            assert_eq!(call.id.session(), SESSION);
+            let session = call.id.session();
+            assert!([SESSION, OTHER_SESSION].contains(&session));
             // I11: below the watermark nothing comes again, for its answer is forgotten.
+            let floor = state.floors.get(&session).copied().unwrap_or(0);
             assert!(
-                call.id.serial() >= state.floor,
-                "{:?} after done_below {}",
-                call.id,
-                state.floor
+                call.id.serial() >= floor,
+                "{:?} after done_below {floor}",
+                call.id
             );
             assert!(call.done_below <= call.id.serial());
-            state.floor = state.floor.max(call.done_below);
+            let floor = floor.max(call.done_below);
+            state.floors.insert(session, floor);
             if let Some(old) = state.calls.iter().find(|c| c.id == call.id) {
                 assert_eq!(old, &call, "a command is sent again unchanged");
             }
@@ -354,9 +358,9 @@ impl Index for MemoryIndex {
                     kind: Some(state.decide(call.command)),
                 },
             };
-            let floor = CommandId::new(SESSION, state.floor);
             state.done.insert(call.id, answer.clone());
-            state.done.retain(|id, _| *id >= floor);
+            let is_kept = |id: &CommandId| id.session() != session || id.serial() >= floor;
+            state.done.retain(|id, _| is_kept(id));
             if let Some(Failure::After(kind)) = failure {
                 return Err(Fault::new(kind, "planned after"));
             }
@@ -515,6 +519,20 @@ pub(crate) struct Bench {
     pub(crate) objects: Arc<Objects>,
 }
 
+/// A gateway of a session over an index and a node.
+pub(crate) fn gateway(node: &MemoryNode, index: &Arc<MemoryIndex>, session: SessionId) -> Arc<Objects> {
+    let world = World {
+        clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
+        ..World::real()
+    };
+    let nodes: BTreeMap<NodeId, Arc<dyn Node>> =
+        BTreeMap::from([(NodeId(1), Arc::new(node.clone()) as Arc<dyn Node>)]);
+    let control = Arc::new(OneExtent);
+    let blob = blob::Blob::new(world.clone(), control, nodes, session);
+    let index = Arc::clone(index) as Arc<dyn Index>;
+    Arc::new(Objects::new(world, Arc::new(blob), index, session))
+}
+
 pub(crate) fn name() -> BucketName {
     BucketName::new("bucket").unwrap()
 }
@@ -529,25 +547,8 @@ pub(crate) async fn bare() -> Bench {
     node.open_extent(DiskId(7), ExtentId(1), Epoch(1), 1 << 30)
         .await
         .unwrap();
-    let world = World {
-        clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
-        ..World::real()
-    };
-    let nodes: BTreeMap<NodeId, Arc<dyn Node>> =
-        BTreeMap::from([(NodeId(1), Arc::new(node.clone()) as Arc<dyn Node>)]);
-    let blob = Arc::new(blob::Blob::new(
-        world.clone(),
-        Arc::new(OneExtent),
-        nodes,
-        SESSION,
-    ));
-    let index = Arc::new(MemoryIndex::default());
-    let objects = Arc::new(Objects::new(
-        world,
-        blob,
-        Arc::clone(&index) as Arc<dyn Index>,
-        SESSION,
-    ));
+    let index = Arc::<MemoryIndex>::default();
+    let objects = gateway(&node, &index, SESSION);
     Bench { node, index, objects }
 }
 
