@@ -1,6 +1,6 @@
 //! Pages of objects, uploads and parts, from one snapshot each.
 //!
-//! A page costs what it holds: behind a common prefix the scan seeks to the first key past it instead of walking it. After a
+//! A page costs what it holds: behind a common prefix the scan leaps to the first key past it instead of walking it. After a
 //! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. So it does where `after` lies
 //! inside a common prefix, as S3's `start-after` may: the prefix is not greater than what the listing starts after.
 //!
@@ -20,9 +20,6 @@ use wire::index::{
 use wire::records::{ObjectRecord, PartRecord, UploadRecord};
 
 use crate::handle::Handle;
-
-/// Rows of the first scan where there are common prefixes to seek past.
-const WINDOW_MIN: usize = 32;
 
 /// A listing of keys.
 struct Listing<'a> {
@@ -63,6 +60,14 @@ impl Listing<'_> {
         first.max(past)
     }
 
+    /// The first row key behind the common prefix that a row's key belongs to.
+    fn past_common(&self, row: &[u8]) -> Option<Bytes> {
+        // A row that is none ends the listing when its line is made.
+        let key = key_of(row).ok()?;
+        let common = self.common_prefix(&key)?;
+        Some(self.place.with_prefix(self.bucket, common).end)
+    }
+
     /// The page from `start`, and whether there is more.
     async fn page<M: Message + Default>(
         &self,
@@ -71,25 +76,19 @@ impl Listing<'_> {
     ) -> Result<(Vec<Line<M>>, bool), StoreError> {
         let end = self.place.with_prefix(self.bucket, self.prefix).end;
         let (mut lines, mut bytes) = (Vec::new(), 0);
-        let most = (self.max + 1).min(LIST_ROWS_AT_ONCE);
-        let mut window = if self.delimiter.is_empty() {
-            most
-        } else {
-            most.min(WINDOW_MIN)
-        };
         while self.max > 0 && start < end {
             let scan = store::Scan {
                 start: start.clone(),
                 end: end.clone(),
-                max: window,
+                max: (self.max + 1 - lines.len()).min(LIST_ROWS_AT_ONCE),
             };
-            let rows = snapshot.scan(&scan).await?;
-            let (is_last, mut skipped) = (rows.len() < window, 0);
+            let rows = if self.delimiter.is_empty() {
+                snapshot.scan(&scan).await?
+            } else {
+                snapshot.leap(&scan, &|row| self.past_common(row)).await?
+            };
+            let is_last = rows.len() < scan.max;
             for (row, value) in rows {
-                if row < start {
-                    skipped += 1;
-                    continue;
-                }
                 bytes += row.len() + value.len();
                 if lines.len() == self.max || is_too_much(bytes, lines.len()) {
                     return Ok((lines, true));
@@ -106,12 +105,6 @@ impl Listing<'_> {
             if is_last {
                 break;
             }
-            // Rows that were seeked past were read for nothing: read less; else what the page may still take.
-            window = if skipped * 2 >= window {
-                (window / 4).max(1)
-            } else {
-                (window * 2).min(most)
-            };
         }
         Ok((lines, false))
     }

@@ -101,6 +101,9 @@ pub struct Scan {
 /// Rows of a scan.
 pub type Rows = Vec<(Bytes, Bytes)>;
 
+/// Where a scan goes on behind a row: `Some(key)` passes over all rows before that key, which is greater than the row's.
+pub type Skips<'a> = &'a (dyn Fn(&[u8]) -> Option<Bytes> + Send + Sync);
+
 /// A durable, consistent state of one partition. Holds resources: drop it soon.
 #[async_trait::async_trait]
 pub trait Snapshot: Send + Sync {
@@ -108,6 +111,54 @@ pub trait Snapshot: Send + Sync {
     async fn get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError>;
     /// The first rows of a range; fewer than `max` only at the range's end.
     async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError>;
+    /// The first rows of a range of which `skips` passes over some; fewer than `max` only at the range's end. What is passed over is not read
+    /// where there is much of it.
+    async fn leap(&self, scan: &Scan, skips: Skips<'_>) -> Result<Rows, StoreError> {
+        leap_by_scans(self, scan, skips).await
+    }
+}
+
+/// Rows of the first scan of [`leap_by_scans`].
+const WINDOW_MIN: usize = 32;
+
+/// [`Snapshot::leap`] for engines that can only scan: by windows, which are as long as what is passed over lets them be.
+async fn leap_by_scans<S: Snapshot + ?Sized>(
+    snapshot: &S,
+    scan: &Scan,
+    skips: Skips<'_>,
+) -> Result<Rows, StoreError> {
+    let (mut out, mut start) = (Rows::new(), scan.start.clone());
+    let mut window = scan.max.min(WINDOW_MIN);
+    while out.len() < scan.max && start < scan.end {
+        let rows = snapshot
+            .scan(&Scan {
+                start: start.clone(),
+                end: scan.end.clone(),
+                max: window,
+            })
+            .await?;
+        let (is_last, mut passed) = (rows.len() < window, 0);
+        for (key, value) in rows {
+            if key < start {
+                passed += 1;
+                continue;
+            }
+            if out.len() == scan.max {
+                return Ok(out);
+            }
+            start = skips(&key).unwrap_or_else(|| [&key, &b"\0"[..]].concat().into());
+            out.push((key, value));
+        }
+        if is_last {
+            break;
+        }
+        window = if passed * 2 >= window {
+            (window / 4).max(1)
+        } else {
+            (window * 2).min(scan.max)
+        };
+    }
+    Ok(out)
 }
 
 /// An engine.

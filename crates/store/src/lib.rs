@@ -11,7 +11,7 @@ mod past;
 pub mod suite;
 mod versions;
 
-pub use api::{Batch, Committed, Fence, Reread, Rows, Scan, Snapshot, Store, StoreError};
+pub use api::{Batch, Committed, Fence, Reread, Rows, Scan, Skips, Snapshot, Store, StoreError};
 pub use embedded::{Embedded, LaidRows, OldLog, Prepared, lay};
 pub use image::{SnapshotHead, SnapshotRows, SnapshotStream};
 pub use memory::Memory;

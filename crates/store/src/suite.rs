@@ -544,10 +544,35 @@ pub async fn a_model_agrees(mut rig: impl Rig) {
             max,
         };
         assert_eq!(snapshot.scan(&scan).await.expect("rows"), want);
+        leaps_agree(snapshot.as_ref(), &model, &scan, [roll(4), roll(3)]).await;
         let k = key(roll(200));
         assert_eq!(
             snapshot.get(std::slice::from_ref(&k)).await.expect("a row"),
             [model.get(&k).cloned()]
         );
     }
+}
+
+/// Of two groups of three the first row, of the third all.
+async fn leaps_agree(
+    snapshot: &dyn Snapshot,
+    model: &BTreeMap<Bytes, Bytes>,
+    scan: &Scan,
+    [size, all_of]: [u64; 2],
+) {
+    let size = [1, 3, 10, 40][size as usize];
+    let leaps = |row: &[u8]| {
+        let number: u64 = std::str::from_utf8(&row[1..]).ok()?.parse().ok()?;
+        (number / size % 3 != all_of).then(|| key((number / size + 1) * size))
+    };
+    let (mut want, mut from) = (Rows::new(), scan.start.clone());
+    while want.len() < scan.max && from < scan.end {
+        let Some((k, v)) = model.range(from.clone()..scan.end.clone()).next() else {
+            break;
+        };
+        from = leaps(k).unwrap_or_else(|| [&k[..], b"\0"].concat().into());
+        want.push((k.clone(), v.clone()));
+    }
+    let leapt = snapshot.leap(scan, &leaps).await.expect("rows");
+    assert_eq!(leapt, want, "groups of {size}, all of {all_of}");
 }

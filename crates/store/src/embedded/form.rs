@@ -339,6 +339,7 @@ pub(super) struct Reader {
 /// Rows of one reader, ascending; `None`: removed.
 pub(super) type Row = (Bytes, Option<Bytes>);
 pub(super) type RowOr<T> = Result<T, StoreError>;
+pub(super) type RowsOf<'a> = Box<dyn Iterator<Item = RowOr<Row>> + 'a>;
 
 impl Reader {
     /// A stored value, if it is what was written; `None`: the row is removed.
@@ -388,11 +389,7 @@ impl Reader {
     }
 
     /// Rows from `start` to before `end`, which is not before it, and which are removed.
-    pub(super) fn range<'a>(
-        &'a self,
-        start: &[u8],
-        end: &[u8],
-    ) -> RowOr<Box<dyn Iterator<Item = RowOr<Row>> + 'a>> {
+    pub(super) fn range<'a>(&'a self, start: &[u8], end: &[u8]) -> RowOr<RowsOf<'a>> {
         let mut rows = self.attempt(|| self.rows.range::<&[u8]>(start..end))?;
         let mut ended = false;
         let own = std::iter::from_fn(move || {

@@ -1,8 +1,8 @@
 //! Reading one moment: rows of the generations over those of the form.
 
-use super::form::Row;
+use super::form::{Reader, Row, RowsOf};
 use super::partition::{Generation, Partition, View};
-use crate::{Rows, Scan, Snapshot, StoreError};
+use crate::{Rows, Scan, Skips, Snapshot, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +15,10 @@ const COVER_ROWS: usize = 32;
 
 /// Rows looked at in one go. Files that lie over others keep a mark of each row that is removed.
 const LOOK_ROWS_MAX: usize = 4096;
+
+/// After so many steps that led nowhere a leap searches at once, and of so many leaps one steps again.
+const STEPS_MISSED_MAX: u32 = 4;
+const STEP_EACH: u32 = 16;
 
 /// A partition at one sequence.
 pub(super) struct EmbeddedSnapshot {
@@ -57,67 +61,75 @@ impl EmbeddedSnapshot {
         cover
     }
 
-    /// The first rows from `start` on of what `cover` knows, into `out`, at most `max` in all; where to go on, if it looked at
-    /// [`LOOK_ROWS_MAX`] before.
+    /// The first rows from `start` on of what `cover` knows, into `out`, at most `max` in all; where to go on, if not behind the cover: it looked
+    /// at [`LOOK_ROWS_MAX`] before, or leapt over the cover's end.
     fn merge(
         &self,
         start: &Bytes,
         cover: Cover,
-        max: usize,
+        (max, skips): (usize, Option<Skips<'_>>),
         out: &mut Rows,
     ) -> Result<Option<Bytes>, StoreError> {
         let mut over = cover.rows.into_iter().peekable();
         let mut below = match &self.view.form {
-            Some(form) if *start < cover.end => Some(form.range(start, &cover.end)?),
+            Some(form) if *start < cover.end => Some(Below::at(form, start, &cover.end)?),
             _ => None,
         };
-        let mut below_row: Option<Row> = None;
         let mut looked = 0;
         while out.len() < max {
-            if below_row.is_none() {
-                below_row = below.as_mut().and_then(Iterator::next).transpose()?;
-            }
-            let below_first = match (&below_row, over.peek()) {
+            let lower = below.as_mut().map_or(Ok(None), Below::peek)?;
+            let below_first = match (lower, over.peek()) {
                 (None, None) => break,
-                (Some((lower, _)), Some((upper, _))) => {
-                    if lower == upper {
-                        below_row = None;
-                        false
-                    } else {
-                        lower < upper
+                (Some(lower), Some((upper, _))) if lower == upper => {
+                    if let Some(below) = &mut below {
+                        below.take();
                     }
+                    false
                 }
-                (lower, _) => lower.is_some(),
+                (Some(lower), Some((upper, _))) => lower < upper,
+                (lower, None) => lower.is_some(),
+                (None, Some(_)) => false,
             };
-            let row = if below_first {
-                below_row.take()
-            } else {
-                over.next()
+            let row = match &mut below {
+                Some(below) if below_first => below.take(),
+                _ => over.next(),
             };
             let Some((key, value)) = row else { break };
             looked += 1;
-            match value {
-                Some(value) => out.push((key, value)),
-                None if looked >= LOOK_ROWS_MAX => return Ok(Some([&key, &b"\0"[..]].concat().into())),
-                None => {}
+            let Some(value) = value else {
+                if looked >= LOOK_ROWS_MAX {
+                    return Ok(Some([&key, &b"\0"[..]].concat().into()));
+                }
+                continue;
+            };
+            let past = skips.and_then(|skips| skips(&key));
+            out.push((key, value));
+            if let Some(past) = past {
+                if past >= cover.end {
+                    return Ok(Some(past));
+                }
+                while over.next_if(|(key, _)| *key < past).is_some() {}
+                if let Some(below) = &mut below {
+                    below.leap(past)?;
+                }
             }
         }
         Ok(None)
     }
 
-    async fn page(&self, scan: &Scan) -> Result<Rows, StoreError> {
+    async fn page(&self, scan: &Scan, skips: Option<Skips<'_>>) -> Result<Rows, StoreError> {
         let mut out = Rows::new();
         let mut start = scan.start.clone();
-        // A page of one or two rows is a listing that seeks: it asks a thousand times.
+        // A page of one or two rows is one that asks often.
         let mut rows = scan.max.min(COVER_ROWS);
         while out.len() < scan.max && start < scan.end {
             let cover = self.cover(&start, &scan.end, rows);
             rows = (2 * rows).min(SCAN_ROWS_MAX);
             let next = cover.end.clone();
-            start = match self.merge(&start, cover, scan.max, &mut out)? {
+            start = match self.merge(&start, cover, (scan.max, skips), &mut out)? {
                 None => next,
                 Some(next) => {
-                    // Removed rows are not in the page: others have the thread in between.
+                    // Much was looked at that is not in the page: others have the thread in between.
                     tokio::task::yield_now().await;
                     next
                 }
@@ -137,6 +149,61 @@ impl EmbeddedSnapshot {
             _ => {}
         }
         result
+    }
+}
+
+/// Rows of the form from a key on, one of them seen ahead.
+struct Below<'a> {
+    form: &'a Reader,
+    end: &'a Bytes,
+    rows: RowsOf<'a>,
+    ahead: Option<Row>,
+    /// How often in a row the row after one was not what a leap led to, up to [`STEPS_MISSED_MAX`].
+    missed: u32,
+    leaps: u32,
+}
+
+impl<'a> Below<'a> {
+    fn at(form: &'a Reader, start: &Bytes, end: &'a Bytes) -> Result<Self, StoreError> {
+        Ok(Self {
+            form,
+            end,
+            rows: form.range(start, end)?,
+            ahead: None,
+            missed: 0,
+            leaps: 0,
+        })
+    }
+
+    fn peek(&mut self) -> Result<Option<&Bytes>, StoreError> {
+        if self.ahead.is_none() {
+            self.ahead = self.rows.next().transpose()?;
+        }
+        Ok(self.ahead.as_ref().map(|(key, _)| key))
+    }
+
+    fn take(&mut self) -> Option<Row> {
+        self.ahead.take()
+    }
+
+    /// Goes on from `key`, which is before the end. The next row costs a tenth of a search, so that is looked at first, unless it was in vain
+    /// before: then only now and then.
+    fn leap(&mut self, key: Bytes) -> Result<(), StoreError> {
+        self.leaps = self.leaps.wrapping_add(1);
+        if self.missed < STEPS_MISSED_MAX || self.leaps.is_multiple_of(STEP_EACH) {
+            match self.peek()? {
+                Some(ahead) if *ahead < key => self.missed = (self.missed + 1).min(STEPS_MISSED_MAX),
+                _ => {
+                    self.missed = 0;
+                    return Ok(());
+                }
+            }
+        }
+        if self.ahead.as_ref().is_none_or(|(ahead, _)| *ahead < key) {
+            self.ahead = None;
+            self.rows = self.form.range(&key, self.end)?;
+        }
+        Ok(())
     }
 }
 
@@ -165,6 +232,11 @@ impl Snapshot for EmbeddedSnapshot {
 
     async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError> {
         assert!(scan.max <= SCAN_ROWS_MAX, "a scan asks for a page");
-        self.noted(self.page(scan).await)
+        self.noted(self.page(scan, None).await)
+    }
+
+    async fn leap(&self, scan: &Scan, skips: Skips<'_>) -> Result<Rows, StoreError> {
+        assert!(scan.max <= SCAN_ROWS_MAX, "a scan asks for a page");
+        self.noted(self.page(scan, Some(skips)).await)
     }
 }
