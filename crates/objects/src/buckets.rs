@@ -213,8 +213,11 @@ impl Objects {
             };
             match self.commands.send(set).await {
                 Ok(AnswerKind::Bucket(_)) => {
-                    self.settled(caller, name).await?;
-                    return Ok(());
+                    return match self.settled(caller, name).await {
+                        // It was set, and another gateway has removed the bucket since.
+                        Err(e) if e.reason() == Some(Reason::NoSuchBucket) => Ok(()),
+                        settled => settled.map(drop),
+                    };
                 }
                 Ok(other) => return Err(unexpected(&other)),
                 Err(error) if overtaken(&error) => {}
