@@ -6,9 +6,12 @@
 use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, SEALED};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use store::{Scan, Snapshot, StoreError};
+use types::limits::SCAN_ROWS_MAX;
 use types::{DiskId, ExtentId, NodeId, SessionId};
 use wire::node::ExtentStatus;
 use wire::records::{CopyRecord, DiskRecord, ExtentRecord, ReclaimHold, ReclaimState};
+use world::plant::{Plant, is_planted};
 
 /// Numbers that a store may have given after the moment that its rows are of: they are passed over, so that none is given twice.
 const NUMBERS_PASSED: u64 = 1 << 20;
@@ -44,6 +47,39 @@ pub struct Given {
 }
 
 impl Given {
+    /// What the control partition says that a directory has: of the index that another is to take the place of, because its rows know of numbers
+    /// that no needle has.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn of(control: &dyn Snapshot) -> Result<Self, StoreError> {
+        let mut given = Self::default();
+        let mut scan = Scan {
+            start: Bytes::from_static(&[0]),
+            end: Bytes::from_static(&[0xFF]),
+            max: SCAN_ROWS_MAX,
+        };
+        loop {
+            let page = control.scan(&scan).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(given);
+            };
+            scan.start = [&last[..], &[0]].concat().into();
+            for (key, value) in &page {
+                given.take(key, value).map_err(StoreError::Corrupt)?;
+            }
+        }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            extent: self.extent.max(other.extent),
+            session: self.session.max(other.session),
+        }
+    }
+
     /// Takes what a row of the control partition says of it, if it does.
     ///
     /// # Errors
@@ -96,7 +132,9 @@ pub fn fresh_rows(ground: &Ground<'_>) -> Vec<(Bytes, Bytes)> {
             state: IN_SERVICE,
             ..DiskRecord::default()
         }),
-        Change::Reclaim(ReclaimState {
+    ];
+    if !is_planted(Plant::ReclaimAfterRestore) {
+        changes.push(Change::Reclaim(ReclaimState {
             held: true,
             why: ground.why.to_owned(),
             held_ms: ground.now_ms,
@@ -105,8 +143,8 @@ pub fn fresh_rows(ground: &Ground<'_>) -> Vec<(Bytes, Bytes)> {
                 why: ground.why.to_owned(),
                 since_ms: ground.now_ms,
             }],
-        }),
-    ];
+        }));
+    }
     for (status, bytes_max) in ground.extents {
         changes.push(Change::Extent(sealed(ground.disk, status, *bytes_max)));
         let copy = CopyRecord {

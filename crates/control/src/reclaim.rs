@@ -39,7 +39,7 @@ impl ControlPlane {
     /// Refuses while reclaim is held.
     fn check_unheld(&self, rows: &Rows) -> Result<(), Fault> {
         match hold::all(rows, &self.holdings).first() {
-            Some(_) if is_planted(Plant::ReclaimAfterRestore) => Ok(()),
+            Some(_) if is_planted(Plant::ReclaimWhileHeld) => Ok(()),
             Some(Hold { by, why, .. }) => Err(conflict(format!("reclaim is held by {by}: {why}"))),
             None => Ok(()),
         }

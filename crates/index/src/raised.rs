@@ -3,6 +3,7 @@
 
 use crate::rows::{Row, RowRef, bucket_of, decode, encode};
 use bytes::Bytes;
+use store::{Snapshot, StoreError};
 use types::{BucketId, ErrorKind, Hlc, SessionId, VersionId};
 use wire::Fault;
 use wire::records::{BucketRecord, ObjectRecord, PartitionState};
@@ -35,6 +36,20 @@ pub struct Told {
 }
 
 impl Told {
+    /// What the own row of a partition tells: of an index that another is to take the place of, whose rows know of times that no needle has.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn of(partition: &dyn Snapshot) -> Result<Self, StoreError> {
+        let key = RowRef::State.key();
+        let values = partition.get(std::slice::from_ref(&key)).await?;
+        let mut told = Self::default();
+        if let Some(value) = values.into_iter().next().flatten() {
+            told.take(&key, &value);
+        }
+        Ok(told)
+    }
+
     /// Takes what a row tells, ascending. What does not decode tells nothing.
     pub fn take(&mut self, key: &Bytes, value: &Bytes) {
         if let Some(bucket) = bucket_of(key) {

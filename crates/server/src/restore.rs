@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use store::{OldLog, SnapshotHead, SnapshotRows, StoreError, lay};
+use store::{OldLog, Prepared, SnapshotHead, SnapshotRows, StoreError, lay};
 use types::limits::SCAN_ROWS_MAX;
 use types::{BucketId, Epoch, ExtentId, Hlc, NodeId, PartitionId, SessionId, StampId};
 use wire::node::{ExtentStatus, Node as _, WalkCursor, WalkDepth};
@@ -149,6 +149,8 @@ struct Seen {
 
 /// What an index is laid over.
 struct Under<'a> {
+    /// What the index gave whose place it takes.
+    before: Given,
     disk: &'a Arc<dyn Disk>,
     opened: &'a Opened,
     extents: Vec<(ExtentStatus, u64)>,
@@ -165,7 +167,8 @@ fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyh
             bucket.max(told.bucket),
         )
     });
-    let last_session = index.given.session.max(session);
+    let given = index.given.max(under.before);
+    let last_session = given.session.max(session);
     let floors = Floors {
         hlc: hlc.max(Hlc::at(world.clock.wall_ms())),
         first_session: first_session(last_session),
@@ -176,7 +179,7 @@ fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyh
         node: NODE,
         disk,
         extents: &under.extents,
-        last_extent: index.given.extent,
+        last_extent: given.extent,
         last_session,
         why,
         now_ms: world.clock.wall_ms(),
@@ -245,6 +248,7 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     let why = format!("restored from a backup of {}", moment(manifest.taken_ms));
     let needles = seen.needles;
     let under = Under {
+        before: Given::default(),
         disk: &disk,
         opened: &opened,
         extents,
@@ -444,10 +448,11 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
     let mut damage = opened.report.damage.clone();
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
-    let (extents, seen) = sealed(&node, superblock.extent_bytes, &mut damage).await?;
+    let (extents, mut seen) = sealed(&node, superblock.extent_bytes, &mut damage).await?;
     let why = format!("the index was restored as of {}", moment(index.head.taken_ms));
     let needles = seen.needles;
     let under = Under {
+        before: given_before(&disk, &opened, &mut seen).await?,
         disk: &disk,
         opened: &opened,
         extents,
@@ -470,6 +475,31 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the index gave that is to be replaced. One that cannot be read tells nothing: rows and needles are all there is to go by.
+async fn given_before(disk: &Arc<dyn Disk>, opened: &Opened, seen: &mut Seen) -> anyhow::Result<Given> {
+    match told_before(disk, opened, seen).await {
+        Err(StoreError::Corrupt(what)) => {
+            tracing::warn!(
+                what,
+                "the index that is replaced does not say which numbers it gave"
+            );
+            Ok(Given::default())
+        }
+        given => Ok(given?),
+    }
+}
+
+async fn told_before(disk: &Arc<dyn Disk>, opened: &Opened, seen: &mut Seen) -> Result<Given, StoreError> {
+    let owner = opened.dir.disk_id();
+    let old = Prepared::new(disk.clone(), owner, opened.batches.clone(), &opened.report.lost)?;
+    for partition in WITH_STATE {
+        let told = Told::of(&*old.snapshot(partition)?).await?;
+        seen.hlc = seen.hlc.max(told.hlc.0);
+        seen.session = seen.session.max(told.session);
+    }
+    Given::of(&*old.snapshot(PartitionId::CONTROL)?).await
 }
 
 /// Seals every extent (its writer is gone), and sees what was given by what is in them.

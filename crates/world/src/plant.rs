@@ -25,15 +25,17 @@ pub enum Plant {
     DropUnderReader = 128,
     /// gc drops orphans without the commit which promises that nothing will name them.
     CondemnWithoutCommit = 256,
-    /// Reclaim goes on while it is held, as it is after a restore.
+    /// An index is restored and reclaim is not held.
     ReclaimAfterRestore = 512,
     /// A checkpoint lets the journal go before what it fed is synced.
     RecycleEarly = 1024,
+    /// Reclaim goes on while it is held.
+    ReclaimWhileHeld = 2048,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SkipSync,
         Self::AckBeforeIndex,
         Self::ReplayPreviousLap,
@@ -45,11 +47,12 @@ impl Plant {
         Self::CondemnWithoutCommit,
         Self::ReclaimAfterRestore,
         Self::RecycleEarly,
+        Self::ReclaimWhileHeld,
     ];
 
     /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
     /// `forget-done`, `second-deleter`, `compact-over-bad`, `drop-under-reader`, `condemn-without-commit`, `reclaim-after-restore`,
-    /// `recycle-early`.
+    /// `recycle-early`, `reclaim-while-held`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SkipSync => "skip-sync",
@@ -63,6 +66,7 @@ impl Plant {
             Self::CondemnWithoutCommit => "condemn-without-commit",
             Self::ReclaimAfterRestore => "reclaim-after-restore",
             Self::RecycleEarly => "recycle-early",
+            Self::ReclaimWhileHeld => "reclaim-while-held",
         }
     }
 

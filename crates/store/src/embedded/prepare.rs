@@ -10,7 +10,8 @@ use super::lay;
 use super::pages::Retired;
 use super::partition::Partition;
 use super::recover::{self, LogTail};
-use crate::StoreError;
+use super::snapshot::EmbeddedSnapshot;
+use crate::{Snapshot, StoreError};
 use extent::{LogBatch, Lost};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -119,6 +120,17 @@ impl Prepared {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// What a partition has.
+    ///
+    /// # Errors
+    /// It is not as it was written.
+    pub fn snapshot(&self, partition: PartitionId) -> Result<Arc<dyn Snapshot>, StoreError> {
+        let known = self.partitions.get(&partition).cloned();
+        let partition = known.unwrap_or_else(|| Arc::new(Partition::new(partition)));
+        let (view, at) = partition.durable()?;
+        Ok(Arc::new(EmbeddedSnapshot { partition, view, at }))
     }
 
     /// Why partitions will not be served, where any are not.

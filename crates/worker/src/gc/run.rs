@@ -237,7 +237,7 @@ impl Gc {
     pub(crate) async fn is_held(&mut self) -> Result<bool, End> {
         let control = self.roles.control.clone();
         let holds = self.call("held", control.held()).await?;
-        let held = !holds.is_empty() && !is_planted(Plant::ReclaimAfterRestore);
+        let held = !holds.is_empty() && !is_planted(Plant::ReclaimWhileHeld);
         match (holds.first(), self.held) {
             (Some(hold), false) => {
                 tracing::warn!(by = hold.by, why = hold.why, "reclaim is held until it is let go")
