@@ -65,6 +65,22 @@ pub const MUST_HAPPEN: &[&str] = &[
     "bucket.turn_lost",
     "bucket.another_by_now",
     "bucket.finish_refused",
+    // The scrub.
+    "scrub.passes",
+    "scrub.goes_on",
+    "scrub.findings",
+    "scrub.rested",
+    "scrub.found_at_rest",
+    // Copies of the index.
+    "snapshot.taken",
+    "snapshot.judged",
+    "restore.laid",
+    "restore.cut",
+    "restore.looked_at",
+    // A full disk.
+    "full.refused",
+    "full.served_again",
+    "put.failed_Full",
     // Reclaim.
     "fault.gc_answer_lost",
     "gc.sealed",

@@ -140,6 +140,21 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
+    /// How large it is.
+    pub fn capacity(&self) -> u64 {
+        self.state().capacity
+    }
+
+    /// Bytes of room that files hold whose path begins so.
+    pub fn used_under(&self, path: &str) -> u64 {
+        let state = self.state();
+        let files = state.names.now.iter().filter_map(|(name, entry)| match entry {
+            Entry::File(id) if name.starts_with(path) => Some(state.files[id].room() * PAGE_BYTES),
+            _ => None,
+        });
+        files.sum()
+    }
+
     /// Bytes of room that files hold.
     pub fn used(&self) -> u64 {
         self.state().used()

@@ -21,6 +21,7 @@ use wire::node::{
     Ack, Appended, Appending, Checked, DiskStatus, ExtentStatus, NeedleHead, Node, Pace, ReadNeedle,
     WalkCursor, WalkDepth, WalkPage,
 };
+use wire::scrub::Reread;
 use worker::gc::{Gc, Roles, Settings};
 use world::{Clock, World};
 
@@ -352,6 +353,11 @@ impl Node for FarNode {
             self.line.recorder.count("gc.removed");
         }
         self.line.bring(removed).await
+    }
+
+    async fn verify_frame(&self, disk: DiskId) -> Result<Reread, Fault> {
+        let read = self.far.verify_frame(disk).await;
+        self.line.bring(read).await
     }
 
     async fn disks(&self) -> Result<Vec<DiskStatus>, Fault> {

@@ -11,6 +11,9 @@ use crate::quiet;
 use crate::record::Recorder;
 use crate::run::{Run, gateway};
 use crate::scenario::{Collecting, Ending, Life, Shape, Step, Trouble, next_step};
+use crate::scrub::{self, Scrubber};
+use crate::snapshot::{Copier, KEEPER, Taken};
+use crate::tight;
 use crate::watch::Opened;
 use crate::{SimClock, SimDisk, SimRng};
 use std::future::Future;
@@ -19,7 +22,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use types::JournalSeq;
+use types::{ErrorKind, JournalSeq};
+use wire::Fault;
 use wire::control::Reclaim;
 use world::Clock as _;
 
@@ -27,6 +31,9 @@ use world::Clock as _;
 const HOLDER: &str = "restore";
 /// Simulated time after which a life that has not ended hangs.
 const HANG_S: u64 = 6 * 3600;
+
+/// Times that a machine is started whose commits end unknown.
+const OPENS_MAX: usize = 4;
 
 /// How a life ended.
 #[derive(Debug)]
@@ -50,6 +57,8 @@ pub struct Notes {
     pub opened: Option<Opened>,
     /// Whether there was little room for a while.
     pub was_full: bool,
+    /// Snapshots that may be laid later.
+    pub kept: Vec<Arc<Taken>>,
 }
 
 /// Operations begun, and the troubles still to come, each with the operation it waits for.
@@ -57,11 +66,11 @@ type Script = Arc<Mutex<(u64, Vec<(u64, Trouble)>)>>;
 
 /// What the clients of a life share.
 #[derive(Clone)]
-struct Stage {
-    shape: Shape,
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    recorder: Recorder,
+pub struct Stage {
+    pub(crate) shape: Shape,
+    pub(crate) disk: SimDisk,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) recorder: Recorder,
     notes: Arc<Mutex<Notes>>,
     script: Script,
     ops: u64,
@@ -121,7 +130,7 @@ impl<'a> Play<'a> {
             run.disk
                 .plan(crate::disk::Fault::new(crate::disk::FaultKind::PowerOff, after));
         }
-        let opened = Machine::open(&run.world, &run.disk, &run.shape, &run.rng, &run.recorder).await;
+        let opened = self.open().await;
         if run.disk.is_off() {
             return self.cut_in_recovery().await;
         }
@@ -152,12 +161,36 @@ impl<'a> Play<'a> {
             Some(collecting) => Some(self.collect(&machine, collecting, last).await?),
             None => None,
         };
+        let scrubber = run
+            .shape
+            .scrub_ms
+            .map(|period_ms| Scrubber::begin(&machine, &run.world, self.line(last), period_ms));
         if !last {
             self.serve(&machine).await?;
         } else if gc.is_some() {
             self.come_to_rest(&machine, &look).await?;
         }
-        self.end(machine, gc, last).await
+        if last && scrubber.is_some() {
+            scrub::at_rest(&machine, run).await?;
+        }
+        self.end(machine, (gc, scrubber), last).await
+    }
+
+    /// Opens the machine; where its engine never says how its first commits ended, once more.
+    async fn open(&self) -> Result<Machine, Fault> {
+        let run = self.run;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let opened = Machine::open(&run.world, &run.disk, &run.shape, &run.rng, &run.recorder).await;
+            match opened {
+                Err(fault) if fault.kind == ErrorKind::Unknown && tries < OPENS_MAX && !run.disk.is_off() => {
+                    run.recorder.note(format_args!("it does not open: {fault}"));
+                    run.disk.kill();
+                }
+                opened => return opened,
+            }
+        }
     }
 
     async fn collect(
@@ -167,22 +200,35 @@ impl<'a> Play<'a> {
         last: bool,
     ) -> Result<Collector, String> {
         let run = self.run;
-        if last || self.life.lets_go {
-            match machine.control.release(HOLDER).await {
-                Ok(true) => run.recorder.count("gc.let_go"),
+        // What lies under an older index stays as long as that may be laid.
+        if last || (self.life.lets_go && run.kept.is_empty()) {
+            self.let_go(machine).await?;
+        }
+        let begun = Collector::begin(machine, &run.world, self.line(last), collecting).await;
+        begun.map_err(|fault| format!("gc does not begin: {fault}"))
+    }
+
+    async fn let_go(&self, machine: &Machine) -> Result<(), String> {
+        for holder in [HOLDER, KEEPER] {
+            match machine.control.release(holder).await {
+                Ok(true) => self.run.recorder.count("gc.let_go"),
                 Ok(false) => {}
                 Err(fault) => return Err(format!("reclaim is not let go: {fault}")),
             }
         }
-        let line = FarLine {
+        Ok(())
+    }
+
+    /// How the roles are spoken to by who works beside clients.
+    fn line(&self, last: bool) -> FarLine {
+        let run = self.run;
+        FarLine {
             rng: Arc::new(run.rng.fork()),
             recorder: run.recorder.clone(),
             clock: run.world.clock.clone(),
-            // At the end it is to come to rest.
+            // At the end they are to come to rest.
             percent: if last { 0 } else { run.shape.flaky_percent },
-        };
-        let begun = Collector::begin(machine, &run.world, line, collecting).await;
-        begun.map_err(|fault| format!("gc does not begin: {fault}"))
+        }
     }
 
     /// Nobody is there but gc: it comes to rest, on a disk with room and on one without, and takes nothing that has a name (I3).
@@ -215,6 +261,11 @@ impl<'a> Play<'a> {
 
     async fn serve(&self, machine: &Machine) -> Result<(), String> {
         let mut clients = Vec::new();
+        // What is held goes nowhere.
+        let tight = self.life.tight.filter(|_| self.run.kept.is_empty());
+        if let Some(left) = tight {
+            self.stage.befall(Trouble::Full(left));
+        }
         for n in 0..self.run.shape.clients {
             let client = gateway(&machine.gateways, n);
             let stage = Stage {
@@ -223,17 +274,44 @@ impl<'a> Play<'a> {
             };
             clients.push(tokio::spawn(serve(stage, client, self.run.rng.fork())));
         }
+        let copier = Copier::new(machine, &self.run.world, &self.run.disk, self.run.rng.fork());
+        self.copy(&copier).await;
         for client in clients {
             client.await.map_err(|e| format!("a client broke: {e}"))?;
+        }
+        if tight.is_some() && !self.run.damage.any() {
+            self.let_go(machine).await?;
+            tight::served_again(&self.stage, &machine.gateways[0]).await?;
         }
         Ok(())
     }
 
-    async fn end(&self, machine: Machine, gc: Option<Collector>, last: bool) -> Result<Ended, String> {
+    /// Copies the index when it is time.
+    async fn copy(&self, copier: &Copier) {
+        for (at, keep) in self.life.snapshots.iter().copied() {
+            while !self.stage.has_begun(at) {
+                self.run.clock.sleep(Duration::from_millis(3)).await;
+            }
+            if let Some(taken) = copier.take(keep).await.filter(|_| keep) {
+                let mut notes = self.stage.notes.lock().expect("no panic under this lock");
+                notes.kept.push(Arc::new(taken));
+            }
+        }
+    }
+
+    async fn end(
+        &self,
+        machine: Machine,
+        (gc, scrubber): (Option<Collector>, Option<Scrubber>),
+        last: bool,
+    ) -> Result<Ended, String> {
         let recorder = &self.run.recorder;
         let is_stopped = last || matches!(self.life.ending, Ending::Stop | Ending::StopThenCut);
         if let Some(gc) = gc.filter(|_| is_stopped) {
             gc.stop().await;
+        }
+        if let Some(scrubber) = scrubber.filter(|_| is_stopped) {
+            scrubber.stop().await;
         }
         match self.life.ending {
             _ if last => machine.shutdown().await,
@@ -271,6 +349,11 @@ async fn serve(stage: Stage, client: Client, rng: SimRng) {
 }
 
 impl Stage {
+    /// Whether so many operations have begun.
+    fn has_begun(&self, ops: u64) -> bool {
+        self.script.lock().expect("no panic under this lock").0 > ops
+    }
+
     /// Whether there is another operation to begin; lets the troubles come that are due.
     fn next(&self) -> bool {
         let mut script = self.script.lock().expect("no panic under this lock");
@@ -335,7 +418,7 @@ impl Stage {
         }
     }
 
-    async fn one(&self, client: &Client, op: Op, pace: Pace, polls: Option<u64>) -> Outcome {
+    pub(crate) async fn one(&self, client: &Client, op: Op, pace: Pace, polls: Option<u64>) -> Outcome {
         let id = self.recorder.begin(op.clone());
         let call = GivesUp {
             call: Box::pin(client.perform(id, &op, pace)),

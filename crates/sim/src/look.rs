@@ -79,6 +79,14 @@ impl Damage {
         self.elsewhere || !self.ranges.is_empty()
     }
 
+    /// Whether it explains that something is found bad in an extent, at this offset if that is said: what begins there may be as large as a needle.
+    pub fn explains(&self, extent: ExtentId, offset: Option<u64>) -> bool {
+        let of = format!("extents/{extent}");
+        let behind = |range: &(u64, u64)| offset.is_none_or(|offset| offset < range.1);
+        self.elsewhere
+            || (self.ranges.iter()).any(|(path, ranges)| path.starts_with(&of) && ranges.iter().any(behind))
+    }
+
     /// Whether it explains that `chunk` cannot be read.
     pub fn hits(&self, chunk: &Chunk) -> bool {
         let (start, end) = (chunk.hint_offset, chunk.hint_offset + chunk.stored_length);
@@ -346,6 +354,27 @@ pub(crate) async fn needles(machine: &Machine, extent: ExtentId) -> Result<BTree
             None => return Ok(all),
         }
     }
+}
+
+/// What a walk of every byte of every extent finds bad: extent, and offset.
+pub(crate) async fn damaged(machine: &Machine) -> Result<BTreeSet<(ExtentId, u64)>, Fault> {
+    let mut bad = BTreeSet::new();
+    for status in machine.node.extents().await? {
+        let mut from = WalkCursor::default();
+        loop {
+            let page = machine
+                .node
+                .walk(status.extent, from, WalkDepth::Bytes, NEEDLES)
+                .await?;
+            let damaged = page.found.iter().filter(|walked| walked.damage.is_some());
+            bad.extend(damaged.map(|walked| (status.extent, walked.offset)));
+            match page.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+    }
+    Ok(bad)
 }
 
 /// Counts what the node says of its extents and disk.

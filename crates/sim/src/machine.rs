@@ -9,14 +9,14 @@ use crate::watch::WatchedControl;
 use crate::{SimDisk, SimRng};
 use blob::Blob;
 use control::ControlPlane;
-use extent::{DataDir, DataDirConfig};
+use extent::DataDir;
 use index::IndexRole;
 use node::LocalNode;
 use objects::Objects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{Embedded, Store};
-use types::{ErrorKind, Kind, NodeId, StampId};
+use types::{DiskId, ErrorKind, Kind, NodeId, StampId};
 use wire::Fault;
 use wire::control::Control;
 use wire::index::{Call, Index as _, Reason};
@@ -39,7 +39,10 @@ pub struct Machine {
     pub index: Arc<IndexRole>,
     /// Decides what becomes of extents.
     pub control: Arc<ControlPlane>,
-    store: Arc<Embedded>,
+    /// Keeps the index.
+    pub store: Arc<Embedded>,
+    /// The disk's id.
+    pub disk_id: DiskId,
 }
 
 impl Machine {
@@ -54,20 +57,14 @@ impl Machine {
         rng: &SimRng,
         recorder: &Recorder,
     ) -> Result<Self, Fault> {
-        let config = DataDirConfig {
-            journal_bytes: Some(shape.journal_bytes),
-            extent_bytes: Some(shape.extent_bytes),
-            extent_step_bytes: Some(shape.extent_step_bytes),
-            ballast_bytes: Some(shape.ballast_bytes),
-            ..DataDirConfig::default()
-        };
         let disk: Arc<dyn world::Disk> = Arc::new(disk.clone());
         let failed = |what: &str, kind: ErrorKind, e: String| Fault::new(kind, format!("{what}: {e}"));
-        let opened = DataDir::open(world, disk.clone(), config)
+        let opened = DataDir::open(world, disk.clone(), shape.dir_config())
             .map_err(|e| failed("data directory", e.kind(), e.to_string()))?;
         note_recovery(recorder, &opened.report);
         let journal = opened.dir.journal().clone();
         recorder.get().journal = Some(journal.clone());
+        let disk_id = opened.dir.disk_id();
         let store = Embedded::open(world, disk, journal, opened.batches, &opened.report.lost)
             .map_err(|e| failed("index", e.kind(), e.to_string()))?;
         let store = Arc::new(store);
@@ -117,6 +114,7 @@ impl Machine {
             index,
             control,
             store,
+            disk_id,
         })
     }
 

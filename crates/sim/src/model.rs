@@ -95,6 +95,13 @@ impl Book {
         }
     }
 
+    /// Forgets which versions completions made.
+    pub fn forget_completions(&mut self) {
+        let ops = &self.ops;
+        let is_other = |op: &OpId| !matches!(ops[usize::from(*op) - 1], Op::CompleteUpload { .. });
+        self.versions.retain(|op, _| is_other(op));
+    }
+
     /// Bytes that an operation stores: of an object or a part.
     pub fn size(&self, id: OpId) -> u64 {
         match self.op(id) {
@@ -121,8 +128,13 @@ impl Book {
     /// The state after `op` ended so in `state`; `None` when it cannot have. An unknown end is taken as success, if it
     /// would change anything.
     pub fn step(&self, state: &State, id: OpId, outcome: &Outcome) -> Option<State> {
-        if *outcome == Outcome::Spoiled {
-            return Some(*state);
+        match outcome {
+            Outcome::Spoiled => return Some(*state),
+            Outcome::Answered(Answer::State(seen)) => {
+                let whole = Things(u64::MAX);
+                return state.agrees(self, seen, whole).then_some(*state);
+            }
+            _ => {}
         }
         match (self.act(state, id), outcome) {
             (Ok((next, answer)), Outcome::Answered(given)) => is_told(&answer, given).then_some(next),
@@ -150,7 +162,8 @@ impl Book {
             }
         };
         let answer = match op {
-            Op::ListBuckets => Answer::Set(state.buckets),
+            // What a snapshot shows is held against all of the state, by `step`.
+            Op::ListBuckets | Op::Snapshot => Answer::Set(state.buckets),
             Op::CreateBucket { bucket } => {
                 next.buckets |= 1 << bucket;
                 Answer::Existed(next.buckets == state.buckets)
@@ -424,6 +437,17 @@ impl State {
             !asked(Things::upload(u))
                 || (bit(self.uploads, u) == bit(seen.uploads, u) && self.parts[u] == seen.parts[u])
         })
+    }
+
+    /// Whether this is the same but for the ids of delete markers that only one of them knows.
+    pub fn is_alike(&self, book: &Book, other: &Self) -> bool {
+        let stacks = |state: &Self| state.stacks.concat();
+        let alike = |(a, b): (&StackId, &StackId)| book.stacks.is_seen(*a, *b) || book.stacks.is_seen(*b, *a);
+        let bare = |state: &Self| Self {
+            stacks: Default::default(),
+            ..*state
+        };
+        bare(self) == bare(other) && stacks(self).iter().zip(&stacks(other)).all(alike)
     }
 
     fn end_upload(&mut self, upload: usize) {

@@ -1,5 +1,6 @@
 //! What clients do and what they are told.
 
+use crate::model::State;
 use crate::stack::Entry;
 use types::ErrorKind;
 use wire::index::Reason;
@@ -146,6 +147,8 @@ pub enum Op {
     ListUploads {
         bucket: usize,
     },
+    /// Everything as of one moment.
+    Snapshot,
 }
 
 /// A page that is asked for.
@@ -189,6 +192,8 @@ pub enum Answer {
     Page(Vec<Line>, bool),
     /// The operation that each part is of; 0: none.
     Parts([OpId; PARTS.len()]),
+    /// Everything there is.
+    State(Box<State>),
 }
 
 /// How a call ended for the client.
@@ -262,6 +267,7 @@ impl Op {
     pub fn reads(&self) -> Things {
         let in_bucket = |bucket: &usize| Things::bucket(*bucket);
         match self {
+            Self::Snapshot => Things(u64::MAX),
             Self::ListBuckets => Things::buckets(),
             Self::CreateBucket { bucket } | Self::HeadBucket { bucket } => in_bucket(bucket),
             Self::DeleteBucket { bucket } => in_bucket(bucket)
@@ -340,6 +346,7 @@ impl Op {
             Self::AbortUpload { .. } => "abort_upload",
             Self::ListParts { .. } => "list_parts",
             Self::ListUploads { .. } => "list_uploads",
+            Self::Snapshot => "snapshot",
         }
     }
 }

@@ -21,8 +21,8 @@ use wire::index::Reason;
 
 /// Pending operations at once, at most.
 const PENDING_MAX: usize = 128;
-/// Configurations at once, at most; past it a run is given up, counted.
-const CONFIGURATIONS_MAX: usize = 50_000;
+/// Configurations at once, at most; past it a run is given up: some 100 MiB.
+const CONFIGURATIONS_MAX: usize = 200_000;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +169,14 @@ impl Oracle {
         self.replace(next, look)
     }
 
+    /// The store is set to this state: whatever has not taken effect never will.
+    pub fn restart(&mut self, state: State) {
+        *self = Self {
+            configurations: vec![Configuration { state, done: 0 }],
+            ..Self::default()
+        };
+    }
+
     fn replace(&mut self, next: Vec<Configuration>, look: &Look) -> Result<(), Verdict> {
         if next.is_empty() {
             return Err(Verdict::WrongAfterRestart {
@@ -264,8 +272,18 @@ impl Oracle {
     /// Slots of pending operations that can change what one that touches these things is told, through others too.
     fn related(&self, book: &Book, mut reads: Things, mut writes: Things) -> u128 {
         let mut related = 0;
+        let placed = self.configurations.iter().fold(u128::MAX, |all, c| all & c.done);
+        // A read that has not found its place sees these and others: which of both came first is for it to say.
+        let mut readers = self.kinds.passive & self.live & !placed;
         loop {
             let before = related;
+            for slot in slots(readers) {
+                let op = book.op(self.at(slot).op);
+                if op.reads().meets(writes) {
+                    readers &= !(1 << slot);
+                    reads = reads.with(op.reads());
+                }
+            }
             for slot in slots(self.live & !self.kinds.passive & !related) {
                 let op = book.op(self.at(slot).op);
                 if op.writes().meets(reads.with(writes)) || op.reads().meets(writes) {
@@ -408,7 +426,7 @@ fn ends(events: &[Event], trusted: usize) -> BTreeMap<OpId, End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{Condition, Spoil};
+    use crate::op::{Condition, Line, Spoil};
 
     const DONE: Outcome = Outcome::Answered(Answer::Done);
 
@@ -499,6 +517,31 @@ mod tests {
         Look {
             state,
             known: Things(u64::MAX),
+        }
+    }
+
+    // I2
+    #[test]
+    fn a_read_of_two_things_tells_the_order_of_what_changed_them() {
+        for (second_seen, right) in [(false, true), (true, false)] {
+            let mut h = History::new();
+            let (first, second) = (h.begin(put(0)), h.begin(put(1)));
+            let query = crate::op::Query {
+                prefix: "",
+                delimiter: "",
+                after: String::new(),
+                max: 9,
+            };
+            let list = h.begin(Op::List { bucket: 0, query });
+            let lines = [Line::Key(0, first), Line::Key(1, second)];
+            // The second one ends first, although the list was between both.
+            h.end(second, DONE);
+            if second_seen {
+                h.done(get(0), Outcome::Refused(Reason::NoSuchKey));
+            }
+            h.end(list, Outcome::Answered(Answer::Page(lines[..1].to_vec(), false)));
+            h.end(first, DONE);
+            assert_eq!(h.is_right(), right);
         }
     }
 

@@ -168,18 +168,6 @@ fn extent_left_over(usage: &ExtentUse, status: Option<&ExtentStatus>, allowed: A
     is_left.then(|| format!("{usage:?} {status:?}"))
 }
 
-/// Whether nothing stands behind a file's head.
-fn is_empty(disk: &SimDisk, file: &str) -> bool {
-    let mut first = [0; 64];
-    let read = disk
-        .open(&format!("extents/{file}"))
-        .and_then(|file| match file.len()? {
-            len if len < HEAD_BYTES + 64 => Ok(()),
-            _ => file.read_exact_at(&mut first, HEAD_BYTES),
-        });
-    read.is_ok() && first == [0; 64]
-}
-
 /// A file of extents that nobody knows, or an extent without one.
 fn strange_file(
     disk: &SimDisk,
@@ -196,9 +184,8 @@ fn strange_file(
             return Some(format!("{status:?} has no file {name}: {files:?}"));
         }
     }
-    // One whose making failed is made anew when it is granted again. What a power cut left of one that nobody was told of stays, empty.
-    let to_come =
-        |file: &&String| !known.iter().any(|extent| extent.to_string() == **file) && !is_empty(disk, file);
+    // One whose making failed is made anew when it is granted again.
+    let to_come = |file: &&String| !known.iter().any(|extent| extent.to_string() == **file);
     files
         .iter()
         .find(to_come)

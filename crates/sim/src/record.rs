@@ -9,12 +9,12 @@ use crate::model::Book;
 use crate::op::{KEYS, Op, OpId, Outcome, PARTS, UPLOADS};
 use crate::oracle::Event;
 use crate::value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use types::{JournalSeq, UploadId};
 use wire::index::Call;
-use wire::records::{Chunk, ObjectRecord};
+use wire::records::{Chunk, ObjectRecord, ScrubTally};
 
 /// The record of one run; clones share it.
 #[derive(Clone)]
@@ -48,6 +48,10 @@ pub struct Record {
     pub parts: [[OpId; PARTS.len()]; UPLOADS],
     /// Gets whose bytes could not be read, with the chunks that hold them: to be excused or not.
     pub unreadable: Vec<(OpId, Vec<Chunk>, Outcome)>,
+    /// What scrubs found in this life and not before, in words.
+    pub found: Vec<String>,
+    /// All that they ever found.
+    found_ever: BTreeSet<String>,
     md5: BTreeMap<OpId, [u8; 16]>,
     log: Log,
     disk: SimDisk,
@@ -88,6 +92,8 @@ impl Recorder {
             deleted: BTreeMap::new(),
             parts: [[0; PARTS.len()]; UPLOADS],
             unreadable: Vec::new(),
+            found: Vec::new(),
+            found_ever: BTreeSet::new(),
             md5: BTreeMap::new(),
             log: Log {
                 hash: 0xcbf2_9ce4_8422_2325,
@@ -138,6 +144,16 @@ impl Recorder {
             .counts
             .add(&format!("{}.{}", record.book.op(id).name(), name_of(&outcome)), 1);
         record.push(Event::End(id, outcome));
+    }
+
+    /// What an operation came to whose end was told before that was known. Of a life that is over it stays untold.
+    pub fn amend(&self, id: OpId, outcome: Outcome) {
+        let record = &mut *self.get();
+        record.note(format_args!("{id} came to {outcome:?}"));
+        let is_its = |event: &&mut Event| matches!(event, Event::End(ended, _) if *ended == id);
+        if let Some(event) = record.events.iter_mut().find(is_its) {
+            *event = Event::End(id, outcome);
+        }
     }
 
     /// An operation of the run's own, while nobody else is there: no event.
@@ -192,6 +208,21 @@ impl Record {
         self.journal = None;
         self.synced.clear();
         std::mem::take(&mut self.events)
+    }
+
+    /// A scrub says what it has found so far.
+    pub fn scrubbed(&mut self, tally: &ScrubTally) {
+        // What a machine says without power nobody hears.
+        if self.disk.is_off() {
+            return;
+        }
+        for what in &tally.found {
+            if self.found_ever.insert(what.clone()) {
+                self.note(format_args!("scrub: {what}"));
+                self.counts.add("scrub.findings", 1);
+                self.found.push(what.clone());
+            }
+        }
     }
 
     /// Writes a line into the log.

@@ -9,7 +9,10 @@ use crate::op::Outcome;
 use crate::oracle::{Event, Look, Oracle, Verdict};
 use crate::record::Recorder;
 use crate::scenario::{Ending, Life, Rot, Shape};
+use crate::scrub::unexplained;
+use crate::snapshot::Taken;
 use crate::{SimClock, SimDisk, SimRng};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use types::ErrorKind;
 use world::{Exec, World};
@@ -20,6 +23,8 @@ pub const OPS_MIN: u64 = 200;
 pub const FAULTS_MIN: u64 = 3;
 /// Lives of a run, at most: a bound, never reached.
 const LIVES_MAX: usize = 60;
+/// What a seed fails with whose history has too many orders.
+const GAVE_UP: &str = "the oracle gave up";
 /// Wall time at the start of every run: November 2026.
 const START_MS: u64 = 1_795_000_000_000;
 
@@ -30,6 +35,8 @@ pub struct Report {
     pub seed: u64,
     /// What is wrong.
     pub failure: Option<String>,
+    /// The oracle gave up: whether the seed is clean nobody knows. It is a failure, too.
+    pub is_undecided: bool,
     /// How often each kind of thing happened.
     pub counts: Counts,
     /// Hash of the log, and of the disk's operations.
@@ -52,6 +59,10 @@ pub struct Run {
     pub recorder: Recorder,
     /// What the disk did to it.
     pub damage: Damage,
+    /// Snapshots that may be laid, oldest first.
+    pub kept: VecDeque<Arc<Taken>>,
+    /// What the index shows that was laid, until it was looked at.
+    laid: Option<Look>,
     oracle: Oracle,
 }
 
@@ -74,6 +85,8 @@ pub fn run(seed: u64, verbose: bool) -> Report {
         clock,
         world,
         damage: Damage::default(),
+        kept: VecDeque::new(),
+        laid: None,
         oracle: Oracle::default(),
     };
     run.recorder.note(format_args!("seed {seed}: {:?}", run.shape));
@@ -88,6 +101,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
     record.counts.add("seeds", 1);
     Report {
         seed,
+        is_undecided: failure.as_deref() == Some(GAVE_UP),
         failure,
         counts: record.counts.clone(),
         hash: (record.log_hash(), run.disk.trace().1),
@@ -130,6 +144,11 @@ impl Run {
                     return Ok(());
                 }
             }
+            if !self.kept.is_empty() && self.rng.percent(65) {
+                let taken = self.kept.pop_front().expect("there is one");
+                self.restore(&taken)?;
+                self.laid = Some(taken.look.clone());
+            }
         }
         Err(format!("not enough happened in {LIVES_MAX} lives"))
     }
@@ -152,6 +171,7 @@ impl Run {
         drop(runtime);
         self.disk.clear_plan();
         self.disk.set_capacity(self.shape.disk_bytes);
+        self.kept.extend(play.kept.iter().cloned());
         for flip in &play.flips {
             self.damage.add_flip(&flip.0, flip.1);
         }
@@ -167,10 +187,17 @@ impl Run {
     }
 
     fn look(&mut self, look: &Look) -> Result<(), String> {
-        let record = self.recorder.get();
+        let record = &mut *self.recorder.get();
+        if let Some(laid) = self.laid.take() {
+            if !laid.state.is_alike(&record.book, &look.state) {
+                return Err(format!("I2: restored is {look:?}, the snapshot was {laid:?}"));
+            }
+            record.counts.add("restore.looked_at", 1);
+            self.oracle.restart(look.state);
+        }
         match self.oracle.look(&record.book, look) {
             Ok(()) => Ok(()),
-            Err(Verdict::GivenUp) => Err("the oracle gave up".into()),
+            Err(Verdict::GivenUp) => Err(GAVE_UP.into()),
             Err(wrong) => Err(tell(&record.book, &wrong)),
         }
     }
@@ -203,7 +230,7 @@ impl Run {
         let events = record.take_events();
         match self.oracle.judge(&record.book, &events, trusted) {
             Ok(()) => Ok(()),
-            Err(Verdict::GivenUp) => Err("the oracle gave up".into()),
+            Err(Verdict::GivenUp) => Err(GAVE_UP.into()),
             Err(wrong) => Err(tell(&record.book, &wrong)),
         }
     }
@@ -219,6 +246,11 @@ impl Run {
         let broken = ["disk.read_error", "disk.write_error", "disk.sync_error"]
             .into_iter()
             .any(new);
+        let found = std::mem::take(&mut record.found);
+        // A read that failed twice is told as damage.
+        if let Some(found) = unexplained(&found, &self.damage).filter(|_| !new("disk.read_error")) {
+            return Err(format!("I5: the scrub found what nobody damaged: {found}"));
+        }
         for (id, chunks, outcome) in std::mem::take(&mut record.unreadable) {
             if !new("disk.read_error")
                 && !chunks.iter().any(|chunk| self.damage.hits(chunk))

@@ -34,6 +34,10 @@ pub struct Shape {
     pub rot: Rot,
     /// How garbage is collected; `None`: it stays.
     pub gc: Option<Collecting>,
+    /// In how long everything is read again, ms; `None`: nobody looks.
+    pub scrub_ms: Option<u64>,
+    /// Whether the index is copied, and copies of it are laid again.
+    pub snapshots: bool,
 }
 
 /// gc's times, at their smallest.
@@ -101,6 +105,24 @@ impl Shape {
             versioned: rng.percent(50) && !war && rot != Rot::Lies,
             rot,
             gc,
+            snapshots: rng.percent(50) && rot == Rot::None && !war && !large_parts,
+            scrub_ms: rng.percent(60).then(|| *rng.pick(&[400, 2_000, 6_000])),
+        }
+    }
+
+    /// Room without which a disk takes no write.
+    pub fn kept_back_bytes(&self) -> u64 {
+        self.ballast_bytes / 2 + 4 * self.extent_step_bytes
+    }
+
+    /// The data directory's sizes.
+    pub fn dir_config(&self) -> extent::DataDirConfig {
+        extent::DataDirConfig {
+            journal_bytes: Some(self.journal_bytes),
+            extent_bytes: Some(self.extent_bytes),
+            extent_step_bytes: Some(self.extent_step_bytes),
+            ballast_bytes: Some(self.ballast_bytes),
+            ..extent::DataDirConfig::default()
         }
     }
 
@@ -166,6 +188,10 @@ pub struct Life {
     pub cut_recovery: Option<u64>,
     /// Where reclaim is held, it is let go before anybody comes.
     pub lets_go: bool,
+    /// The disk has so many bytes left throughout.
+    pub tight: Option<u64>,
+    /// Once so many operations have begun the index is copied; and whether the copy is kept, to be laid later.
+    pub snapshots: Vec<(u64, bool)>,
 }
 
 impl Life {
@@ -178,6 +204,9 @@ impl Life {
             7..9 => Ending::Stop,
             _ => Ending::StopThenCut,
         };
+        // Its disk is all but full, and nothing else is wrong with it.
+        let is_tight = shape.gc.is_some() && !shape.versioned && !rot && rng.percent(15);
+        let tight = is_tight.then(|| shape.kept_back_bytes() + (rng.between(100, 600) << 10));
         let mut troubles = Vec::new();
         let mut add = |trouble| troubles.push((rng.below(ops), trouble));
         for kind in [FaultKind::ReadError, FaultKind::WriteError, FaultKind::SyncError] {
@@ -217,7 +246,10 @@ impl Life {
                 Fault::new(FaultKind::LyingSync, rng.below(20)).on(on),
             ));
         }
-        if ending == Ending::Cut {
+        if is_tight {
+            troubles.clear();
+        } else if ending == Ending::Cut {
+            let mut add = |trouble| troubles.push((rng.below(ops), trouble));
             add(Trouble::Disk(Fault::new(FaultKind::PowerOff, rng.below(60))));
         }
         troubles.sort_by_key(|(at, _)| *at);
@@ -226,9 +258,24 @@ impl Life {
             troubles,
             ending,
             cut_recovery: (!first && rng.percent(20)).then(|| rng.below(40)),
-            lets_go: rng.percent(50),
+            lets_go: is_tight || rng.percent(50),
+            tight,
+            snapshots: match is_tight {
+                true => Vec::new(),
+                false => snapshots(rng, shape, ops),
+            },
         }
     }
+}
+
+fn snapshots(rng: &SimRng, shape: &Shape, ops: u64) -> Vec<(u64, bool)> {
+    let count = match shape.snapshots {
+        true => rng.below(4),
+        false => 0,
+    };
+    let mut at: Vec<_> = (0..count).map(|_| (rng.below(ops), rng.percent(60))).collect();
+    at.sort_unstable();
+    at
 }
 
 /// What a client does next.

@@ -318,6 +318,27 @@ fn an_open_extent_cut_short_is_told_and_frozen() {
     }
 }
 
+/// The file of an extent that did not come to be goes at the next opening, also with a head that came to the disk in part; one with
+/// anything behind such a head stays. // I3
+#[test]
+fn a_file_that_nobody_was_told_of_goes_unless_there_is_something_in_it() {
+    for (body, goes) in [(0, true), (1, false)] {
+        let machine = Machine::new(5);
+        life(&machine, async { drop(machine.open()) });
+        let path = format!("extents/{X}");
+        let file = machine.disk.create(&path).unwrap();
+        file.write_all_at(&[7; 512], 1024).unwrap();
+        file.write_all_at(&[body; 10], 3 << 20).unwrap();
+        file.sync_data().unwrap();
+        machine.disk.sync_dir("extents").unwrap();
+        life(&machine, async {
+            let Opened { dir, .. } = machine.open();
+            dir.sweep().unwrap();
+            assert_eq!(!machine.disk.exists(&path).unwrap(), goes);
+        });
+    }
+}
+
 /// Without descriptors what needs one waits; it says nothing of the disk, which serves on. // I9
 #[test]
 fn a_process_without_descriptors_keeps_its_disk() {

@@ -57,7 +57,13 @@ fn an_orphan_dropped_without_a_promise_is_caught() {
 // I3
 #[test]
 fn reclaim_that_goes_on_while_it_is_held_is_caught() {
-    caught_within(Plant::ReclaimAfterRestore, 100);
+    caught_within(Plant::ReclaimWhileHeld, 100);
+}
+
+// I3: an older index is laid, and then a newer one, which is to find all that it names.
+#[test]
+fn reclaim_that_goes_on_after_a_restore_is_caught() {
+    caught_within(Plant::ReclaimAfterRestore, 400);
 }
 
 // I5

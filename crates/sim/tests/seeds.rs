@@ -18,6 +18,14 @@ const FOUND: &[(u64, &str)] = &[
         "the same, and the generation's next batch was taken to be where it is not",
     ),
     (
+        808,
+        "an index laid twice gave sessions a second time that no needle told of",
+    ),
+    (
+        1123,
+        "a bucket's versioning was set, and NoSuchBucket answered when another gateway removed it at once",
+    ),
+    (
         138,
         "the index held the journal's room although it had nothing in it",
     ),
