@@ -71,7 +71,7 @@ struct Writing {
     unnamed: Unnamed,
     ordered: BTreeMap<DiskId, JournalSeq>,
     /// What a whole frame's worth of the last large chunk took on average: its first may have been waiting for us.
-    pace_ms: u64,
+    pace_ms: Option<u64>,
 }
 
 impl Writing {
@@ -168,7 +168,7 @@ impl Blob {
             chunks: Vec::new(),
             unnamed: Unnamed::new(self.abandoned.clone(), owner.clone(), blob),
             ordered: BTreeMap::new(),
-            pace_ms: 0,
+            pace_ms: None,
         }
     }
 
@@ -204,7 +204,7 @@ impl Blob {
             ordinal: writing.chunks.len() as u32,
             logical_offset: length - left,
             last: false,
-            length: left.min(self.chunk_at(pace_ms.max(writing.pace_ms)).max(first_bytes)),
+            length: left.min(self.chunk_at(pace_ms, writing.pace_ms).max(first_bytes)),
             append_hlc: Hlc::at(self.world.clock.wall_ms()).0,
             session: self.session,
         };
@@ -219,7 +219,7 @@ impl Blob {
             let (appended, chunk, waited) = self.append_large(head, (left, goes_on), first, frames).await?;
             let after_first = chunk.length.saturating_sub(first_bytes);
             let frames_after_first = after_first.div_ceil(self.config.frame_bytes_max as u64).max(1);
-            writing.pace_ms = waited.as_millis() as u64 / frames_after_first;
+            writing.pace_ms = Some(waited.as_millis() as u64 / frames_after_first);
             (appended, chunk)
         };
         if let Some(o) = appended.ordered {
@@ -231,12 +231,19 @@ impl Blob {
         Ok(())
     }
 
-    /// The largest chunk, in whole frames, that a client is trusted to send in time when it took `pace_ms` for one frame. None at all,
-    /// and the chunk is what there is of it already.
-    fn chunk_at(&self, pace_ms: u64) -> u64 {
-        let frames = self.config.chunk_hold_ms / pace_ms.max(1);
+    /// The largest chunk, in whole frames, that a client is trusted to send in time when it took `first_ms` for a frame, and for those of the
+    /// chunk before what that says. None at all, and the chunk is what there is of it already.
+    ///
+    /// A first frame that came at once may have been waiting for us, beside those of a hundred others on one slow line. Where extents
+    /// are few such a client shows its pace with a short chunk, which can be sent again, and is not told that it dawdles over a long one.
+    fn chunk_at(&self, first_ms: u64, before_ms: Option<u64>) -> u64 {
+        let frames = self.config.chunk_hold_ms / first_ms.max(before_ms.unwrap_or(0)).max(1);
         let frame = self.config.frame_bytes_max as u64;
-        frames.saturating_mul(frame).min(self.config.chunk_bytes_max)
+        let trusted = frames.saturating_mul(frame).min(self.config.chunk_bytes_max);
+        match before_ms.is_none() && self.pool.is_contended() {
+            true => trusted.min(self.config.resend_bytes_max as u64 / frame * frame),
+            false => trusted,
+        }
     }
 
     fn frame_bytes(&self, left: u64) -> usize {

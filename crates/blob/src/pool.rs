@@ -219,6 +219,11 @@ impl Pool {
         drop(waiting.wait_for(|n| *n > 0).await);
     }
 
+    /// Whether large appends have half of the extents that there may be.
+    pub(crate) fn is_contended(&self) -> bool {
+        2 * self.slots().iter().filter(|s| s.large).count() >= self.extents_max
+    }
+
     fn any_busy(&self) -> bool {
         self.slots().iter().any(|s| s.large || s.small > 0)
     }

@@ -61,6 +61,20 @@ async fn those_who_dawdle_give_way_to_those_who_wait() {
     );
 }
 
+/// As uploads do that share a line: all of them at once, and each of them slowly.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_on_a_slow_line_is_not_told_that_it_dawdles() {
+    let b = bench_with(wide(), 64 << 20);
+    let first = async { tokio::join!(dawdle(&b, 150), dawdle(&b, 150)) };
+    let crowd = async {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        futures_util::future::join_all((0..6).map(|_| dawdle(&b, 700))).await
+    };
+    let (first, crowd) = tokio::join!(first, crowd);
+    assert!(first.0.is_ok() && first.1.is_ok(), "{first:?}");
+    assert!(crowd.iter().all(Result::is_ok), "{crowd:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_holds_nobody_up_may_dawdle() {
     let b = bench_with(wide(), 64 << 20);
