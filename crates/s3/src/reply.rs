@@ -4,6 +4,7 @@
 //! clean end: a client that counts bytes sees that it did not get them all (I5).
 
 use crate::error::Error;
+use crate::page::Paged;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -11,7 +12,7 @@ use objects::{GetReader, ObjectsError};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use world::{Share, held};
+use world::held;
 
 /// An answer.
 pub(crate) type Reply = Response<ReplyBody>;
@@ -64,11 +65,17 @@ impl ReplyBody {
     }
 
     /// The same body, in memory that goes with it.
-    pub(crate) fn held_in(mut self, mut share: Share) -> Self {
-        // One that is still to come has memory of its own.
+    pub(crate) fn held_in(mut self, paged: &Paged) -> Self {
+        // One that is still to come leaves the memory to the operation that goes on.
         if let Some(bytes) = self.ready.take() {
-            share.settle(bytes.len() as u64);
-            self.ready = Some(held(bytes, share));
+            let length = bytes.len() as u64;
+            self.ready = Some(match paged.take() {
+                Some(mut share) => {
+                    share.settle(length);
+                    held(bytes, share)
+                }
+                None => bytes,
+            });
         }
         self
     }

@@ -4,6 +4,7 @@ use crate::body::{self, BodyPlan, RefusalSlot};
 use crate::checksum;
 use crate::error::{Code, Error};
 use crate::operation::Operation;
+use crate::page::{self, Paged};
 use crate::query::Query;
 use crate::version;
 use crate::xml::Element;
@@ -32,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) caller: Caller,
     pub(crate) body: Arriving,
     pub(crate) plan: BodyPlan,
+    /// What it has memory for, where it is for a page or brings a document.
+    pub(crate) paged: Paged,
     /// Its raw path, for `<Resource>` and `<Location>`.
     pub(crate) path: String,
     /// Its Host.
@@ -98,8 +101,14 @@ impl Request {
         clock: Arc<dyn Clock>,
         expect: &Expect,
     ) -> Result<(Bytes, bool), Error> {
+        assert!(
+            page::bytes(self).is_some(),
+            "{} reads its document in memory that was taken",
+            self.operation.name()
+        );
         let body = self.body.take();
         let (whole, trailer) = body::collect(self.plan.clone(), body, clock, limits::XML_BYTES_MAX).await?;
+        self.paged.document(&whole);
         let vouched = checksum::verify(expect, &trailer, &whole)?;
         Ok((whole, vouched))
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 use types::limits;
-use world::{Budget, Claim, Listener, Share, Stream, World};
+use world::{Budget, Claim, Listener, Stream, World};
 
 /// What the face needs to know of its place.
 #[derive(Clone, Debug)]
@@ -295,19 +295,21 @@ impl Service {
     }
 
     /// Runs an operation in the memory of its page or document, which its answer then has.
-    async fn run(&self, request: Request) -> Result<Reply, Error> {
+    async fn run(&self, mut request: Request) -> Result<Reply, Error> {
         let Some(bytes) = page::bytes(&request) else {
             return ops::run(self, request).await;
         };
-        let share: Share = match self.objects.budget().take(Claim::Page, bytes).await {
+        let share = match self.objects.budget().take(Claim::Page, bytes).await {
             Ok(share) => share,
             Err(over) => {
                 tracing::debug!(%over, "shed");
                 return Err(Error::slow_down());
             }
         };
+        let paged = page::Paged::new(share);
+        request.paged = paged.clone();
         let reply = ops::run(self, request).await?;
-        Ok(reply.map(|body| body.held_in(share)))
+        Ok(reply.map(|body| body.held_in(&paged)))
     }
 
     /// AccessDenied, but where there is nothing to have access to: that there is no such bucket is no secret.
@@ -369,6 +371,7 @@ impl Service {
             },
             body,
             plan,
+            paged: page::Paged::default(),
             path: parts.uri.path().to_owned(),
             headers: parts.headers,
             host,

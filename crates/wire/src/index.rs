@@ -13,6 +13,7 @@ use crate::records::{
 use crate::scrub::Reread;
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
+use prost::Message as _;
 use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
 
 /// Why the state refused a command or read. The numbers are stored in `done` rows.
@@ -422,6 +423,21 @@ pub struct ListPage {
     /// Whether there are more; the next page begins after the last entry.
     pub truncated: bool,
 }
+
+impl ListPage {
+    /// How many bytes it takes, about, as it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |entry: &ListEntry| match entry {
+            ListEntry::Object { key, record } => key.len() + record.encoded_len(),
+            ListEntry::Prefix(prefix) => prefix.len(),
+        };
+        self.entries.iter().map(|entry| LINE_BYTES + of(entry)).sum()
+    }
+}
+
+/// What a line of a page takes beside its row, spread over the times it is in memory.
+pub(crate) const LINE_BYTES: usize = 300;
 
 /// A line of a listing.
 #[derive(Clone, Debug, PartialEq)]

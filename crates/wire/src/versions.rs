@@ -1,6 +1,8 @@
 //! Versions of a key: how one is named, and pages of them.
 
+use crate::index::LINE_BYTES;
 use crate::records::ObjectRecord;
+use prost::Message as _;
 use types::{BucketId, VersionId};
 
 /// What a bucket does with what a key named before. The numbers are stored.
@@ -62,6 +64,18 @@ pub struct VersionsPage {
     pub entries: Vec<VersionsEntry>,
     /// Whether there are more; the next page begins after the last entry.
     pub truncated: bool,
+}
+
+impl VersionsPage {
+    /// How many bytes it takes, about, as it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |entry: &VersionsEntry| match entry {
+            VersionsEntry::Version { key, record, .. } => key.len() + record.encoded_len(),
+            VersionsEntry::Prefix(prefix) => prefix.len(),
+        };
+        self.entries.iter().map(|entry| LINE_BYTES + of(entry)).sum()
+    }
 }
 
 /// A line of a listing of versions.

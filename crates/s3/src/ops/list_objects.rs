@@ -50,7 +50,9 @@ impl Asked {
             after,
             max: self.max,
         };
-        Ok(service.objects.list(&request.caller, query).await?)
+        let page = service.objects.list(&request.caller, query).await?;
+        request.paged.rows(page.bytes());
+        Ok(page)
     }
 
     /// What both versions' documents begin with.

@@ -33,6 +33,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         .objects
         .list_versions(&request.caller, asked.clone())
         .await?;
+    request.paged.rows(page.bytes());
 
     let mut x = XmlWriter::document();
     x.root("ListVersionsResult");
