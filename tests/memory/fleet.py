@@ -152,6 +152,11 @@ class Connection:
             f.counts["slow down"] += 1
             self.later(float(self.headers.get("retry-after", 1)))
             return
+        if self.status == 400 and b"<Code>RequestTimeout</Code>" in self.document:
+            # As an SDK takes it. One process that sends for hundreds may be the slow one.
+            f.counts["timed out"] += 1
+            self.later(1.0)
+            return
         if self.status >= 300:
             raise Failed(f"{r.method} {r.path}: {self.status} {bytes(self.document[:500])!r}")
         if r.bytes_in is not None and self.got != r.bytes_in:

@@ -37,10 +37,12 @@ def told(holds, what):
 
 
 class Store:
+    running = None
+
     def __init__(self, directory):
         # What was deleted goes at once: the disk need not hold it.
         arguments = ["--memory", f"{BUDGET // MIB}MiB", "--gc-grace", "1s", "--log", "warn"]
-        self.server = cairn_server.Server(directory, arguments).start()
+        self.server = Store.running = cairn_server.Server(directory, arguments).start()
         self.fleet = fleet.Fleet(self.server.port, CREDENTIALS)
 
     def request(self, *arguments):
@@ -163,11 +165,15 @@ def stalled(store, number):
 
 
 def storm(place, arguments):
+    filled = f"{place}/filled-{arguments.keys}"
     store = Store(place + "/storm")
-    assert store.request("PUT", "/memory").status == 200
-    begun = time.monotonic()
-    fill(store, arguments.keys)
-    print(f"       {arguments.keys} objects in {time.monotonic() - begun:.0f} s; resident {store.resident('VmRSS') / MIB:.0f} MiB")
+    if not os.path.exists(filled):
+        assert store.request("PUT", "/memory").status == 200
+        begun = time.monotonic()
+        fill(store, arguments.keys)
+        print(f"       {arguments.keys} objects in {time.monotonic() - begun:.0f} s; resident {store.resident('VmRSS') / MIB:.0f} MiB")
+        at_rest(store, "after so many puts")
+        os.mknod(filled)
     store.run(*[[put(f"o{i}", 64 * MIB)] for i in range(8)])
     store.forget_peak()
     rest = []
@@ -189,7 +195,8 @@ def storm(place, arguments):
     told(
         peak <= PEAK_MAX,
         f"{arguments.connections} connections with 64 MiB each, {len(rest)} at rest, {len(slow)} stalled, a listing: "
-        f"peak {peak / MIB:.0f} MiB in {took:.0f} s, {slowed} times told to slow down, {dict(store.fleet.broken)} broken",
+        f"peak {peak / MIB:.0f} MiB in {took:.0f} s, {slowed} times told to slow down, "
+        f"{store.fleet.counts['timed out']} timed out, {dict(store.fleet.broken)} broken",
     )
     for raw in slow:
         raw.socket.close()
@@ -216,20 +223,25 @@ def main():
     parser.add_argument("--connections", type=int, default=256)
     parser.add_argument("--scale", type=float, default=1.0, help="of the large put and upload")
     parser.add_argument("--only", choices=["one", "storm"])
+    parser.add_argument("--kept", help="a directory for the store of the storm, which stays, and is not filled again")
     arguments = parser.parse_args()
     wanted = arguments.idle + arguments.stalled + arguments.connections + 1_000
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit < wanted:
         sys.exit(f"FAILED: {wanted} descriptors are needed and the hard limit is {limit} (ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    place = cairn_server.test_dir("memory")
+    place = arguments.kept or cairn_server.test_dir("memory")
+    os.makedirs(place, exist_ok=True)
     try:
         if arguments.only != "storm":
             one_transfer(place, arguments)
         if arguments.only != "one":
             storm(place, arguments)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        if Store.running:
+            Store.running.kill()
+        if not arguments.kept:
+            shutil.rmtree(place, ignore_errors=True)
     print(f"{0 if FAILED else 1} passed, {len(FAILED)} failed")
     sys.exit(1 if FAILED else 0)
 

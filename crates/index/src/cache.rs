@@ -42,6 +42,8 @@ pub(crate) struct Cache {
     begun: u64,
     finished: u64,
     era: u64,
+    /// Somebody asked for a row since [`Cache::rest`] was last called.
+    is_used: bool,
 }
 
 impl Cache {
@@ -56,11 +58,13 @@ impl Cache {
             begun: 0,
             finished: 0,
             era: 0,
+            is_used: false,
         }
     }
 
     /// A row, if it is known.
     pub(crate) fn get(&mut self, key: &Bytes) -> Option<Option<Bytes>> {
+        self.is_used = true;
         if let Some(value) = self.young.get(key) {
             return Some(value.clone());
         }
@@ -111,6 +115,15 @@ impl Cache {
         self.young_bytes = 0;
         self.finished = self.begun;
         self.era += 1;
+    }
+
+    /// Gives up rows that nobody has asked for since this was last called. A commit may be under way: what began and ended stays as it is.
+    pub(crate) fn rest(&mut self) {
+        if !std::mem::take(&mut self.is_used) {
+            self.young = Half::default();
+            self.old = Half::default();
+            self.young_bytes = 0;
+        }
     }
 
     fn insert(&mut self, key: Bytes, value: Option<Bytes>) {
@@ -164,6 +177,38 @@ mod tests {
         assert_eq!(cache.get(&a), None, "a snapshot from before the clearing");
         cache.fill(cache.seen(), &a, &None);
         assert_eq!(cache.get(&a), Some(None), "known to be absent");
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_given_up_and_nothing_older_comes_back() {
+        let mut cache = Cache::new(1 << 20);
+        let (a, b) = (row("a"), row("b"));
+        let old = cache.seen();
+        cache.fill(old, &a, &value("old"));
+        cache.rest();
+        assert_eq!(
+            (cache.young.len(), cache.get(&b)),
+            (0, None),
+            "none was asked for"
+        );
+        cache.fill(cache.seen(), &a, &value("old"));
+        assert!(cache.get(&a).is_some());
+        cache.rest();
+        assert_eq!(cache.get(&a), Some(value("old")), "it is in use");
+        let writes = Writes::from([(a.clone(), value("new"))]);
+        cache.begin(&writes);
+        cache.rest();
+        cache.rest();
+        let during = cache.seen();
+        cache.finish(writes);
+        cache.rest();
+        cache.rest();
+        cache.fill(during, &a, &value("old"));
+        assert_eq!(
+            cache.get(&a),
+            None,
+            "a snapshot from before the commit was durable"
+        );
     }
 
     #[test]

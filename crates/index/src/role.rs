@@ -61,6 +61,12 @@ impl IndexRole {
         self.data.end_sessions_below(mark).await
     }
 
+    /// Gives up rows in memory that nobody has asked for since this was last called.
+    pub fn rest(&self) {
+        self.directory.shared.cache().rest();
+        self.data.shared.cache().rest();
+    }
+
     /// Answers what it was sent, then stops. Calls and reads from here on are refused.
     pub async fn shutdown(&self) {
         self.directory.shutdown().await;

@@ -163,7 +163,11 @@ impl Door {
 
     /// Waits for the memory of an awake connection; it holds nothing else yet that another could wait for.
     async fn memory(&self, place: &Place, is_operators: bool) -> Result<Memory, OverBudget> {
-        let bytes = limits::CONNECTION_AWAKE_BYTES as u64;
+        let out = self
+            .secure
+            .as_ref()
+            .map_or(0, |_| limits::CONNECTION_SECURE_OUT_BYTES);
+        let bytes = (limits::CONNECTION_AWAKE_BYTES + out) as u64;
         let mut taken = pin!(self.budget.take(Claim::Connection, bytes));
         if is_operators {
             let at_once = poll_fn(|cx| Poll::Ready(taken.as_mut().poll(cx))).await;

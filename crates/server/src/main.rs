@@ -1,5 +1,6 @@
 //! The binary `cairn`: the command line, configuration, and which roles run here. No logic.
 
+mod allocator;
 mod backup;
 mod bench;
 mod check;

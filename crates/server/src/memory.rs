@@ -1,6 +1,8 @@
 //! How the setting `memory` is divided (docs/operating, "Memory", has the arithmetic).
 
+use crate::allocator;
 use anyhow::{Context, bail};
+use index::IndexRole;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -12,11 +14,12 @@ use types::limits::{
     CONNECTION_AWAKE_BYTES, CONNECTION_IDLE_BYTES, CONNECTION_SECURE_BYTES, CONNECTIONS_MAX,
     INDEX_CACHE_BYTES_MAX, ROW_CACHE_BYTES_MAX, WRITE_BEHIND_REST_MS,
 };
-use world::{Budget, Clock};
+use world::{Budget, Clock, Loop, World};
 
 /// The least that a store works in.
 const BYTES_MIN: u64 = 128 << 20;
-/// What is taken unless it is said: a quarter of what the machine, or the container, has, within these.
+/// What is taken unless it is said: a quarter of what the machine, the container or the service has, within these; less where there is less than
+/// twice the first.
 const BYTES_UNSAID: (u64, u64) = (256 << 20, 512 << 20);
 
 /// A number of bytes as an operator writes it: `512MiB`, `4GiB`.
@@ -72,7 +75,11 @@ impl Memory {
     /// Divides so many bytes; secure connections cost more.
     pub(crate) fn divide(bytes: u64, is_secure: bool) -> anyhow::Result<Self> {
         if bytes < BYTES_MIN {
-            bail!("memory is {} MiB: a store needs {}", bytes >> 20, BYTES_MIN >> 20);
+            bail!(
+                "memory is {} KiB: a store needs {} MiB",
+                bytes >> 10,
+                BYTES_MIN >> 20
+            );
         }
         let idle = match is_secure {
             true => CONNECTION_SECURE_BYTES,
@@ -97,19 +104,41 @@ impl Memory {
     }
 }
 
-/// Gives up what a store at rest need not have in memory; for as long as it is polled.
-pub(crate) async fn tend(clock: Arc<dyn Clock>, store: Arc<Embedded>) -> Infallible {
-    let mut seen = JournalSeq::default();
+/// Gives up what a store need not have in memory; for as long as it is polled.
+pub(crate) async fn tend(world: World, store: Arc<Embedded>, index: Arc<IndexRole>) -> Infallible {
+    // It takes the allocator's locks one after the other, for milliseconds: not where requests are served.
+    let (give_back, _ends_with_us) = world.exec.run_loop("give-back", 1, 1, GiveBack);
+    // What was replayed at the start has been at rest since then.
+    let mut before = store.at_rest(JournalSeq::default());
+    let mut last = before;
     loop {
-        clock.sleep(Duration::from_millis(WRITE_BEHIND_REST_MS)).await;
-        seen = store.at_rest(seen);
+        let pause = Duration::from_millis(WRITE_BEHIND_REST_MS / 2);
+        world.clock.sleep(pause).await;
+        (before, last) = (last, store.at_rest(before));
+        index.rest();
+        // Full: it is still at it.
+        let _asked = give_back.try_send(());
+    }
+}
+
+struct GiveBack;
+
+impl Loop<()> for GiveBack {
+    fn apply(&mut self, _asked: &mut Vec<()>) {
+        allocator::give_back();
     }
 }
 
 /// What the store has unless it is said.
 pub(crate) fn unsaid() -> anyhow::Result<u64> {
-    let there = cgroup().map_or_else(machine, Ok)?;
-    Ok((there / 4).clamp(BYTES_UNSAID.0, BYTES_UNSAID.1))
+    let machine = machine()?;
+    Ok(unsaid_of(cgroup().map_or(machine, |bound| bound.min(machine))))
+}
+
+/// The same where there is so much: where a quarter is little, up to a half, so that what comes beside it has room.
+fn unsaid_of(there: u64) -> u64 {
+    let (few, most) = BYTES_UNSAID;
+    (there / 4).max((there / 2).min(few)).clamp(BYTES_MIN, most)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the machine, before there is a world")]
@@ -117,17 +146,33 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }
 
-/// What the container may have, if it is bounded.
+/// What the container, or the service, may have, if it is bounded.
 fn cgroup() -> Option<u64> {
-    let files = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let bounds = files
-        .iter()
-        .filter_map(|path| read(path)?.trim().parse::<u64>().ok());
+    let own = read("/proc/self/cgroup").unwrap_or_default();
     // The older form says "no bound" as a number that no machine has.
+    let bounds = bound_files(&own)
+        .into_iter()
+        .filter_map(|path| read(&path)?.trim().parse::<u64>().ok());
     bounds.filter(|bytes| *bytes < 1 << 60).min()
+}
+
+/// The files that bound a process whose `/proc/self/cgroup` reads so: those of its own group, and of all around it.
+fn bound_files(own: &str) -> Vec<String> {
+    let mut files = vec![
+        "/sys/fs/cgroup/memory.max".to_owned(),
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(),
+    ];
+    let group = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let names = group
+        .into_iter()
+        .flat_map(|path| path.split('/'))
+        .filter(|name| !name.is_empty());
+    let mut at = "/sys/fs/cgroup".to_owned();
+    for name in names {
+        at = format!("{at}/{name}");
+        files.push(format!("{at}/memory.max"));
+    }
+    files
 }
 
 fn machine() -> anyhow::Result<u64> {
@@ -149,6 +194,30 @@ mod tests {
         for text in ["", "512", "512MB", "1.5GiB", "-1MiB", "99999999999999GiB"] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_unsaid_fits_what_there_is() {
+        for (there_mib, mib) in [
+            (64, 128),
+            (256, 128),
+            (400, 200),
+            (512, 256),
+            (1024, 256),
+            (1600, 400),
+            (1 << 20, 512),
+        ] {
+            assert_eq!(unsaid_of(there_mib << 20), mib << 20, "of {there_mib} MiB");
+        }
+        let files = bound_files("0::/system.slice/cairn.service\n");
+        assert_eq!(
+            files[2..],
+            [
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/system.slice/cairn.service/memory.max"
+            ]
+        );
+        assert_eq!(bound_files("3:memory:/x\n0::/\n").len(), 2);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use types::limits::CONNECTION_SECURE_OUT_BYTES;
 use world::real::{RealDisk, RealNet};
 use world::{Budget, Disk, Listener, LocalListener, Net, Stream, World};
 
@@ -60,7 +61,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         .await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
-    let tending = memory::tend(world.clock.clone(), opened.store.clone());
+    let tending = memory::tend(world.clone(), opened.store.clone(), opened.index.clone());
     let clock = world.clock.clone();
     let operators_world = world.clone();
     let face = Service::new(
@@ -239,7 +240,10 @@ struct Tls(TlsAcceptor);
 #[async_trait::async_trait]
 impl Secure for Tls {
     async fn secure(&self, stream: Box<dyn Stream>) -> std::io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.0.accept(stream).await?))
+        let bounded = |tls: &mut rustls::ServerConnection| {
+            tls.set_buffer_limit(Some(CONNECTION_SECURE_OUT_BYTES));
+        };
+        Ok(Box::new(self.0.accept_with(stream, bounded).await?))
     }
 }
 

@@ -79,6 +79,8 @@ pub const CONNECTION_IDLE_BYTES: usize = 4 << 10;
 pub const CONNECTION_SECURE_BYTES: usize = 32 << 10;
 /// What a connection costs on which something has come: its state, the request's, and buffers for a head of the usual size.
 pub const CONNECTION_AWAKE_BYTES: usize = 40 << 10;
+/// What a secure one that is awake costs beside that: what it has encrypted and its client has not taken.
+pub const CONNECTION_SECURE_OUT_BYTES: usize = 16 << 10;
 /// Bytes of a head past which a connection takes memory for the largest there may be.
 pub const HEAD_USUAL_BYTES: usize = 8 << 10;
 /// How long a connection stays ready for the next request before its buffers are given up.
@@ -196,7 +198,7 @@ pub const SYNC_MARK_MS: u64 = 100;
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 /// How long a request waits for its share of a budget of memory before it is told to slow down.
 pub const BUDGET_WAIT_MS_MAX: u64 = 10_000;
-/// Requests that wait for shares of one budget; more are told to slow down at once.
+/// Requests of one kind that wait for shares of one budget; more are told to slow down at once.
 pub const BUDGET_WAITING_MAX: usize = 4096;
 
 /// How often the samples of histograms are folded into their sums.

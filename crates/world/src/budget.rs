@@ -97,23 +97,33 @@ impl Budget {
     /// A budget of `bytes`, told of in metrics as `name`. A quarter is kept for those who begin.
     pub fn new(name: &'static str, bytes: u64, clock: Arc<dyn Clock>) -> Arc<Self> {
         metrics::gauge!("cairn_memory_budget_bytes", "of" => name).set(bytes as f64);
+        let gauges = Gauges {
+            used: metrics::gauge!("cairn_memory_used_bytes", "of" => name),
+            waiting: metrics::gauge!("cairn_memory_waiting", "of" => name),
+            refused: metrics::counter!("cairn_memory_refused_total", "of" => name),
+        };
+        Self::with_gauges(bytes, gauges, clock)
+    }
+
+    /// One that is never used up, and of which metrics tell nothing.
+    pub fn boundless(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let gauges = Gauges {
+            used: metrics::Gauge::noop(),
+            waiting: metrics::Gauge::noop(),
+            refused: metrics::Counter::noop(),
+        };
+        Self::with_gauges(u64::MAX / 4, gauges, clock)
+    }
+
+    fn with_gauges(bytes: u64, gauges: Gauges, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
             bytes,
             kept: bytes / 4,
             wait: Duration::from_millis(BUDGET_WAIT_MS_MAX),
             state: Mutex::default(),
-            gauges: Gauges {
-                used: metrics::gauge!("cairn_memory_used_bytes", "of" => name),
-                waiting: metrics::gauge!("cairn_memory_waiting", "of" => name),
-                refused: metrics::counter!("cairn_memory_refused_total", "of" => name),
-            },
+            gauges,
         })
-    }
-
-    /// One that is never used up.
-    pub fn boundless(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Self::new("boundless", u64::MAX / 4, clock)
     }
 
     /// How many bytes it has in all.
@@ -170,7 +180,8 @@ impl Budget {
         if state.waiters == 0 && state.used.saturating_add(bytes) <= self.bytes {
             return Begun::Taken(self.give(&mut state, claim, bytes));
         }
-        if state.waiters >= BUDGET_WAITING_MAX {
+        // Of its own kind: a crowd of another shuts nobody out.
+        if state.waiting[claim as usize].len() >= BUDGET_WAITING_MAX {
             return Begun::Refused;
         }
         let (to, share) = oneshot::channel();
@@ -428,6 +439,26 @@ mod tests {
             "a quarter is for those who begin"
         );
         drop((b.take(Claim::Page, 30).await.unwrap(), most));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_crowd_takes_anothers_places_in_the_queue() {
+        let b = budget(100);
+        let all = b.take(Claim::Write, 100).await.unwrap();
+        let crowd: Vec<_> = (0..BUDGET_WAITING_MAX)
+            .map(|_| taking(&b, Claim::Write, 10))
+            .collect();
+        while b.waiting() < BUDGET_WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        let refused = b.take(Claim::Write, 10);
+        assert!(refused.await.is_err(), "there are bounds");
+        assert_eq!(b.waiting(), BUDGET_WAITING_MAX, "at once");
+        let read = taking(&b, Claim::Read, 10);
+        settled().await;
+        drop(all);
+        assert!(read.await.unwrap().is_ok());
+        crowd.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test(start_paused = true)]

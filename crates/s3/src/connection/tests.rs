@@ -134,12 +134,16 @@ fn plenty() -> Arc<Budget> {
 
 /// A connection over a pipe of so many bytes, its memory from `budget`.
 fn connect_with(pipe_bytes: usize, budget: Arc<Budget>) -> Client {
+    connect_as(pipe_bytes, budget, None)
+}
+
+fn connect_as(pipe_bytes: usize, budget: Arc<Budget>, secure: Option<Arc<dyn Secure>>) -> Client {
     let (stream, ours) = duplex(pipe_bytes);
     let (drain, draining) = watch::channel(false);
     let door = Door {
         answer: Arc::new(Script),
         clock: Arc::new(TestClock(tokio::time::Instant::now())),
-        secure: None,
+        secure,
         budget,
         drain: draining,
     };

@@ -206,3 +206,21 @@ async fn who_has_no_memory_is_listened_to_for_a_while() {
     assert_eq!(budget.used(), all.bytes());
     client.send(&"x".repeat(100_000)).await;
 }
+
+/// What it has encrypted is in no buffer of a request's.
+#[tokio::test(start_paused = true)]
+async fn a_secure_connection_takes_what_it_may_hold_encrypted() {
+    struct AsItIs;
+    #[async_trait::async_trait]
+    impl Secure for AsItIs {
+        async fn secure(&self, stream: Box<dyn Stream>) -> io::Result<Box<dyn Stream>> {
+            Ok(stream)
+        }
+    }
+    let budget = budget_of(1 << 20);
+    let mut client = connect_as(4096, Arc::clone(&budget), Some(Arc::new(AsItIs)));
+    client.send("GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let both = limits::CONNECTION_AWAKE_BYTES + limits::CONNECTION_SECURE_OUT_BYTES;
+    assert_eq!(budget.used(), both as u64);
+}
