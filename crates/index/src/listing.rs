@@ -61,7 +61,7 @@ impl Listing<'_> {
     }
 
     /// The first row key behind the common prefix that a row's key belongs to.
-    fn past_common(&self, row: &[u8]) -> Option<Bytes> {
+    fn behind_prefix(&self, row: &[u8]) -> Option<Bytes> {
         // A row that is none ends the listing when its line is made.
         let key = key_of(row).ok()?;
         let common = self.common_prefix(&key)?;
@@ -85,7 +85,7 @@ impl Listing<'_> {
             let rows = if self.delimiter.is_empty() {
                 snapshot.scan(&scan).await?
             } else {
-                snapshot.leap(&scan, &|row| self.past_common(row)).await?
+                snapshot.leap(&scan, &|row| self.behind_prefix(row)).await?
             };
             let is_last = rows.len() < scan.max;
             for (row, value) in rows {
