@@ -36,6 +36,8 @@ const START_RATIO_MAX: f64 = 2.0;
 const START_MAX: Duration = Duration::from_secs(10);
 /// Longer than the pause between two checkpoints.
 const SETTLED: Duration = Duration::from_secs(12);
+/// Longer than what is written behind waits, and then what is no longer asked for is kept in memory.
+const RESTED: Duration = Duration::from_secs(30);
 
 /// What to run.
 pub(crate) struct Size {
@@ -354,7 +356,7 @@ pub(crate) fn million(repo: &Repo, size: &Size) -> Result<Counts> {
     let few = starts(&mut large, size.objects / 10)?;
     fill(large.store()?, size.objects / 10, size.objects, SIZE, flat)?;
     fill(large.store()?, SMALL, size.objects, SIZE, tree)?;
-    std::thread::sleep(SETTLED);
+    std::thread::sleep(RESTED);
     let loaded = large.store()?.resident()?;
     verdict.hold(
         "resident memory of the large store, loaded and left alone",
