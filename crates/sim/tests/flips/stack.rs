@@ -32,8 +32,6 @@ pub(crate) type Answers = Vec<(String, Result<String, ObjectsError>)>;
 
 pub(crate) struct Stack {
     clock: Arc<dyn Clock>,
-    world: World,
-    control: Arc<ControlPlane>,
     node: Arc<LocalNode>,
     store: Arc<Embedded>,
     index: Arc<IndexRole>,
@@ -55,6 +53,7 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
         ..DataDirConfig::default()
     };
     let (dir, store) = open_disk(&world, disk, config)?;
+    let world_clock = world.clock.clone();
     let engine: Arc<dyn Store> = store.clone();
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![dir]));
     let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, node.clone() as Arc<dyn Node>)]);
@@ -67,8 +66,7 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
         .await
         .map_err(told)?;
     let index = Arc::new(index);
-    let control = Arc::new(control);
-    let session = wire::control::Control::begin_session(&*control, "local")
+    let session = wire::control::Control::begin_session(&control, "local")
         .await
         .map_err(told)?;
     index.end_sessions_below(session).await.map_err(told)?;
@@ -81,17 +79,15 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
     };
     let blob = Arc::new(Blob::with_config(
         world.clone(),
-        control.clone(),
+        Arc::new(control),
         nodes,
         session,
         small,
     ));
     let named: Arc<dyn Index> = index.clone();
-    let objects = Arc::new(Objects::new(world.clone(), blob, named, session));
+    let objects = Arc::new(Objects::new(world, blob, named, session));
     Ok(Stack {
-        clock: world.clock.clone(),
-        world,
-        control,
+        clock: world_clock,
         node,
         store,
         index,
@@ -163,16 +159,6 @@ const OBJECTS: [(&str, &str, usize); 9] = [
 ];
 
 impl Stack {
-    /// What a scrub of it speaks to, and its world.
-    pub(crate) fn scrubbed(&self) -> (World, worker::scrub::Roles) {
-        let roles = worker::scrub::Roles {
-            index: self.index.clone(),
-            control: self.control.clone(),
-            nodes: BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]),
-        };
-        (self.world.clone(), roles)
-    }
-
     async fn put(&self, bucket: &str, k: &str, bytes: Bytes) {
         let put = PutObject {
             bucket: name(bucket),
