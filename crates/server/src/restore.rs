@@ -480,9 +480,10 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
 /// What the index gave that is to be replaced. One that cannot be read tells nothing: rows and needles are all there is to go by.
 async fn given_before(disk: &Arc<dyn Disk>, opened: &Opened, seen: &mut Seen) -> anyhow::Result<Given> {
     match told_before(disk, opened, seen).await {
-        Err(StoreError::Corrupt(what)) => {
+        // A sector that cannot be read is no reason to keep the index that has it.
+        Err(why) => {
             tracing::warn!(
-                what,
+                %why,
                 "the index that is replaced does not say which numbers it gave"
             );
             Ok(Given::default())
