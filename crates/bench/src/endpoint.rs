@@ -3,12 +3,13 @@
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A server that says nothing for so long is one that hangs.
 const SILENT_MAX: Duration = Duration::from_secs(60);
+const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Why it is none.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,7 @@ pub struct Endpoint {
     host: String,
     port: u16,
     tls: Option<Arc<ClientConfig>>,
+    silent_max: Duration,
 }
 
 /// A connection, encrypted or not.
@@ -64,7 +66,14 @@ impl Endpoint {
             host: host.to_owned(),
             port,
             tls,
+            silent_max: SILENT_MAX,
         })
+    }
+
+    /// The same; a request that is not answered for so long has failed.
+    #[must_use]
+    pub fn patient(self, silent_max: Duration) -> Self {
+        Self { silent_max, ..self }
     }
 
     /// What the `host` header says.
@@ -80,10 +89,10 @@ impl Endpoint {
     /// A new connection.
     pub(crate) fn connect(&self) -> io::Result<Stream> {
         let name = self.host.trim_matches(['[', ']']);
-        let tcp = TcpStream::connect((name, self.port))?;
+        let tcp = reach((name, self.port))?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(SILENT_MAX))?;
-        tcp.set_write_timeout(Some(SILENT_MAX))?;
+        tcp.set_read_timeout(Some(self.silent_max))?;
+        tcp.set_write_timeout(Some(self.silent_max))?;
         let Some(config) = &self.tls else {
             return Ok(Stream::Plain(tcp));
         };
@@ -91,6 +100,18 @@ impl Endpoint {
         let tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new(StreamOwned::new(tls, tcp))))
     }
+}
+
+/// The first of a name's addresses that answers.
+fn reach(name: (&str, u16)) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in name.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_MAX) {
+            Ok(tcp) => return Ok(tcp),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
 }
 
 fn trusting() -> Result<Arc<ClientConfig>, &'static str> {

@@ -11,6 +11,9 @@ const PAGE_KEYS: usize = 1000;
 const GETS: u64 = 70;
 const PUTS: u64 = 20;
 const HEADS: u64 = 5;
+/// After so many failures in a row nothing more is cleaned.
+const CLEAN_FAILURES_MAX: u32 = 3;
+const AFTER_FAILURE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Numbers of objects that one client puts.
 const OWN_BITS: u32 = 40;
 
@@ -26,6 +29,8 @@ pub(crate) struct Worker<'a> {
     /// Objects it has put, and those that are there still.
     put: u64,
     there: VecDeque<u64>,
+    /// Uploads that were neither completed nor aborted.
+    begun: Vec<(String, String)>,
     page: Vec<u8>,
     dice: u64,
 }
@@ -46,6 +51,7 @@ impl<'a> Worker<'a> {
             number: number as u64,
             put: 0,
             there: VecDeque::new(),
+            begun: Vec::new(),
             page: Vec::new(),
             dice: 0x2545_f491_4f6c_dd1d ^ (number as u64 + 1),
         }
@@ -158,11 +164,12 @@ impl<'a> Worker<'a> {
     }
 
     pub(crate) fn delete(&mut self) -> Result<u64, Failed> {
-        let Some(n) = self.there.pop_front() else {
+        let Some(n) = self.there.front() else {
             return Ok(0);
         };
-        let path = self.own(n);
+        let path = self.own(*n);
         self.connection.ask("DELETE", &path, "", Want::Any)?;
+        self.there.pop_front();
         Ok(0)
     }
 
@@ -176,6 +183,15 @@ impl<'a> Worker<'a> {
         let created = String::from_utf8_lossy(&created).into_owned();
         let upload = between(&created, "<UploadId>", "</UploadId>");
         let upload = upload.ok_or_else(|| Failed::Wrong(format!("an upload without an id: {created}")))?;
+        let done = self.parts(n, &path, upload);
+        if done.is_err() && self.abort(&path, upload).is_err() {
+            self.begun.push((path, upload.to_owned()));
+        }
+        done.map(|()| self.plan.size as u64)
+    }
+
+    /// Puts all parts of an upload, and completes it.
+    fn parts(&mut self, n: u64, path: &str, upload: &str) -> Result<(), Failed> {
         let mut complete = "<CompleteMultipartUpload>".to_owned();
         let parts = self.plan.size.div_ceil(self.plan.part_size).max(1);
         for part in 1..=parts {
@@ -186,7 +202,7 @@ impl<'a> Worker<'a> {
             let send = Send::Body(&body, self.plan.payload);
             let answer = self
                 .connection
-                .exchange("PUT", (&path, &query), &send, Want::Any)?;
+                .exchange("PUT", (path, &query), &send, Want::Any)?;
             let etag = answer.etag.unwrap_or_default().replace('"', "&quot;");
             complete.push_str(&format!(
                 "<Part><PartNumber>{part}</PartNumber><ETag>{etag}</ETag></Part>"
@@ -198,24 +214,53 @@ impl<'a> Worker<'a> {
         self.there.push_back(n);
         let send = Send::Document(complete.as_bytes());
         self.connection
-            .exchange("POST", (&path, &query), &send, Want::Kept(&mut done))?;
+            .exchange("POST", (path, &query), &send, Want::Kept(&mut done))?;
         let done = String::from_utf8_lossy(&done);
         // A completion that takes long answers 200 before it knows.
         if !done.contains("<ETag>") {
             return Err(Failed::Wrong(format!("a completion without an ETag: {done}")));
         }
-        Ok(self.plan.size as u64)
+        Ok(())
     }
 
-    /// Deletes what it put, and its share of what all read. Best effort: what stays is named by the run.
-    pub(crate) fn clean(&mut self) {
-        while !self.there.is_empty() {
-            let _stays = self.delete();
+    fn abort(&mut self, path: &str, upload: &str) -> Result<(), Failed> {
+        let query = format!("uploadId={}", encoded(upload));
+        match self.connection.ask("DELETE", path, &query, Want::Any) {
+            Ok(_) | Err(Failed::Status { status: 404, .. }) => Ok(()),
+            Err(e) => Err(e),
         }
+    }
+
+    /// Deletes what it put, and its share of what all read, until that fails too often; how much stays.
+    pub(crate) fn clean(&mut self) -> u64 {
+        self.connection.hurry();
         let share = (self.number..self.plan.objects as u64).step_by(self.plan.connections);
-        for n in share.filter(|_| self.plan.operation.reads()) {
-            let _stays = self.connection.ask("DELETE", &self.shared(n), "", Want::Any);
+        let shared = share
+            .filter(|_| self.plan.operation.reads())
+            .map(|n| self.shared(n));
+        let mut todo: Vec<(String, String)> = shared.map(|path| (path, String::new())).collect();
+        let own = std::mem::take(&mut self.there);
+        todo.extend(own.into_iter().map(|n| (self.own(n), String::new())));
+        let begun = std::mem::take(&mut self.begun);
+        todo.extend(
+            begun
+                .into_iter()
+                .map(|(path, id)| (path, format!("uploadId={}", encoded(&id)))),
+        );
+        let (mut left, mut failures) = (0, 0);
+        for (path, query) in todo {
+            let removed = failures < CLEAN_FAILURES_MAX
+                && match self.connection.ask("DELETE", &path, &query, Want::Any) {
+                    Ok(_) | Err(Failed::Status { status: 404, .. }) => true,
+                    Err(_) => {
+                        std::thread::sleep(AFTER_FAILURE);
+                        false
+                    }
+                };
+            failures = if removed { 0 } else { failures + 1 };
+            left += u64::from(!removed);
         }
+        left
     }
 }
 

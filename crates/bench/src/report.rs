@@ -33,8 +33,12 @@ pub struct Report {
     pub p99_ms: f64,
     /// 999 of 1,000 were not slower.
     pub p999_ms: f64,
-    /// The slowest.
+    /// The slowest, or what had been under way for longest when the clock stopped.
     pub max_ms: f64,
+    /// Bucket and beginning of the names of this run's objects.
+    pub place: String,
+    /// Of them, and of uploads, how many could not be removed.
+    pub left: u64,
     /// Processor time of this program an operation, in microseconds.
     pub client_cpu_us_per_op: Option<f64>,
     /// Of the server, where its process is known.
@@ -108,6 +112,9 @@ impl fmt::Display for Report {
                 write!(f, ", {flushes:.3} disk flushes an operation")?;
             }
             writeln!(f)?;
+        }
+        if self.left > 0 {
+            writeln!(f, "{} objects or uploads stay in {}", self.left, self.place)?;
         }
         if let Some(error) = &self.first_error {
             writeln!(f, "first error: {error}")?;

@@ -12,12 +12,16 @@ use crate::report::{Report, ServerReport};
 use hdrhistogram::Histogram;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Objects that each client puts before as many are deleted against the clock.
+/// Objects that each client puts before as many are deleted against the clock; all clients' together take no more than so many bytes.
 const DELETED_AT_ONCE: usize = 250;
+const DELETED_BYTES: usize = 1 << 30;
+/// What is done before the clock runs is tried so often.
+const TRIES: usize = 3;
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 /// After a failure: a server that refuses all is not hammered.
 const AFTER_FAILURE: Duration = Duration::from_millis(20);
 const LATENCY_MIN_NS: u64 = 1_000;
@@ -74,6 +78,10 @@ struct Steps {
     /// Whether what ends now is counted.
     timed: AtomicBool,
     over: AtomicBool,
+    /// When the clock stopped.
+    stopped: OnceLock<Instant>,
+    /// Operations of a client in one round of deletes.
+    round: usize,
     operations: AtomicU64,
     bytes: AtomicU64,
     failed: Mutex<Option<Failed>>,
@@ -85,6 +93,10 @@ struct Tally {
     bytes: u64,
     errors: u64,
     first_error: Option<Failed>,
+    /// The longest that one had taken when the clock stopped and it had not ended.
+    open_ns: u64,
+    /// Objects and uploads that could not be removed.
+    left: u64,
 }
 
 /// What is read off the machine while the clock runs.
@@ -94,6 +106,8 @@ struct Meter {
     client: Option<Duration>,
     server: Option<Duration>,
     flushes: Option<u64>,
+    /// Bytes in memory when the clock stopped, and the most that ever were.
+    resident: [u64; 2],
     begun: Option<Reading>,
 }
 
@@ -136,6 +150,10 @@ pub fn run(plan: &Plan) -> Result<Report, BenchError> {
         barrier: Barrier::new(plan.connections + 1),
         timed: AtomicBool::new(false),
         over: AtomicBool::new(false),
+        stopped: OnceLock::new(),
+        round: DELETED_AT_ONCE
+            .min(DELETED_BYTES / plan.size.max(1) / plan.connections)
+            .max(1),
         operations: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         failed: Mutex::new(None),
@@ -164,12 +182,17 @@ pub fn run(plan: &Plan) -> Result<Report, BenchError> {
             .into_iter()
             .map(|c| c.join().expect("a client does not panic"));
         let tally = tallies.reduce(Tally::with).expect("one client at least");
-        measured.map(|meter| meter.report(plan, &tally))
+        let place = format!("{}/{run}/", plan.bucket);
+        measured.map(|meter| meter.report(plan, &tally, place))
     })
 }
 
 fn check(plan: &Plan) -> Result<(), BenchError> {
-    let wrong = if plan.connections == 0 || plan.connections > 10_000 {
+    let wrong = if plan.duration.is_zero() {
+        Some("duration: the clock runs for some time")
+    } else if plan.server.is_some_and(|pid| Process(pid).cpu().is_none()) {
+        Some("server pid: there is no such process")
+    } else if plan.connections == 0 || plan.connections > 10_000 {
         Some("connections: 1 to 10,000")
     } else if plan.objects == 0 && plan.operation.reads() {
         Some("objects: what is read must be there, so one at least")
@@ -249,7 +272,8 @@ fn direct(plan: &Plan, steps: &Steps) -> Result<Meter, BenchError> {
         thread::sleep(left.min(Duration::from_secs(1)));
         steps.tell(plan, begun.elapsed());
     }
-    steps.timed.store(false, Ordering::Relaxed);
+    steps.stopped.get_or_init(Instant::now);
+    steps.timed.store(false, Ordering::SeqCst);
     meter.end(plan);
     steps.over.store(true, Ordering::Relaxed);
     steps.barrier.wait();
@@ -302,28 +326,55 @@ impl Steps {
     }
 }
 
+/// Others would wait for ever for a client that is gone.
+struct EndsAll;
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::exit(101);
+        }
+    }
+}
+
+fn with_patience(mut step: impl FnMut() -> Result<(), Failed>) -> Result<(), Failed> {
+    for _ in 1..TRIES {
+        match step() {
+            Ok(()) => return Ok(()),
+            Err(_) => thread::sleep(BETWEEN_TRIES),
+        }
+    }
+    step()
+}
+
 /// One client, until the end.
 fn serve(mut worker: Worker<'_>, steps: &Steps) -> Tally {
+    let _guard = EndsAll;
     let mut tally = Tally {
         latencies: Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, LATENCY_DIGITS)
             .expect("these are bounds"),
         bytes: 0,
         errors: 0,
         first_error: None,
+        open_ns: 0,
+        left: 0,
     };
     loop {
         steps.barrier.wait();
         match STEPS[usize::from(steps.step.load(Ordering::SeqCst))] {
-            Step::Prepare => steps.note(worker.prepare()),
-            Step::Page => steps.note(worker.prepare_page()),
+            Step::Prepare => steps.note(with_patience(|| worker.prepare())),
+            Step::Page => steps.note(with_patience(|| worker.prepare_page())),
             Step::Load => {
                 while !steps.over.load(Ordering::Relaxed) {
                     tally.time(steps, || worker.one());
                 }
             }
-            Step::Fill => steps.note((0..DELETED_AT_ONCE).try_for_each(|_| worker.put().map(drop))),
-            Step::Empty => (0..DELETED_AT_ONCE).for_each(|_| tally.time(steps, || worker.delete())),
-            Step::Clean => worker.clean(),
+            Step::Fill => {
+                let mut one = || with_patience(|| worker.put().map(drop));
+                steps.note((0..steps.round).try_for_each(|_| one()));
+            }
+            Step::Empty => (0..steps.round).for_each(|_| tally.time(steps, || worker.delete())),
+            Step::Clean => tally.left = worker.clean(),
             Step::End => return tally,
         }
         steps.barrier.wait();
@@ -335,8 +386,8 @@ impl Tally {
         let begun = Instant::now();
         let result = operation();
         let took = begun.elapsed().as_nanos() as u64;
-        if !steps.timed.load(Ordering::Relaxed) {
-            return;
+        if !steps.timed.load(Ordering::SeqCst) {
+            return self.untimed(steps.stopped.get(), begun, result);
         }
         match result {
             Ok(bytes) => {
@@ -353,6 +404,20 @@ impl Tally {
         }
     }
 
+    /// One that did not end while the clock ran: before it ran only wrong bytes count. What was under way when it stopped is not counted with
+    /// what ended, but it is not forgotten that it failed, or for how long it had been under way: a server that hangs is not one without errors.
+    fn untimed(&mut self, stopped: Option<&Instant>, begun: Instant, result: Result<u64, Failed>) {
+        if let Some(open) = stopped.and_then(|stopped| stopped.checked_duration_since(begun)) {
+            self.open_ns = self.open_ns.max(open.as_nanos() as u64);
+        }
+        if let Err(why) = result
+            && (stopped.is_some() || matches!(why, Failed::Wrong(_)))
+        {
+            self.errors += 1;
+            self.first_error.get_or_insert(why);
+        }
+    }
+
     fn with(mut self, other: Self) -> Self {
         self.latencies
             .add(other.latencies)
@@ -360,6 +425,8 @@ impl Tally {
         self.bytes += other.bytes;
         self.errors += other.errors;
         self.first_error = self.first_error.or(other.first_error);
+        self.open_ns = self.open_ns.max(other.open_ns);
+        self.left += other.left;
         self
     }
 }
@@ -381,25 +448,24 @@ impl Meter {
         self.server = sum(self.server, is.server.zip(was.server));
         let flushes = is.flushes.zip(was.flushes);
         self.flushes = flushes.map(|(is, was)| self.flushes.unwrap_or(0) + is.saturating_sub(was));
+        if let Some(server) = plan.server.map(Process) {
+            self.resident = [server.resident(), server.resident_peak()].map(|bytes| bytes.unwrap_or(0));
+        }
     }
 
-    fn report(&self, plan: &Plan, tally: &Tally) -> Report {
+    fn report(&self, plan: &Plan, tally: &Tally, place: String) -> Report {
         let (seconds, operations) = (self.clock.as_secs_f64(), tally.latencies.len());
         let each = operations.max(1) as f64;
         let at = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e6;
         let micros = |d: Duration| d.as_secs_f64() * 1e6 / each;
-        let server = plan
-            .server
-            .map(Process)
-            .zip(self.server)
-            .map(|(process, cpu)| ServerReport {
-                cpu_us_per_op: micros(cpu),
-                cpu_s_per_gib: (tally.bytes > 0)
-                    .then(|| cpu.as_secs_f64() * f64::from(1 << 30) / tally.bytes as f64),
-                resident_bytes: process.resident().unwrap_or(0),
-                resident_peak_bytes: process.resident_peak().unwrap_or(0),
-                flushes_per_op: self.flushes.map(|n| n as f64 / each),
-            });
+        let server = self.server.map(|cpu| ServerReport {
+            cpu_us_per_op: micros(cpu),
+            cpu_s_per_gib: (tally.bytes > 0)
+                .then(|| cpu.as_secs_f64() * f64::from(1 << 30) / tally.bytes as f64),
+            resident_bytes: self.resident[0],
+            resident_peak_bytes: self.resident[1],
+            flushes_per_op: self.flushes.map(|n| n as f64 / each),
+        });
         Report {
             operation: plan.operation,
             size: plan.size,
@@ -414,7 +480,9 @@ impl Meter {
             p50_ms: at(0.5),
             p99_ms: at(0.99),
             p999_ms: at(0.999),
-            max_ms: tally.latencies.max() as f64 / 1e6,
+            max_ms: tally.latencies.max().max(tally.open_ns) as f64 / 1e6,
+            left: tally.left,
+            place,
             client_cpu_us_per_op: self.client.map(micros),
             server,
         }

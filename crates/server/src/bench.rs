@@ -6,10 +6,13 @@ use ::bench::{Credentials, Endpoint, Operation, Payload, Plan};
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, ValueEnum};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Objects that reads choose from take no more than this unless --objects says so.
 const PREPARED_BYTES: u64 = 1 << 30;
 const PREPARED_OBJECTS: u64 = 1000;
+/// None at all would be no connection.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -33,6 +36,9 @@ pub(crate) struct Flags {
     /// How long it is loaded before.
     #[arg(long, default_value = "1s")]
     warm_up: Span,
+    /// A request that is not answered for so long has failed.
+    #[arg(long, default_value = "60s")]
+    timeout: Span,
     /// What signatures say of bodies.
     #[arg(long, value_enum, default_value = "unsigned")]
     payload: Signs,
@@ -109,7 +115,7 @@ pub(crate) fn main(flags: Flags) -> Result<ExitCode> {
     } else {
         print!("{report}");
     }
-    Ok(if report.errors > 0 || report.operations == 0 {
+    Ok(if report.errors + report.left > 0 || report.operations == 0 {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
@@ -129,7 +135,7 @@ fn plan(flags: &Flags) -> Result<Plan> {
     };
     let usual = (PREPARED_BYTES / flags.size.0.max(1)).clamp(1, PREPARED_OBJECTS);
     Ok(Plan {
-        endpoint: Endpoint::parse(&flags.endpoint)?,
+        endpoint: Endpoint::parse(&flags.endpoint)?.patient(flags.timeout.0.max(TIMEOUT_MIN)),
         credentials: Credentials {
             access_key: flags.access_key.clone(),
             secret_key: flags.secret_key.clone(),
