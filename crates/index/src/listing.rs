@@ -4,14 +4,15 @@
 //! page's last entry the next begins behind it: behind a common prefix that means behind all its keys. So it does where `after` lies
 //! inside a common prefix, as S3's `start-after` may: the prefix is not greater than what the listing starts after.
 //!
-//! I9: what a page may hold is bounded in bytes too, `LIST_PAGE_BYTES_MAX`; it ends early rather than grow past them.
+//! I9: what a page may hold is bounded in bytes too, `list_page_bytes` of the lines that were asked for; it ends early rather than grow past
+//! them. Nor is more read at once than such a page takes in the end.
 
 use crate::fetch::{corrupt, first_rows};
 use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use prost::Message;
 use store::{Snapshot, StoreError};
-use types::limits::{LIST_KEYS_MAX, LIST_PAGE_BYTES_MAX, LIST_ROWS_AT_ONCE, PART_NUMBER_MAX};
+use types::limits::{LIST_KEYS_MAX, LIST_LINE_BYTES, PART_NUMBER_MAX, list_page_bytes, list_rows_at_once};
 use types::{BucketId, UploadId};
 use wire::Fault;
 use wire::index::{
@@ -27,7 +28,32 @@ struct Listing<'a> {
     bucket: BucketId,
     prefix: &'a str,
     delimiter: &'a str,
-    max: usize,
+    most: Most,
+}
+
+/// What a page holds at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) lines: usize,
+    bytes: usize,
+    /// Rows that it reads at once.
+    pub(crate) rows: usize,
+}
+
+impl Most {
+    pub(crate) fn of(max: u32) -> Self {
+        let max = max.min(LIST_KEYS_MAX);
+        Self {
+            lines: max as usize,
+            bytes: list_page_bytes(max),
+            rows: list_rows_at_once(max),
+        }
+    }
+
+    /// Whether a page of so many lines takes no further one, with which it would be of so many bytes. The first it takes always.
+    pub(crate) fn is_full(self, lines: usize, bytes: usize) -> bool {
+        lines >= self.lines || (lines > 0 && bytes > self.bytes)
+    }
 }
 
 /// A line: a common prefix, or a key with its row's value.
@@ -76,11 +102,11 @@ impl Listing<'_> {
     ) -> Result<(Vec<Line<M>>, bool), StoreError> {
         let end = self.place.with_prefix(self.bucket, self.prefix).end;
         let (mut lines, mut bytes) = (Vec::new(), 0);
-        while self.max > 0 && start < end {
+        while self.most.lines > 0 && start < end {
             let scan = store::Scan {
                 start: start.clone(),
                 end: end.clone(),
-                max: (self.max + 1 - lines.len()).min(LIST_ROWS_AT_ONCE),
+                max: (self.most.lines + 1 - lines.len()).min(self.most.rows),
             };
             let rows = if self.delimiter.is_empty() {
                 snapshot.scan(&scan).await?
@@ -89,12 +115,14 @@ impl Listing<'_> {
             };
             let is_last = rows.len() < scan.max;
             for (row, value) in rows {
-                bytes += row.len() + value.len();
-                if lines.len() == self.max || is_too_much(bytes, lines.len()) {
+                let key = key_of(&row).map_err(|e| corrupt(&e))?;
+                let common = self.common_prefix(&key);
+                let line = common.map_or(row.len() + value.len(), str::len);
+                bytes += LIST_LINE_BYTES + line;
+                if self.most.is_full(lines.len(), bytes) {
                     return Ok((lines, true));
                 }
-                let key = key_of(&row).map_err(|e| corrupt(&e))?;
-                if let Some(common) = self.common_prefix(&key) {
+                if let Some(common) = common {
                     start = self.place.with_prefix(self.bucket, common).end;
                     lines.push(Line::Prefix(common.to_owned()));
                 } else {
@@ -110,28 +138,23 @@ impl Listing<'_> {
     }
 }
 
-/// Whether a page of so many lines takes no further one, with which its rows would be of so many bytes.
-pub(crate) fn is_too_much(bytes: usize, lines: usize) -> bool {
-    bytes > LIST_PAGE_BYTES_MAX && lines > 0
-}
-
 /// Rows of the first scan of parts: one that came slowly names its bytes in thousands of places.
-const PARTS_AT_FIRST: usize = 16;
+const PARTS_AT_FIRST: usize = 2;
 
-/// Rows of at most `max` parts, and whether there are more.
+/// Rows of a page of parts, and whether there are more.
 async fn parts_rows(
     snapshot: &dyn Snapshot,
     mut range: Range,
-    max: usize,
+    most: Most,
 ) -> Result<(Vec<(Bytes, Bytes)>, bool), StoreError> {
     let (mut rows, mut bytes, mut window) = (Vec::new(), 0, PARTS_AT_FIRST);
-    while rows.len() < max {
-        let window_now = window.min(max - rows.len() + 1);
+    while rows.len() < most.lines {
+        let window_now = window.min(most.lines - rows.len() + 1);
         let some = first_rows(snapshot, &range, window_now).await?;
         let is_last = some.len() < window_now;
         for (row, value) in some {
-            bytes += row.len() + value.len();
-            if rows.len() == max || is_too_much(bytes, rows.len()) {
+            bytes += LIST_LINE_BYTES + row.len() + value.len();
+            if most.is_full(rows.len(), bytes) {
                 return Ok((rows, true));
             }
             range.start = after(&row);
@@ -141,10 +164,11 @@ async fn parts_rows(
             return Ok((rows, false));
         }
         // As many as would fill the page, if they go on as they began.
-        let fill = rows.len() * LIST_PAGE_BYTES_MAX / bytes.max(1);
-        window = (window * 4).min(fill).clamp(1, LIST_ROWS_AT_ONCE);
+        let left = most.bytes.saturating_sub(bytes);
+        let fill = rows.len() * left / bytes.max(1);
+        window = (window * 4).min(fill).clamp(1, most.rows);
     }
-    let more = max > 0 && !first_rows(snapshot, &range, 1).await?.is_empty();
+    let more = most.lines > 0 && !first_rows(snapshot, &range, 1).await?.is_empty();
     Ok((rows, more))
 }
 
@@ -163,7 +187,7 @@ impl Handle {
             bucket: query.bucket,
             prefix: &query.prefix,
             delimiter: &query.delimiter,
-            max: query.max.min(LIST_KEYS_MAX) as usize,
+            most: Most::of(query.max),
         };
         let start = listing.start(&query.after, None);
         let (listing, start) = (&listing, &start);
@@ -189,7 +213,7 @@ impl Handle {
             bucket: query.bucket,
             prefix: &query.prefix,
             delimiter: &query.delimiter,
-            max: query.max.min(LIST_KEYS_MAX) as usize,
+            most: Most::of(query.max),
         };
         let start = listing.start(&query.after.0, query.after.1);
         let (listing, start) = (&listing, &start);
@@ -216,7 +240,7 @@ impl Handle {
         above: u32,
         max: u32,
     ) -> ReadAnswer<PartsPage> {
-        let max = max.min(LIST_KEYS_MAX) as usize;
+        let most = Most::of(max);
         self.at_one_moment(|snapshot| async move {
             let row = RowRef::Upload(bucket, key, upload).key();
             let Some(value) = snapshot.get(std::slice::from_ref(&row)).await?.pop().flatten() else {
@@ -224,7 +248,7 @@ impl Handle {
             };
             let mut range = Range::parts(bucket, key, upload);
             range.start = RowRef::Part(bucket, key, upload, above.min(PART_NUMBER_MAX) + 1).key();
-            let (rows, truncated) = parts_rows(&*snapshot, range, max).await?;
+            let (rows, truncated) = parts_rows(&*snapshot, range, most).await?;
             let parts: Result<Vec<PartRecord>, _> = rows.iter().map(|(k, v)| decode(k, v)).collect();
             Ok(Ok(PartsPage {
                 upload: decode(&row, &value).map_err(|e| corrupt(&e))?,

@@ -5,14 +5,14 @@
 
 use crate::fetch::{corrupt, first_rows};
 use crate::handle::Handle;
-use crate::listing::is_too_much;
+use crate::listing::Most;
 use crate::read::{Source, version_of};
 use crate::rows::{Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use store::{Snapshot, StoreError};
-use types::limits::{LIST_KEYS_MAX, LIST_ROWS_AT_ONCE};
+use types::limits::LIST_LINE_BYTES;
 use types::{BucketId, VersionId};
 use wire::Fault;
 use wire::index::{VersionRef, VersionsEntry, VersionsPage, VersionsQuery};
@@ -75,7 +75,7 @@ struct Listing<'a> {
     older: Walk,
     /// The key whose newest version has been passed.
     begun: Option<String>,
-    /// Of the versions told so far.
+    /// Of the lines so far.
     bytes: usize,
 }
 
@@ -202,6 +202,7 @@ impl<'a> Listing<'a> {
         if let Some(common) = self.common_prefix(&key) {
             let common = common.to_owned();
             self.skip_prefix(&common);
+            self.bytes += LIST_LINE_BYTES + common.len();
             return Ok(Some(VersionsEntry::Prefix(common)));
         }
         let walk = if is_current {
@@ -212,7 +213,7 @@ impl<'a> Listing<'a> {
         let Some((row, value)) = walk.fetched.pop_front() else {
             return Ok(None);
         };
-        self.bytes += row.len() + value.len();
+        self.bytes += LIST_LINE_BYTES + row.len() + value.len();
         let record: ObjectRecord = decode(&row, &value).map_err(|e| corrupt(&e))?;
         let is_latest = self.begun.as_ref() != Some(&key);
         if is_latest {
@@ -225,14 +226,14 @@ impl<'a> Listing<'a> {
         }))
     }
 
-    async fn page(mut self, max: usize) -> Result<VersionsPage, StoreError> {
+    async fn page(mut self, most: Most) -> Result<VersionsPage, StoreError> {
         let mut page = VersionsPage::default();
-        if max == 0 {
+        if most.lines == 0 {
             return Ok(page);
         }
         self.start().await?;
         while let Some(entry) = self.next().await? {
-            if page.entries.len() == max || is_too_much(self.bytes, page.entries.len()) {
+            if most.is_full(page.entries.len(), self.bytes) {
                 page.truncated = true;
                 break;
             }
@@ -245,9 +246,10 @@ impl<'a> Listing<'a> {
 impl Handle {
     /// A page of versions.
     pub(crate) async fn list_versions(&self, query: &VersionsQuery) -> Result<VersionsPage, Fault> {
-        let max = query.max.min(LIST_KEYS_MAX) as usize;
-        let most = (max + 1).min(LIST_ROWS_AT_ONCE);
-        self.at_one_moment(|snapshot| Listing::new(query, snapshot, most).page(max))
+        let most = Most::of(query.max);
+        // Two tables are read side by side.
+        let rows = (most.lines + 1).min((most.rows / 2).max(2));
+        self.at_one_moment(|snapshot| Listing::new(query, snapshot, rows).page(most))
             .await
     }
 }

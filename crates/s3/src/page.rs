@@ -3,11 +3,13 @@
 use crate::operation::Operation as Op;
 use crate::request::Request;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::limits::{LIST_BUCKETS_MAX, LIST_KEYS_MAX, XML_BYTES_MAX};
+use types::limits::{LIST_BUCKETS_MAX, LIST_KEYS_MAX, XML_BYTES_MAX, list_page_bytes};
 use world::Share;
 
-/// What an entry of a page takes: its row and its XML, keys and headers of a usual length.
-const ENTRY_BYTES: u64 = 1 << 10;
+/// What a bucket takes in a page of them: its row and its XML.
+const BUCKET_BYTES: u64 = 1 << 10;
+/// Buckets that a page of them has room for from the start. Few accounts have more.
+pub(crate) const BUCKETS_AT_FIRST: u32 = 64;
 /// What any takes.
 const PAGE_BYTES: u64 = 64 << 10;
 /// A document as it came, as it is read, and what is made of it.
@@ -18,7 +20,8 @@ const ROW_COPIES: u64 = 3;
 /// What an element of a document takes beside its text, for each `<` of it: with room to grow.
 const ELEMENT_BYTES: u64 = 176;
 
-/// The memory of a page or document: taken before it is there, settled once it is known what it comes to. Its answer's body has it in the end.
+/// The memory of a page or document: taken before it is there, settled once it is known what it comes to. A page comes to no more than was
+/// taken for it: it ends early (`limits::list_page_bytes`). Its answer's body has the memory in the end.
 #[derive(Clone, Default)]
 pub(crate) struct Paged(Arc<Mutex<Option<Share>>>);
 
@@ -50,6 +53,12 @@ impl Paged {
         self.settle(PAGE_BYTES + ROW_COPIES * encoded as u64);
     }
 
+    /// Whether there is memory for so many buckets more, which it then has.
+    pub(crate) fn more_buckets(&self, buckets: u32) -> bool {
+        let bytes = u64::from(buckets) * BUCKET_BYTES;
+        self.share().as_mut().is_none_or(|share| share.try_more(bytes))
+    }
+
     /// The share, for the answer.
     pub(crate) fn take(&self) -> Option<Share> {
         self.share().take()
@@ -58,15 +67,19 @@ impl Paged {
 
 /// What a request takes, if it is for a page or brings a document.
 pub(crate) fn bytes(request: &Request) -> Option<u64> {
-    let page = |parameter: &str, most: u32| {
+    let asked = |parameter: &str, most: u32| {
         let asked = request.query.get(parameter).and_then(|n| n.parse::<u32>().ok());
-        PAGE_BYTES + u64::from(asked.unwrap_or(most).min(most)) * ENTRY_BYTES
+        asked.unwrap_or(most).min(most)
     };
+    let page = |parameter: &str| Some(of_page(asked(parameter, LIST_KEYS_MAX)));
     match request.operation {
-        Op::ListObjects | Op::ListObjectsV2 | Op::ListObjectVersions => Some(page("max-keys", LIST_KEYS_MAX)),
-        Op::ListParts => Some(page("max-parts", LIST_KEYS_MAX)),
-        Op::ListMultipartUploads => Some(page("max-uploads", LIST_KEYS_MAX)),
-        Op::ListBuckets => Some(page("max-buckets", LIST_BUCKETS_MAX)),
+        Op::ListObjects | Op::ListObjectsV2 | Op::ListObjectVersions => page("max-keys"),
+        Op::ListParts => page("max-parts"),
+        Op::ListMultipartUploads => page("max-uploads"),
+        Op::ListBuckets => {
+            let buckets = asked("max-buckets", LIST_BUCKETS_MAX).min(BUCKETS_AT_FIRST);
+            Some(PAGE_BYTES + u64::from(buckets) * BUCKET_BYTES)
+        }
         operation if brings_a_document(operation) => {
             let most = XML_BYTES_MAX as u64;
             let length = request.plan.length().map_or(most, |length| length.min(most));
@@ -74,6 +87,11 @@ pub(crate) fn bytes(request: &Request) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+/// What a page of at most so many lines takes.
+fn of_page(lines: u32) -> u64 {
+    PAGE_BYTES + ROW_COPIES * list_page_bytes(lines) as u64
 }
 
 /// Those that read their body whole.
@@ -97,6 +115,7 @@ fn brings_a_document(operation: Op) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::limits::LIST_LINE_BYTES;
     use world::{Budget, Claim, real};
 
     #[tokio::test]
@@ -114,5 +133,31 @@ mod tests {
         assert_eq!(budget.used(), PAGE_BYTES + (12 << 20));
         drop(paged.take());
         assert_eq!(budget.used(), 0);
+    }
+
+    // I9: what an index may make of a page, by its own bound, is what was taken for it.
+    #[tokio::test]
+    async fn a_page_comes_to_no_more_than_was_taken() {
+        let budget = Budget::new("test", 64 << 20, Arc::new(real::RealClock::new()));
+        for lines in [0, 1, 64, LIST_KEYS_MAX, u32::MAX] {
+            let taken = of_page(lines);
+            let paged = Paged::new(budget.take(Claim::Page, taken).await.unwrap());
+            paged.rows(list_page_bytes(lines));
+            assert_eq!(budget.used(), taken, "of {lines}");
+        }
+        // A thousand keys of usual length are one page, of some MiB at most.
+        let usual = list_page_bytes(LIST_KEYS_MAX) / LIST_KEYS_MAX as usize;
+        assert!(usual >= LIST_LINE_BYTES + 300, "{usual}");
+        assert!(of_page(LIST_KEYS_MAX) <= 2304 << 10);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_buckets_grows_only_by_what_is_free() {
+        let budget = Budget::new("test", 1 << 20, Arc::new(real::RealClock::new()));
+        let paged = Paged::new(budget.take(Claim::Page, 128 << 10).await.unwrap());
+        assert!(paged.more_buckets(640));
+        assert_eq!(budget.used(), 768 << 10);
+        assert!(!paged.more_buckets(1), "a quarter is for those who begin");
+        assert!(Paged::default().more_buckets(1), "nothing is counted");
     }
 }

@@ -12,10 +12,31 @@ pub const PART_NUMBER_MAX: u32 = 10_000;
 pub const USER_METADATA_BYTES_MAX: usize = 2 << 10;
 /// Keys of one page of a listing (S3).
 pub const LIST_KEYS_MAX: u32 = 1000;
-/// Bytes of rows that one page of a listing is made of: one that would have more ends early, as truncated.
-pub const LIST_PAGE_BYTES_MAX: usize = 4 << 20;
-/// Rows that a listing reads at once. A row of an object is at most its headers, its tags and what is in it of its bytes' places: some 32 KiB.
-pub const LIST_ROWS_AT_ONCE: usize = 256;
+/// A row of an object is at most its headers, its tags and what is in it of its bytes' places: so much, about.
+pub const LIST_ROW_BYTES_MAX: usize = 32 << 10;
+/// What a line of a page takes beside its row, spread over the times it is in memory.
+pub const LIST_LINE_BYTES: usize = 300;
+/// What a page has room for by each line that was asked for: a line, a key and a record of usual length.
+const LIST_ENTRY_BYTES: usize = 640;
+
+/// Bytes of lines that a page of at most so many is made of: one that would have more ends early, as truncated. It is what is taken for it
+/// of the budget before it is read, so both sides have it from here.
+#[must_use]
+pub const fn list_page_bytes(lines: u32) -> usize {
+    let lines = if lines > LIST_KEYS_MAX {
+        LIST_KEYS_MAX
+    } else {
+        lines
+    };
+    LIST_ROW_BYTES_MAX + lines as usize * LIST_ENTRY_BYTES
+}
+
+/// Rows that such a listing reads at once: of the largest rows two pages, which is less than the times a page is in memory later.
+#[must_use]
+pub const fn list_rows_at_once(lines: u32) -> usize {
+    2 * list_page_bytes(lines) / LIST_ROW_BYTES_MAX
+}
+
 /// Tags of one object (S3).
 pub const OBJECT_TAGS_MAX: usize = 10;
 /// Longest tag key, in characters (S3).
@@ -313,7 +334,7 @@ const _: () = assert!(
     "inline is the smallest class"
 );
 const _: () = assert!(
-    LIST_ROWS_AT_ONCE <= SCAN_ROWS_MAX && LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX,
+    list_rows_at_once(LIST_KEYS_MAX) <= SCAN_ROWS_MAX && LIST_KEYS_MAX as usize <= SCAN_ROWS_MAX,
     "a page of a listing is one scan"
 );
 const _: () = assert!(

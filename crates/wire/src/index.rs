@@ -14,6 +14,7 @@ use crate::scrub::Reread;
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
 use prost::Message as _;
+use types::limits::LIST_LINE_BYTES;
 use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
 
 /// Why the state refused a command or read. The numbers are stored in `done` rows.
@@ -432,12 +433,9 @@ impl ListPage {
             ListEntry::Object { key, record } => key.len() + record.encoded_len(),
             ListEntry::Prefix(prefix) => prefix.len(),
         };
-        self.entries.iter().map(|entry| LINE_BYTES + of(entry)).sum()
+        self.entries.iter().map(|entry| LIST_LINE_BYTES + of(entry)).sum()
     }
 }
-
-/// What a line of a page takes beside its row, spread over the times it is in memory.
-pub(crate) const LINE_BYTES: usize = 300;
 
 /// A line of a listing.
 #[derive(Clone, Debug, PartialEq)]
@@ -487,6 +485,18 @@ pub struct UploadsPage {
     pub truncated: bool,
 }
 
+impl UploadsPage {
+    /// How many bytes it takes, about, as it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |entry: &UploadsEntry| match entry {
+            UploadsEntry::Upload { key, record } => key.len() + record.encoded_len(),
+            UploadsEntry::Prefix(prefix) => prefix.len(),
+        };
+        self.entries.iter().map(|entry| LIST_LINE_BYTES + of(entry)).sum()
+    }
+}
+
 /// A line of a listing of uploads.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(
@@ -509,6 +519,15 @@ pub struct PartsPage {
     pub parts: Vec<PartRecord>,
     /// Whether there are more.
     pub truncated: bool,
+}
+
+impl PartsPage {
+    /// How many bytes it takes, about, as it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let parts = self.parts.iter().map(|part| LIST_LINE_BYTES + part.encoded_len());
+        self.upload.encoded_len() + parts.sum::<usize>()
+    }
 }
 
 /// What a walk over a whole partition finds that names bytes, or is there for nothing.

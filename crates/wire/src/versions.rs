@@ -1,8 +1,8 @@
 //! Versions of a key: how one is named, and pages of them.
 
-use crate::index::LINE_BYTES;
 use crate::records::ObjectRecord;
 use prost::Message as _;
+use types::limits::LIST_LINE_BYTES;
 use types::{BucketId, VersionId};
 
 /// What a bucket does with what a key named before. The numbers are stored.
@@ -74,7 +74,7 @@ impl VersionsPage {
             VersionsEntry::Version { key, record, .. } => key.len() + record.encoded_len(),
             VersionsEntry::Prefix(prefix) => prefix.len(),
         };
-        self.entries.iter().map(|entry| LINE_BYTES + of(entry)).sum()
+        self.entries.iter().map(|entry| LIST_LINE_BYTES + of(entry)).sum()
     }
 }
 

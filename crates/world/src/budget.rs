@@ -293,6 +293,15 @@ impl Share {
         self.bytes
     }
 
+    /// Takes so much more, where it is free now and not kept for others.
+    pub fn try_more(&mut self, bytes: u64) -> bool {
+        let Some(mut more) = self.budget.try_take(self.claim, bytes) else {
+            return false;
+        };
+        self.bytes += std::mem::take(&mut more.bytes);
+        true
+    }
+
     /// What is held turned out to be so much: where it is more than was taken, those who come next wait for it.
     pub fn settle(&mut self, bytes: u64) {
         let mut state = self.budget.state();
@@ -469,8 +478,12 @@ mod tests {
         let next = taking(&b, Claim::Page, 50);
         settled().await;
         assert_eq!((b.used(), b.waiting()), (120, 1));
+        assert!(!page.try_more(1), "not before who waits");
         page.settle(20);
         assert_eq!(next.await.unwrap().unwrap().bytes(), 50);
+        assert!(page.try_more(30) && !page.try_more(30));
+        assert_eq!((page.bytes(), b.used()), (50, 50));
+        page.settle(20);
         let bytes = held(Bytes::from_static(b"abc"), page);
         let some = bytes.slice(1..2);
         drop(bytes);

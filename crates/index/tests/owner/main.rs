@@ -3,6 +3,7 @@
 
 #[path = "../gateway/mod.rs"]
 mod gateway;
+mod pages;
 mod race;
 mod slow;
 

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::listing::Token;
 use crate::owner;
+use crate::page::BUCKETS_AT_FIRST;
 use crate::query::Query;
 use crate::reply::{self, Reply, iso_time};
 use crate::request::Request;
@@ -10,6 +11,10 @@ use crate::service::Service;
 use crate::xml::XmlWriter;
 use objects::ListBuckets;
 use types::limits::LIST_BUCKETS_MAX;
+use wire::records::BucketRecord;
+
+/// Buckets that are read at once after the first.
+const BUCKETS_MORE: u32 = 512;
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let query = &request.query;
@@ -22,14 +27,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
         .map(Token::open)
         .transpose()?
         .unwrap_or_default();
-    let wanted = ListBuckets {
-        prefix: prefix.to_owned(),
-        after,
-        max: max + 1,
-    };
-    let mut buckets = service.objects.list_buckets(&request.caller, wanted).await?;
-    let more = buckets.len() > max as usize;
-    buckets.truncate(max as usize);
+    let (mut buckets, more) = read(service, &request, (prefix, after), max).await?;
     // Of those left out for their region too: the next page begins after it.
     let last = buckets.last().map(|b| b.name.clone()).unwrap_or_default();
     let region_of = |own: &str| {
@@ -62,6 +60,34 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     }
     x.close("ListAllMyBucketsResult");
     Ok(reply::xml(x.finish()))
+}
+
+/// The buckets of a page, and whether there are more: all that are asked for, where there is memory for them.
+async fn read(
+    service: &Service,
+    request: &Request,
+    (prefix, mut after): (&str, String),
+    max: u32,
+) -> Result<(Vec<BucketRecord>, bool), Error> {
+    let mut buckets = Vec::new();
+    let (mut left, mut window) = (max, max.min(BUCKETS_AT_FIRST));
+    loop {
+        let wanted = ListBuckets {
+            prefix: prefix.to_owned(),
+            after,
+            max: window + 1,
+        };
+        let mut some = service.objects.list_buckets(&request.caller, wanted).await?;
+        let more = some.len() > window as usize;
+        some.truncate(window as usize);
+        after = some.last().map(|b| b.name.clone()).unwrap_or_default();
+        buckets.append(&mut some);
+        left -= window;
+        window = left.min(BUCKETS_MORE);
+        if !more || window == 0 || !request.paged.more_buckets(window) {
+            return Ok((buckets, more));
+        }
+    }
 }
 
 /// `max-buckets`: unlike `max-keys` it is refused where it is over S3's page.

@@ -27,6 +27,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     };
     let page = service.objects.list_parts(&request.caller, query).await;
     let page = page.map_err(|e| Error::from(e).field("UploadId", upload.to_string()))?;
+    request.paged.rows(page.bytes());
 
     let mut x = XmlWriter::document();
     x.root("ListPartsResult");

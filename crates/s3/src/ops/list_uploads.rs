@@ -40,6 +40,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
             .list_uploads(&request.caller, asked.clone())
             .await?
     };
+    request.paged.rows(page.bytes());
 
     let mut x = XmlWriter::document();
     x.root("ListMultipartUploadsResult");
