@@ -161,3 +161,30 @@ def test_listing_sees_each_change_at_once(s3, bucket):
         assert listed[f"k{n % 3}"] == n
         s3.delete_object(Bucket=bucket, Key=f"k{(n + 1) % 3}")
         assert f"k{(n + 1) % 3}" not in keys_of(pages(s3, Bucket=bucket))
+
+
+def test_pages_of_large_rows_end_early_and_go_on(s3, bucket):
+    """What a page may take is bounded in bytes: fewer keys than were asked for, marked as truncated, and each once."""
+    names = sorted([f"{n:02}/a" for n in range(60)] + [f"{n:02}k" for n in range(60)])
+    metadata = {"m": "v" * 2000}
+    for name in names:
+        s3.put_object(Bucket=bucket, Key=name, Metadata=metadata)
+        s3.create_multipart_upload(Bucket=bucket, Key=name, Metadata=metadata)
+    lines = sorted([f"{n:02}/" for n in range(60)] + [f"{n:02}k" for n in range(60)])
+
+    def told(call, rows, **ask):
+        return [
+            sorted([r["Key"] for r in page.get(rows, [])] + [p["Prefix"] for p in page.get("CommonPrefixes", [])])
+            for page in s3.get_paginator(call).paginate(Bucket=bucket, **ask)
+        ]
+
+    for call, rows, most in [
+        ("list_objects_v2", "Contents", "MaxKeys"),
+        ("list_objects", "Contents", "MaxKeys"),
+        ("list_object_versions", "Versions", "MaxKeys"),
+        ("list_multipart_uploads", "Uploads", "MaxUploads"),
+    ]:
+        for delimiter, wanted in [({}, names), ({"Delimiter": "/"}, lines)]:
+            listed = told(call, rows, **{most: 100}, **delimiter)
+            assert sum(listed, []) == wanted, (call, delimiter)
+            assert 0 < len(listed[0]) < 100, (call, delimiter)
