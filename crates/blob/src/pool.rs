@@ -12,11 +12,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use types::{ErrorKind, ExtentId, SessionId};
 use wire::Fault;
 use wire::control::{Control, Grant};
-use world::Clock;
+use world::{Clock, Watched};
 
 /// What an extent is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,22 +60,22 @@ pub(crate) struct Pool {
     returned: Notify,
     patience: Patience,
     /// Large appends that wait for an extent.
-    waiting: watch::Sender<usize>,
+    waiting: Watched<usize>,
 }
 
 /// A large append that waits; until it is dropped.
-struct Waiting<'a>(&'a watch::Sender<usize>);
+struct Waiting<'a>(&'a Watched<usize>);
 
 impl<'a> Waiting<'a> {
-    fn new(waiting: &'a watch::Sender<usize>) -> Self {
-        waiting.send_modify(|n| *n += 1);
+    fn new(waiting: &'a Watched<usize>) -> Self {
+        waiting.modify(|n| *n += 1);
         Self(waiting)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|n| *n -= 1);
+        self.0.modify(|n| *n -= 1);
     }
 }
 
@@ -117,7 +117,7 @@ impl Pool {
             granting: tokio::sync::Mutex::default(),
             returned: Notify::new(),
             patience,
-            waiting: watch::Sender::new(0),
+            waiting: Watched::new(0),
         }
     }
 
@@ -214,9 +214,7 @@ impl Pool {
 
     /// Waits until a large append waits for an extent.
     pub(crate) async fn wanted(&self) {
-        let mut waiting = self.waiting.subscribe();
-        // The sender is our own: it is there as long as we are.
-        drop(waiting.wait_for(|n| *n > 0).await);
+        self.waiting.wait_for(|n| *n > 0).await;
     }
 
     /// Whether large appends have half of the extents that there may be.

@@ -10,12 +10,11 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use types::limits::ROOM_WAIT_MS_MAX;
 use wire::gateway::Room as Told;
-use world::Clock;
+use world::{Clock, Watched};
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 struct State {
     /// How many writers met a full disk.
     met: u64,
@@ -30,7 +29,7 @@ struct State {
 /// The bell between the writers of a gateway and gc.
 pub(crate) struct Room {
     clock: Arc<dyn Clock>,
-    state: watch::Sender<State>,
+    state: Watched<State>,
 }
 
 /// One writer's wait for room, over all its tries.
@@ -47,7 +46,7 @@ impl Room {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            state: watch::Sender::new(State::default()),
+            state: Watched::new(State::default()),
         }
     }
 
@@ -55,7 +54,7 @@ impl Room {
     pub(crate) fn waiting(&self) -> Waiting {
         Waiting {
             rang: None,
-            made: self.state.borrow().made,
+            made: self.state.get().made,
             done: false,
         }
     }
@@ -63,24 +62,23 @@ impl Room {
     /// A try met a full disk: waits while there is hope; whether to try again.
     pub(crate) async fn wait(&self, waiting: &mut Waiting) -> bool {
         let (number, begun) = *waiting.rang.get_or_insert_with(|| {
-            let mut number = 0;
-            self.state.send_modify(|state| {
+            let number = self.state.modify(|state| {
                 state.met += 1;
-                number = state.met;
+                state.met
             });
             (number, self.clock.mono())
         });
         if waiting.done {
             return false;
         }
-        let mut states = self.state.subscribe();
         let made = waiting.made;
-        let heard = states.wait_for(|s| !s.attended || s.made > made || s.answered >= number);
+        let hope = |s: &State| s.attended && s.made <= made && s.answered < number;
+        let heard = self.state.wait_for(|s| !hope(s));
         let waited = self.clock.mono().saturating_sub(begun);
         let left = Duration::from_millis(ROOM_WAIT_MS_MAX).saturating_sub(waited);
         let state = tokio::select! {
             biased;
-            heard = heard => heard.map(|state| *state).unwrap_or_default(),
+            heard = heard => heard,
             () = self.clock.sleep(left) => State::default(),
         };
         waiting.made = state.made;
@@ -90,25 +88,16 @@ impl Room {
 
     /// See [`wire::gateway::Gateway::room_wanted`].
     pub(crate) async fn wanted(&self, after: u64) -> u64 {
-        let mut states = self.state.subscribe();
-        match states.wait_for(|state| state.met > after).await {
-            Ok(state) => state.met,
-            // The sender is our own: it is there as long as we are.
-            Err(_) => after,
-        }
+        self.state.wait_for(|state| state.met > after).await.met
     }
 
     /// See [`wire::gateway::Gateway::room`].
     pub(crate) fn told(&self, told: Told) {
-        self.state.send_if_modified(|state| {
-            let before = *state;
-            match told {
-                Told::Attended => state.attended = true,
-                Told::Made => state.made += 1,
-                Told::Answered(upto) => state.answered = state.answered.max(upto),
-                Told::Unattended => state.attended = false,
-            }
-            *state != before
+        self.state.modify(|state| match told {
+            Told::Attended => state.attended = true,
+            Told::Made => state.made += 1,
+            Told::Answered(upto) => state.answered = state.answered.max(upto),
+            Told::Unattended => state.attended = false,
         });
     }
 }

@@ -15,6 +15,7 @@ pub mod real;
 mod rng;
 pub mod rot;
 pub mod suite;
+mod watched;
 
 pub use budget::{Budget, Claim, OverBudget, Share, held};
 pub use clock::Clock;
@@ -24,6 +25,7 @@ pub use local::{LocalListener, connect_local};
 pub use net::{Listener, Net, Stream};
 pub use overlay::Overlay;
 pub use rng::Rng;
+pub use watched::Watched;
 
 use std::sync::Arc;
 
