@@ -18,7 +18,6 @@ mod run;
 mod sign;
 
 pub use endpoint::{BadEndpoint, Endpoint};
-pub use machine::{Machine, Process};
 pub use plan::{Credentials, Operation, Payload, Plan};
 pub use report::Report;
 pub use run::{BenchError, run};

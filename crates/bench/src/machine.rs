@@ -8,19 +8,19 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process by its number.
 #[derive(Clone, Copy, Debug)]
-pub struct Process(pub u32);
+pub(crate) struct Process(pub(crate) u32);
 
 /// All disks of this machine.
-pub struct Machine;
+pub(crate) struct Machine;
 
 impl Process {
     /// The one that asks.
-    pub fn own() -> Self {
+    pub(crate) fn own() -> Self {
         Self(std::process::id())
     }
 
     /// Processor time it has used, of user and system.
-    pub fn cpu(self) -> Option<Duration> {
+    pub(crate) fn cpu(self) -> Option<Duration> {
         let stat = read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
         // The name may have spaces and parentheses: what follows has neither.
         let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
@@ -29,12 +29,12 @@ impl Process {
     }
 
     /// Bytes of it that are in memory.
-    pub fn resident(self) -> Option<u64> {
+    pub(crate) fn resident(self) -> Option<u64> {
         self.status("VmRSS:")
     }
 
     /// The most that was ever in memory.
-    pub fn resident_peak(self) -> Option<u64> {
+    pub(crate) fn resident_peak(self) -> Option<u64> {
         self.status("VmHWM:")
     }
 
@@ -49,7 +49,7 @@ impl Machine {
     /// Flush requests that disks have completed: the write barriers of syncs, whoever asked for them.
     ///
     /// <https://docs.kernel.org/admin-guide/iostats.html>, field 16.
-    pub fn flushes() -> Option<u64> {
+    pub(crate) fn flushes() -> Option<u64> {
         let table = read_to_string("/proc/diskstats").ok()?;
         flushes_of(&table, |disk| {
             // Partitions are counted with their disk, loop devices with the disk that their file is on.

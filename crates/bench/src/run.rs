@@ -42,9 +42,6 @@ pub enum BenchError {
     /// A plan that cannot be.
     #[error("{0}")]
     Plan(&'static str),
-    /// No threads are to be had.
-    #[error("a thread: {0}")]
-    Thread(std::io::Error),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
