@@ -163,3 +163,44 @@ async fn the_rows_of_all_good_pages_are_found_past_several_bad_ones() {
         }
     }
 }
+
+/// A leap does not need the pages that it leaps over, nor, where it is the last row that was asked for, those behind.
+#[tokio::test]
+async fn a_leap_goes_over_bad_pages() {
+    let (file, rows) = written().await;
+    let leaves = leaves(&file, &rows).await;
+    let firsts: Vec<Bytes> = leaves
+        .iter()
+        .filter_map(|(_, rows)| rows.first().cloned())
+        .collect();
+    for n in (1..leaves.len() - 1).step_by(3) {
+        let [before, bad, behind] = [n - 1, n, n + 1].map(|n| firsts[n].clone());
+        let past = |row: &[u8]| (row < &behind[..]).then(|| behind.clone());
+        let scan = |max| Scan {
+            start: before.clone(),
+            end: Bytes::from_static(&[0xFF]),
+            max,
+        };
+        let keys = |rows: store::Rows| rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let over = rotten(&file, &[leaves[n].0]);
+        let leapt = over
+            .engine
+            .snapshot(ID)
+            .await
+            .unwrap()
+            .leap(&scan(2), &past)
+            .await;
+        assert_eq!(
+            leapt.map(keys),
+            Ok(vec![before.clone(), behind.clone()]),
+            "over leaf {n}, {bad:?}"
+        );
+        let to = rotten(&file, &[leaves[n + 1].0]);
+        let leapt = to.engine.snapshot(ID).await.unwrap().leap(&scan(1), &past).await;
+        assert_eq!(
+            leapt.map(keys),
+            Ok(vec![before.clone()]),
+            "no row was asked for behind leaf {n}"
+        );
+    }
+}

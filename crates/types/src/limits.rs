@@ -183,6 +183,10 @@ pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
 pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 /// Pages of one partition's index file in memory, at most; what lies over it has as much again together.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Rows that one moment of a partition's files remembers that listings leapt to.
+pub const LEAPS_BYTES_MAX: usize = 8 << 20;
+/// Such rows taken for a listing at once.
+pub const LEAPS_AT_ONCE: usize = 64;
 /// Index files of one partition: a new one is begun over those in which a page that must be written anew is bad.
 pub const INDEX_FILES_MAX: u16 = 8;
 /// How long after an index file could not be opened anew that is tried again for readers.

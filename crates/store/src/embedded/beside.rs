@@ -23,6 +23,7 @@ struct Ways {
     hook: Mutex<Option<Hook>>,
     is_full: AtomicBool,
     no_opens: AtomicBool,
+    reads: AtomicU64,
 }
 
 impl Ways {
@@ -85,6 +86,7 @@ impl Disk for Watched {
 
 impl DiskFile for WatchedFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.1.reads.fetch_add(1, Ordering::Relaxed);
         self.0.read_exact_at(buf, offset)
     }
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -281,4 +283,70 @@ async fn files_that_could_not_be_opened_anew_are_tried_again() {
     drop(rig.rows().await);
     others_run().await;
     assert_eq!(rig.rows().await, Ok(4000));
+}
+
+fn under(row: &[u8]) -> Option<Bytes> {
+    // Rows are `key-nnnnn`: as many as share all but the last two digits count as one.
+    let mut end = row[..row.len() - 2].to_vec();
+    *end.last_mut()? += 1;
+    Some(end.into())
+}
+
+impl Rig {
+    async fn leap(&self, first: &'static str) -> Vec<Bytes> {
+        let scan = Scan {
+            start: Bytes::from_static(first.as_bytes()),
+            end: Bytes::from_static(b"l"),
+            max: 30,
+        };
+        let snapshot = self.engine.snapshot(ID).await.unwrap();
+        let rows = snapshot.leap(&scan, &under).await.unwrap();
+        rows.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn reads(&self) -> u64 {
+        self.ways.reads.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// A listing that is asked for again reads hardly anything, until what it reads has changed.
+#[tokio::test]
+async fn what_was_leapt_to_is_remembered() {
+    let rig = rig();
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    for page in 0..25 {
+        fence = rig.commit(fence, 100 * page..100 * page + 80).await;
+    }
+    rig.engine.checkpoint().await.unwrap();
+    let _before = rig.reads();
+    let first = rig.leap("k").await;
+    assert_eq!(first.len(), 25);
+    let searched = rig.reads();
+    assert_eq!(rig.leap("k").await, first);
+    let again = rig.reads();
+    assert!(again * 3 < searched, "{again} pages read again of {searched}");
+    // From elsewhere, too, and with the rows that came since: in memory, and then in the files.
+    assert_eq!(
+        rig.leap("key-00450").await,
+        first[4..]
+            .iter()
+            .cloned()
+            .map(|key| {
+                if key == first[4] {
+                    Bytes::from_static(b"key-00450")
+                } else {
+                    key
+                }
+            })
+            .collect::<Vec<_>>()
+    );
+    rig.commit(fence, 2590..2601).await;
+    let more: Vec<Bytes> = first
+        .iter()
+        .cloned()
+        .chain(["key-02590".into(), "key-02600".into()])
+        .collect();
+    assert_eq!(rig.leap("k").await, more);
+    rig.engine.checkpoint().await.unwrap();
+    assert_eq!(rig.leap("k").await, more);
 }

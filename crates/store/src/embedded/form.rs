@@ -11,6 +11,7 @@
 //!
 //! A file that lies over others (number above 0, [`super::files`]) says of each row whether it is there or removed.
 
+use super::leaps::Leaps;
 use super::pages::{Backend, Pages, Place, ReadBackend, Trouble, Unusable};
 use super::reading::{GivenUp, attempt};
 use crate::StoreError;
@@ -18,10 +19,11 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use redb::{
     ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    StorageError, TableDefinition, TransactionError,
+    ReadableTable, StorageError, TableDefinition, TransactionError,
 };
 use std::cmp::Ordering;
 use std::iter::Peekable;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use types::limits::{INDEX_CACHE_BYTES_MAX, INDEX_FILES_MAX};
 use types::{Epoch, JournalSeq, LogSeq};
@@ -322,6 +324,7 @@ impl Form {
             name: self.name.clone(),
             over: self.over,
             below,
+            leaps: Leaps::default(),
         })
     }
 }
@@ -334,6 +337,8 @@ pub(super) struct Reader {
     over: bool,
     /// What this file lies over.
     below: Option<Arc<Reader>>,
+    /// What listings leapt to.
+    pub(super) leaps: Leaps,
 }
 
 /// Rows of one reader, ascending; `None`: removed.
@@ -388,16 +393,19 @@ impl Reader {
         }
     }
 
-    /// Rows from `start` to before `end`, which is not before it, and which are removed.
-    pub(super) fn range<'a>(&'a self, start: &[u8], end: &[u8]) -> RowOr<RowsOf<'a>> {
-        let mut rows = self.attempt(|| self.rows.range::<&[u8]>(start..end))?;
+    /// Rows from `start` to before `end`, and which are removed.
+    pub(super) fn range<'a>(&'a self, start: &[u8], end: &Bytes) -> RowOr<RowsOf<'a>> {
+        let mut rows = self.attempt(|| self.rows.lower_bound(Bound::Included(start)))?;
+        let last = end.clone();
         let mut ended = false;
         let own = std::iter::from_fn(move || {
             if ended {
                 return None;
             }
-            let row = self.attempt(|| rows.next().transpose()).and_then(|row| {
-                let Some((key, stored)) = row else { return Ok(None) };
+            let row = self.attempt(|| rows.next()).and_then(|row| {
+                let Some((key, stored)) = row.filter(|(key, _)| key.value() < &last[..]) else {
+                    return Ok(None);
+                };
                 let value = self.value(key.value(), stored.value())?;
                 Ok(Some((Bytes::copy_from_slice(key.value()), value)))
             });

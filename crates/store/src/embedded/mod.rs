@@ -15,6 +15,7 @@ mod core;
 mod files;
 mod form;
 mod lay;
+mod leaps;
 mod log;
 mod pages;
 mod partition;

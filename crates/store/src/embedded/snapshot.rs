@@ -1,6 +1,7 @@
 //! Reading one moment: rows of the generations over those of the form.
 
 use super::form::{Reader, Row, RowsOf};
+use super::leaps::Way;
 use super::partition::{Generation, Partition, View};
 use crate::{Rows, Scan, Skips, Snapshot, StoreError};
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl EmbeddedSnapshot {
     ) -> Result<Option<Bytes>, StoreError> {
         let mut over = cover.rows.into_iter().peekable();
         let mut below = match &self.view.form {
-            Some(form) if *start < cover.end => Some(Below::at(form, start, &cover.end)?),
+            Some(form) if *start < cover.end => Some(Below::at(form, start, &cover.end)),
             _ => None,
         };
         let mut looked = 0;
@@ -104,7 +105,8 @@ impl EmbeddedSnapshot {
             };
             let past = skips.and_then(|skips| skips(&key));
             out.push((key, value));
-            if let Some(past) = past {
+            // What is behind the last row nobody asked for: it need not even be readable.
+            if let Some(past) = past.filter(|_| out.len() < max) {
                 if past >= cover.end {
                     return Ok(Some(past));
                 }
@@ -156,54 +158,89 @@ impl EmbeddedSnapshot {
 struct Below<'a> {
     form: &'a Reader,
     end: &'a Bytes,
-    rows: RowsOf<'a>,
+    /// `None`: to be had from `from` on, once they are wanted.
+    rows: Option<RowsOf<'a>>,
+    from: Bytes,
     ahead: Option<Row>,
+    way: Way<'a>,
     /// How often in a row the row after one was not what a leap led to, up to [`STEPS_MISSED_MAX`].
     missed: u32,
     leaps: u32,
 }
 
 impl<'a> Below<'a> {
-    fn at(form: &'a Reader, start: &Bytes, end: &'a Bytes) -> Result<Self, StoreError> {
-        Ok(Self {
+    fn at(form: &'a Reader, start: &Bytes, end: &'a Bytes) -> Self {
+        Self {
             form,
             end,
-            rows: form.range(start, end)?,
+            rows: None,
+            from: start.clone(),
             ahead: None,
+            way: Way::new(&form.leaps),
             missed: 0,
             leaps: 0,
-        })
+        }
     }
 
     fn peek(&mut self) -> Result<Option<&Bytes>, StoreError> {
         if self.ahead.is_none() {
-            self.ahead = self.rows.next().transpose()?;
+            let rows = match &mut self.rows {
+                Some(rows) => rows,
+                none => none.insert(self.form.range(&self.from, self.end)?),
+            };
+            self.ahead = rows.next().transpose()?;
         }
         Ok(self.ahead.as_ref().map(|(key, _)| key))
     }
 
     fn take(&mut self) -> Option<Row> {
+        if let (None, Some((key, _))) = (&self.rows, &self.ahead) {
+            self.from = [key, &b"\0"[..]].concat().into();
+        }
         self.ahead.take()
     }
 
-    /// Goes on from `key`, which is before the end. The next row costs a tenth of a search, so that is looked at first, unless it was in vain
-    /// before: then only now and then.
+    /// Goes on from `key`, which is before the end.
     fn leap(&mut self, key: Bytes) -> Result<(), StoreError> {
-        self.leaps = self.leaps.wrapping_add(1);
-        if self.missed < STEPS_MISSED_MAX || self.leaps.is_multiple_of(STEP_EACH) {
-            match self.peek()? {
-                Some(ahead) if *ahead < key => self.missed = (self.missed + 1).min(STEPS_MISSED_MAX),
-                _ => {
-                    self.missed = 0;
-                    return Ok(());
-                }
-            }
+        if self.ahead.as_ref().is_some_and(|(ahead, _)| *ahead >= key) {
+            return Ok(());
         }
-        if self.ahead.as_ref().is_none_or(|(ahead, _)| *ahead < key) {
-            self.ahead = None;
-            self.rows = self.form.range(&key, self.end)?;
+        if let Some(row) = self.way.row(&key) {
+            self.rows = None;
+            self.from = if row.0 < self.end { key } else { self.end.clone() };
+            self.ahead = Some(row).filter(|(found, _)| found < self.end);
+            return Ok(());
+        }
+        if self.steps_to(&key) {
+            return Ok(());
+        }
+        self.from = key.clone();
+        (self.rows, self.ahead) = (None, None);
+        if self.peek()?.is_some()
+            && let Some(row) = &self.ahead
+        {
+            self.form.leaps.insert(key, row.clone());
         }
         Ok(())
+    }
+
+    /// Whether the next row is where a leap to `key` leads to. It costs a tenth of a search, so it is looked at first, unless that was in vain
+    /// before: then only now and then. Nothing is wanted of the rows before `key`: that one of them cannot be read keeps nobody from those behind.
+    fn steps_to(&mut self, key: &Bytes) -> bool {
+        self.leaps = self.leaps.wrapping_add(1);
+        if self.missed >= STEPS_MISSED_MAX && !self.leaps.is_multiple_of(STEP_EACH) {
+            return false;
+        }
+        match self.peek() {
+            Ok(ahead) if ahead.is_none_or(|ahead| ahead >= key) => {
+                self.missed = 0;
+                true
+            }
+            _ => {
+                self.missed = (self.missed + 1).min(STEPS_MISSED_MAX);
+                false
+            }
+        }
     }
 }
 
