@@ -116,6 +116,7 @@ pub(crate) async fn tend(world: World, store: Arc<Embedded>, index: Arc<IndexRol
         world.clock.sleep(pause).await;
         (before, last) = (last, store.at_rest(before));
         index.rest();
+        store.rest();
         // Full: it is still at it.
         let _asked = give_back.try_send(());
     }

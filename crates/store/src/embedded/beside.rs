@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use types::DiskId;
-use types::limits::{INDEX_REOPEN_MS, SCAN_ROWS_MAX};
+use types::limits::{INDEX_REOPEN_MS, INDEX_REST_BYTES, INDEX_REST_READS_MAX, SCAN_ROWS_MAX};
 use world::real::RealDisk;
 use world::{DiskFile, DiskLock, Exec, Overlay, Space};
 
@@ -349,4 +349,90 @@ async fn what_was_leapt_to_is_remembered() {
     assert_eq!(rig.leap("k").await, more);
     rig.engine.checkpoint().await.unwrap();
     assert_eq!(rig.leap("k").await, more);
+}
+
+/// What redb has of the files in memory goes while nobody reads; who reads is not disturbed, and who comes meanwhile waits.
+#[tokio::test]
+async fn files_at_rest_are_not_kept_in_memory() {
+    let rig = rig();
+    let cached = || {
+        let (view, _) = rig.engine.core.find(ID).unwrap().durable().unwrap();
+        let form = view.form.as_ref().unwrap();
+        form.files()[0].uses.counts().1
+    };
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    for page in 0..100 {
+        fence = rig.commit(fence, 100 * page..100 * page + 100).await;
+    }
+    rig.engine.checkpoint().await.unwrap();
+    while cached() < 2 * INDEX_REST_BYTES {
+        assert_eq!(rig.rows().await, Ok(10_000));
+    }
+    // Somebody stands on it: also where rows were written behind since.
+    let before = rig.engine.snapshot(ID).await.unwrap();
+    fence = rig.commit(fence, 10_000..10_001).await;
+    rig.engine.checkpoint().await.unwrap();
+    for _ in 0..5 {
+        rig.engine.rest();
+        others_run().await;
+    }
+    let key = Bytes::from_static(b"key-00007");
+    assert!(matches!(&before.get(&[key]).await.unwrap()[..], [Some(_)]));
+    assert!(cached() > INDEX_REST_BYTES);
+    drop(before);
+    // It was read just now, and then not.
+    for _ in 0..=INDEX_REST_READS_MAX {
+        let snapshot = rig.engine.snapshot(ID).await.unwrap();
+        snapshot.get(&[Bytes::from_static(b"key-00008")]).await.unwrap();
+    }
+    rig.engine.rest();
+    others_run().await;
+    assert!(cached() > INDEX_REST_BYTES);
+    rig.engine.rest();
+    rig.engine.rest();
+    let partition = rig.engine.core.find(ID).unwrap();
+    let came = Arc::new([const { AtomicU64::new(0) }; 2]);
+    let counts = came.clone();
+    *rig.ways.hook.lock().unwrap() = Some(Box::new(move || {
+        let mut awake = std::pin::pin!(partition.awake());
+        let polled = awake
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        counts[usize::from(polled.is_pending())].fetch_add(1, Ordering::Relaxed);
+    }));
+    others_run().await;
+    let [served, waits] = [0, 1].map(|n| came[n].load(Ordering::Relaxed));
+    assert!(
+        served == 0 && waits > 0,
+        "{served} snapshots of files that are being closed, {waits} wait"
+    );
+    *rig.ways.hook.lock().unwrap() = None;
+    fence = rig.commit(fence, 10_001..10_002).await;
+    assert_eq!(rig.rows().await, Ok(10_002));
+    others_run().await;
+    assert!(cached() < INDEX_REST_BYTES, "{}", cached());
+    rig.commit(fence, 10_002..10_003).await;
+    rig.engine.checkpoint().await.unwrap();
+    assert_eq!(rig.rows().await, Ok(10_003));
+}
+
+/// A disk that is full, or has no descriptor left, while files rest: they are read from as before, and written once it can be.
+#[tokio::test]
+async fn files_that_cannot_rest_are_opened_again() {
+    let rig = rig();
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    for page in 0..20 {
+        fence = rig.commit(fence, 100 * page..100 * page + 100).await;
+    }
+    rig.engine.checkpoint().await.unwrap();
+    for fails in [&rig.ways.is_full, &rig.ways.no_opens] {
+        fails.store(true, Ordering::Relaxed);
+        rig.engine.rest_now();
+        others_run().await;
+        assert_eq!(rig.rows().await, Ok(2000));
+        fails.store(false, Ordering::Relaxed);
+    }
+    rig.commit(fence, 2000..2001).await;
+    rig.engine.checkpoint().await.unwrap();
+    assert_eq!(rig.rows().await, Ok(2001));
 }

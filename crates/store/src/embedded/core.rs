@@ -46,6 +46,8 @@ pub(super) enum Job {
     Look(PartitionId),
     /// To write everything behind: the journal wants room.
     Press,
+    /// To keep nothing of a partition's files in memory.
+    Rest(PartitionId),
 }
 
 impl Core {
@@ -166,6 +168,11 @@ impl Loop<Job> for WriteBehind {
                 Job::Look(id) => {
                     if let Some(partition) = self.0.find(id) {
                         self.look(&partition);
+                    }
+                }
+                Job::Rest(id) => {
+                    if let Some(partition) = self.0.find(id) {
+                        self.rest(&partition);
                     }
                 }
                 Job::Press => {
@@ -301,6 +308,33 @@ impl WriteBehind {
         }
         partition.close();
         partition.not_written(why, self.open_to_read(partition, &mut files));
+    }
+
+    /// Lets go of the pages that redb has in memory: it has no other way than to be closed. Nobody reads meanwhile, and what is committed waits
+    /// for its turn as while rows are written behind.
+    fn rest(&self, partition: &Partition) {
+        let mut files = partition.files.lock().expect("no panic under this lock");
+        if self.0.out_of_service().is_some() || files.is_none() || !partition.rest() {
+            return;
+        }
+        let anew = |files: Files| {
+            let files = files.anew()?;
+            let reader = files.reader()?;
+            Ok((files, Arc::new(reader)))
+        };
+        match files.take().map(anew) {
+            Some(Ok((opened, reader))) => {
+                *files = Some(opened);
+                partition.rested(reader);
+            }
+            Some(Err(e)) => {
+                let e: StoreError = e;
+                tracing::error!(partition = %partition.id, error = %e, "the index is not as it was before it rested");
+                partition.close();
+                partition.not_written(e, self.open_to_read(partition, &mut files));
+            }
+            None => {}
+        }
     }
 
     fn open_to_read(&self, partition: &Partition, files: &mut Option<Files>) -> Option<Arc<Reader>> {

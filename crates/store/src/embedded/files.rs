@@ -133,6 +133,21 @@ impl Files {
         Ok((self, mark))
     }
 
+    /// Opens them over the same pages: nothing of those stays in memory.
+    pub(super) fn anew(self) -> Result<Self, StoreError> {
+        // What lies over others reads them.
+        drop(self.below);
+        let mut forms = self.older.into_iter().chain([self.newest]).map(Form::anew);
+        let mut files = Self {
+            newest: forms.next().expect("the newest, if none is older")?,
+            number: 0,
+            older: Vec::new(),
+            below: None,
+        };
+        forms.try_for_each(|form| files.lay(form?))?;
+        Ok(files)
+    }
+
     /// Lays a new file over those that are there.
     pub(super) fn add(&mut self, disk: &dyn Disk, whose: &Whose) -> Result<(), StoreError> {
         let form = Form::create(disk, &whose.place(self.number + 1))?;

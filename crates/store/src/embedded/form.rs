@@ -70,6 +70,22 @@ enum Access {
 }
 
 impl Access {
+    fn write(pages: &Arc<Pages>) -> Result<Self, StoreError> {
+        builder(pages.place())
+            .create_with_backend(Backend(pages.clone()))
+            .map(Self::Written)
+            .map_err(|e| meaning(pages, &pages.place().path, &e.into()))
+    }
+
+    /// As the reader of a file that another process writes: such a one never asks which pages are free.
+    fn read(pages: &Arc<Pages>, why: String) -> Result<Self, StoreError> {
+        builder(pages.place())
+            .set_concurrency_mode(ConcurrencyMode::SingleWriter)
+            .open_read_only_with_backend(ReadBackend(pages.clone()))
+            .map(|db| Self::Read(db, why))
+            .map_err(|e| meaning(pages, &pages.place().path, &e.into()))
+    }
+
     fn begin_read(&self) -> Result<ReadTransaction, TransactionError> {
         match self {
             Self::Written(db) => db.begin_read(),
@@ -188,7 +204,7 @@ impl Form {
             }
             failed(e)
         })?;
-        Self::start(Pages::create(file, place), place)
+        Self::start(Pages::create(file, place))
     }
 
     /// Opens a file that is there, with the mark of its last whole transaction.
@@ -205,8 +221,8 @@ impl Form {
             StoreError::Corrupt(text) => Unusable::Corrupt(text),
             other => Unusable::Corrupt(other.to_string()),
         };
-        let form = match Self::start(pages, place) {
-            Err(StoreError::Corrupt(why)) => Self::start_reading(Pages::open(file, place)?, place, why),
+        let form = match Self::start(pages) {
+            Err(StoreError::Corrupt(why)) => Self::start_reading(Pages::open(file, place)?, why),
             other => other,
         };
         let form = form.map_err(broken)?;
@@ -216,33 +232,42 @@ impl Form {
         Ok((form, mark))
     }
 
-    fn start(pages: Pages, place: &Place) -> Result<Self, StoreError> {
+    fn start(pages: Pages) -> Result<Self, StoreError> {
         let pages = Arc::new(pages);
-        let db = builder(place)
-            .create_with_backend(Backend(pages.clone()))
-            .map_err(|e| meaning(&pages, &place.path, &e.into()))?;
-        Ok(Self::assemble(Access::Written(db), pages, place))
+        Ok(Self::assemble(Access::write(&pages)?, pages))
     }
 
     /// Opens it to be read, whatever state the pages are in that only a writer needs: `why` it cannot be written.
-    fn start_reading(pages: Pages, place: &Place, why: String) -> Result<Self, StoreError> {
+    fn start_reading(pages: Pages, why: String) -> Result<Self, StoreError> {
         let pages = Arc::new(pages);
-        // As the reader of a file that another process writes: such a one never asks which pages are free.
-        let db = builder(place)
-            .set_concurrency_mode(ConcurrencyMode::SingleWriter)
-            .open_read_only_with_backend(ReadBackend(pages.clone()))
-            .map_err(|e| meaning(&pages, &place.path, &e.into()))?;
-        Ok(Self::assemble(Access::Read(db, why), pages, place))
+        Ok(Self::assemble(Access::read(&pages, why)?, pages))
     }
 
-    fn assemble(db: Access, pages: Arc<Pages>, place: &Place) -> Self {
+    fn assemble(db: Access, pages: Arc<Pages>) -> Self {
         Self {
             db,
+            name: pages.place().path.clone(),
+            over: pages.number() > 0,
             pages,
-            name: place.path.clone(),
-            over: place.owner.file > 0,
             mark: Mutex::default(),
         }
+    }
+
+    /// Closes it and opens it over the same pages: nothing of them stays in memory. Readers of before have nothing more.
+    pub(super) fn anew(self) -> Result<Self, StoreError> {
+        let closed = |e: redb::DatabaseError| meaning(&self.pages, &self.name, &e.into());
+        let db = match self.db {
+            Access::Written(db) => {
+                db.close().map_err(closed)?;
+                Access::write(&self.pages)?
+            }
+            Access::Read(db, why) => {
+                db.close().map_err(closed)?;
+                Access::read(&self.pages, why)?
+            }
+        };
+        self.pages.uses.forgotten();
+        Ok(Self { db, ..self })
     }
 
     /// Why it can only be read, if so.
@@ -387,6 +412,7 @@ impl Reader {
 
     /// The row of `key`.
     pub(super) fn get(&self, key: &[u8]) -> RowOr<Option<Bytes>> {
+        self.pages.uses.read();
         match self.attempt(|| self.rows.get(key))? {
             Some(stored) => self.value(key, stored.value()),
             None => self.below.as_ref().map_or(Ok(None), |below| below.get(key)),
@@ -395,6 +421,7 @@ impl Reader {
 
     /// Rows from `start` to before `end`, and which are removed.
     pub(super) fn range<'a>(&'a self, start: &[u8], end: &Bytes) -> RowOr<RowsOf<'a>> {
+        self.pages.uses.read();
         let mut rows = self.attempt(|| self.rows.lower_bound(Bound::Included(start)))?;
         let last = end.clone();
         let mut ended = false;

@@ -27,7 +27,7 @@ mod turn;
 mod verify;
 
 use self::batch::BatchRows;
-use self::core::{Core, WriteBehind};
+use self::core::{Core, Job, WriteBehind};
 use self::log::JournalLog;
 use self::partition::{Partition, Step, Submitted};
 use self::snapshot::EmbeddedSnapshot;
@@ -149,6 +149,24 @@ impl Embedded {
         next
     }
 
+    /// Lets go of the pages in memory of files that are hardly read: to be asked every few seconds.
+    pub fn rest(&self) {
+        let cold = |partition: &Arc<Partition>| partition.is_cold();
+        self.let_go(cold);
+    }
+
+    /// The same of all files, however much they are read: for tests.
+    pub fn rest_now(&self) {
+        self.let_go(|_| true);
+    }
+
+    fn let_go(&self, of: impl Fn(&Arc<Partition>) -> bool) {
+        for partition in self.core.all().into_iter().filter(of) {
+            // A loop with much to do is asked again.
+            let _full = self.core.send(Job::Rest(partition.id));
+        }
+    }
+
     /// Waits until what was committed before is in the files, and the journal need not keep it.
     ///
     /// # Errors
@@ -258,7 +276,7 @@ impl Store for Embedded {
             .find(partition)
             .unwrap_or_else(|| Arc::new(Partition::new(partition)));
         partition.look_again(&self.core, &*self.clock);
-        let (view, at) = partition.durable()?;
+        let (view, at) = partition.awake().await?;
         Ok(Arc::new(EmbeddedSnapshot { partition, view, at }))
     }
 

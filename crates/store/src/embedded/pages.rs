@@ -26,8 +26,10 @@
 
 mod backend;
 mod reread;
+mod uses;
 
 pub(super) use self::backend::{Backend, ReadBackend};
+use self::uses::Uses;
 use super::reading;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
@@ -99,6 +101,8 @@ pub(super) struct Pages {
     /// Held while pages are written, until their crcs are known.
     writing: Mutex<()>,
     trouble: Mutex<Option<Trouble>>,
+    /// How much it is read.
+    pub(super) uses: Uses,
 }
 
 /// What readers need.
@@ -189,7 +193,13 @@ impl Pages {
             turn: Mutex::new(state.1),
             writing: Mutex::default(),
             trouble: Mutex::new(None),
+            uses: Uses::default(),
         }
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Opens the newest proven turn, and writes everything that is not proven to be on the disk anew: all copies but those that the
@@ -269,6 +279,7 @@ impl Pages {
     /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written is `InvalidData`. Inside of
     /// [`reading::attempt`] it does not return from a failure, and notes none: it is that reader's alone.
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.uses.cached(out.len());
         match self.read_pages(offset, out) {
             Err(e) if reading::is_attempt() => reading::give_up(self.trouble_of(&e)),
             result => self.noted(result),
@@ -327,6 +338,7 @@ impl Pages {
 
     /// Writes whole pages at `offset`, or inside page 0.
     pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.uses.cached(data.len());
         self.noted(self.write_pages(offset, data))
     }
 

@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
-use types::limits::{INDEX_REOPEN_MS, WRITE_BEHIND_BYTES, WRITE_BEHIND_PAUSE_MS_MAX};
+use types::limits::{
+    INDEX_REOPEN_MS, INDEX_REST_BYTES, INDEX_REST_READS_MAX, WRITE_BEHIND_BYTES, WRITE_BEHIND_PAUSE_MS_MAX,
+};
 use types::{JournalSeq, LogSeq, PartitionId};
 use world::Clock;
 
@@ -64,6 +66,8 @@ pub(super) struct View {
     pub(super) active: Arc<Generation>,
     pub(super) frozen: Option<Arc<Generation>>,
     pub(super) form: Option<Arc<Reader>>,
+    /// Every view of the partition has it: who reads is counted by it.
+    pub(super) readers: Arc<()>,
 }
 
 /// Which batches a generation has.
@@ -111,6 +115,16 @@ pub(super) struct State {
     closed: bool,
     /// When the loop was last asked to look because of that.
     asked: Duration,
+    /// The files are opened anew: snapshots wait.
+    resting: bool,
+    quiet: Quiet,
+}
+
+/// How long little was read of the files.
+#[derive(Default)]
+struct Quiet {
+    reads: u64,
+    looks: u32,
 }
 
 /// What recovery found of a partition.
@@ -186,6 +200,7 @@ impl Partition {
             active: Arc::new(found.rows),
             frozen: None,
             form: reader,
+            readers: Arc::default(),
         };
         Self {
             id,
@@ -205,6 +220,8 @@ impl Partition {
                 pressed: false,
                 closed: false,
                 asked: Duration::ZERO,
+                resting: false,
+                quiet: Quiet::default(),
             }),
             files: Mutex::new(files),
             changed: Notify::new(),
@@ -432,8 +449,42 @@ impl Partition {
             active: state.view.active.clone(),
             frozen: state.view.frozen.clone(),
             form: Some(reader),
+            readers: state.view.readers.clone(),
         });
         state.closed = false;
+    }
+
+    /// Whether little was read of the files since the last two times that this was asked, though redb has many of their pages in memory.
+    pub(super) fn is_cold(&self) -> bool {
+        let mut state = self.state();
+        let Some(form) = state.view.form.clone() else {
+            return false;
+        };
+        let counts = form.files().into_iter().map(|pages| pages.uses.counts());
+        let (reads, cached) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        let is_quiet = reads.saturating_sub(state.quiet.reads) <= INDEX_REST_READS_MAX;
+        let looks = state.quiet.looks.saturating_add(1);
+        state.quiet = Quiet {
+            reads,
+            looks: if is_quiet { looks } else { 0 },
+        };
+        state.quiet.looks >= 2 && cached > INDEX_REST_BYTES
+    }
+
+    /// Whether nobody stands on the files and nothing is to be written to them: then snapshots wait from here on until it is [`Self::rested`].
+    pub(super) fn rest(&self) -> bool {
+        let mut state = self.state();
+        let unread = Arc::strong_count(&state.view) == 1 && Arc::strong_count(&state.view.readers) == 1;
+        let is_served = state.broken.is_none() && state.behind.is_none() && !state.closed;
+        state.resting = unread && is_served && state.frozen.is_none() && state.view.form.is_some();
+        state.resting
+    }
+
+    /// The files are open again.
+    pub(super) fn rested(&self, reader: Arc<Reader>) {
+        self.state().resting = false;
+        self.stepped(reader);
+        self.changed.notify_waiters();
     }
 
     /// The frozen generation is in the form up to `mark`.
@@ -444,6 +495,7 @@ impl Partition {
             active: state.view.active.clone(),
             frozen: rest.and(state.view.frozen.clone()),
             form: Some(reader),
+            readers: state.view.readers.clone(),
         });
         // Where more became durable meanwhile it is one of those, and they go next.
         let waits = state.flights.front().filter(|_| state.durable == mark);
@@ -466,11 +518,13 @@ impl Partition {
         let mut state = self.state();
         state.behind = Some(why);
         state.tries += 1;
+        state.resting = false;
         if reader.is_some() {
             state.view = Arc::new(View {
                 active: state.view.active.clone(),
                 frozen: state.view.frozen.clone(),
                 form: reader,
+                readers: state.view.readers.clone(),
             });
             state.closed = false;
         }
@@ -512,10 +566,19 @@ impl Partition {
 
     /// The durable state now.
     pub(super) fn durable(&self) -> Result<(Arc<View>, LogSeq), StoreError> {
-        let state = self.state();
-        match &state.broken {
-            Some(e) => Err(e.clone()),
-            None => Ok((state.view.clone(), state.durable.sequence)),
+        self.state().moment()
+    }
+
+    /// The durable state now, once the files are open.
+    pub(super) async fn awake(&self) -> Result<(Arc<View>, LogSeq), StoreError> {
+        loop {
+            {
+                let state = self.state();
+                if !state.resting {
+                    return state.moment();
+                }
+            }
+            self.until(|w| (!w.resting).then_some(())).await;
         }
     }
 
@@ -534,6 +597,7 @@ impl Partition {
                     flights: state.flights.len(),
                     rows: state.broken.is_none() && (state.frozen.is_some() || state.active.first.is_some()),
                     log_failed: state.log_failed.clone(),
+                    resting: state.resting,
                 }
             };
             if let Some(answer) = ready(&waiting) {
@@ -558,9 +622,18 @@ pub(super) struct Waiting {
     pub(super) rows: bool,
     /// Why the log takes nothing more.
     pub(super) log_failed: Option<StoreError>,
+    /// Whether the files are being opened anew.
+    pub(super) resting: bool,
 }
 
 impl State {
+    fn moment(&self) -> Result<(Arc<View>, LogSeq), StoreError> {
+        match &self.broken {
+            Some(e) => Err(e.clone()),
+            None => Ok((self.view.clone(), self.durable.sequence)),
+        }
+    }
+
     fn freeze(&mut self) {
         assert!(
             self.frozen.is_none(),
@@ -570,6 +643,7 @@ impl State {
             active: Arc::default(),
             frozen: Some(self.view.active.clone()),
             form: self.view.form.clone(),
+            readers: self.view.readers.clone(),
         });
         self.frozen = Some(std::mem::take(&mut self.active));
     }
