@@ -77,6 +77,21 @@ pub struct ExtentLine {
     pub salt: u64,
 }
 
+impl ExtentLine {
+    /// Those of an answer.
+    ///
+    /// # Errors
+    /// It is another build's: what that does not say cannot be done without.
+    pub fn read(answer: &[u8]) -> Result<Vec<Self>, Fault> {
+        serde_json::from_slice(answer).map_err(|e| {
+            let what = format!(
+                "the server is of another build than this command, and does not say what it needs ({e}): restart the server, or use its own command"
+            );
+            Fault::new(ErrorKind::Invalid, what)
+        })
+    }
+}
+
 impl From<&ExtentStatus> for ExtentLine {
     fn from(status: &ExtentStatus) -> Self {
         Self {
@@ -190,4 +205,27 @@ pub(crate) async fn snapshot(
 pub(crate) async fn extents(State(shared): State<Shared>) -> Result<Json<Vec<ExtentLine>>, Refusal> {
     let extents = shared.source.extents().await.map_err(Refusal)?;
     Ok(Json(extents.iter().map(ExtentLine::from).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_an_earlier_build_is_told_to_be_restarted() {
+        let line = ExtentLine {
+            extent: 1,
+            generation: 0,
+            epoch: 2,
+            end: 4096,
+            salt: 7,
+        };
+        let now = serde_json::to_string(&[&line]).unwrap();
+        assert_eq!(ExtentLine::read(now.as_bytes()), Ok(vec![line]));
+        let before = now.replace(",\"salt\":7", "");
+        assert!(before.len() < now.len());
+        let told = ExtentLine::read(before.as_bytes()).unwrap_err();
+        assert_eq!(told.kind, ErrorKind::Invalid);
+        assert!(told.what.contains("restart the server"), "{told}");
+    }
 }

@@ -175,7 +175,10 @@ impl Source {
 
     async fn extents(&self) -> anyhow::Result<Vec<ExtentLine>> {
         Ok(match self {
-            Self::Running(server) => serde_json::from_slice(&server.get("/extents").await?.whole().await?)?,
+            Self::Running(server) => {
+                let answer = server.get("/extents").await?.whole().await?;
+                ExtentLine::read(&answer).map_err(|fault| anyhow!(fault))?
+            }
             Self::Stopped(_, source) => source.extents().await?.iter().map(ExtentLine::from).collect(),
         })
     }
@@ -198,6 +201,8 @@ async fn make(
 ) -> anyhow::Result<(DiskId, bool)> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&flags.dir)?);
     let superblock = Superblock::read(&*disk)?.context("the superblock is missing")?;
+    // What the server cannot say is heard before anything is copied.
+    source.extents().await?;
     let (kept, rows, taken_ms) = keep_snapshot(world, source, dest).await?;
     let mut manifest = Manifest::new(
         superblock.disk,
