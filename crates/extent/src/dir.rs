@@ -13,7 +13,7 @@ use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::table::Row;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use types::{DiskId, Epoch, ExtentId, Generation, JournalSeq};
@@ -42,6 +42,8 @@ pub(crate) struct Open {
     pub(crate) compacting: AtomicBool,
     pub(crate) room: Room,
     pub(crate) mappings: Mappings,
+    /// Extents of which nothing is known and whose files may hold needles: that changes with a start, and seeing it takes a read of a file.
+    pub(crate) taken: Mutex<BTreeSet<ExtentId>>,
 }
 
 impl DataDir {
@@ -93,11 +95,24 @@ impl DataDir {
         if self.0.leaving.rows().contains_key(&id) {
             return ExtentError::NoExtent(id);
         }
-        match Files::list(self.disk()) {
-            Ok(files) if files.hold(self.disk(), self.superblock(), id) => ExtentError::Taken(id),
-            Ok(_) => ExtentError::NoExtent(id),
+        match self.is_taken(id) {
+            Ok(true) => ExtentError::Taken(id),
+            Ok(false) => ExtentError::NoExtent(id),
             Err(e) => e,
         }
+    }
+
+    /// Whether a file of an extent of which nothing is known may hold needles.
+    fn is_taken(&self, id: ExtentId) -> Result<bool, ExtentError> {
+        let taken = || self.0.taken.lock().expect("no panic under this lock");
+        if taken().contains(&id) {
+            return Ok(true);
+        }
+        let holds = Files::list(self.disk())?.hold(self.disk(), self.superblock(), id);
+        if holds {
+            taken().insert(id);
+        }
+        Ok(holds)
     }
 
     /// All extents, by id.
@@ -148,7 +163,7 @@ impl DataDir {
         if self.0.leaving.rows().contains_key(&id) {
             return Err(ExtentError::Sealed);
         }
-        if Files::list(self.disk())?.hold(self.disk(), self.superblock(), id) {
+        if self.is_taken(id)? {
             return Err(ExtentError::Taken(id));
         }
         let path = extent::path(row.extent, row.generation);
@@ -291,5 +306,18 @@ pub(crate) mod tests {
         let out = f(Box::new(move |r| tx.send(r).unwrap())).unwrap();
         rx.recv().unwrap().unwrap();
         out
+    }
+
+    #[test]
+    fn a_file_that_nobody_knows_is_read_once() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (disk, dir) = open(tmp.path());
+        let (id, path) = (ExtentId(7), extent::path(ExtentId(7), Generation(0)));
+        assert_eq!(dir.status(id), Err(ExtentError::NoExtent(id)));
+        let file = disk.create(&path).unwrap();
+        file.write_all_at(b"something", BODY_OFFSET).unwrap();
+        assert_eq!(dir.status(id), Err(ExtentError::Taken(id)));
+        disk.remove(&path).unwrap();
+        assert_eq!(dir.status(id), Err(ExtentError::Taken(id)), "it is known by now");
     }
 }

@@ -253,6 +253,7 @@ fn start(
         compacting: AtomicBool::new(false),
         room: Room::of(&superblock, short || !recovered.leaving.is_empty()),
         mappings: Mappings::default(),
+        taken: Mutex::default(),
     };
     let dir = DataDir::from_open(open);
     dir.leave(recovered.leaving);

@@ -83,12 +83,12 @@ impl LocalNode {
         }
     }
 
-    /// The same for who takes it for proof that there is none: no disk may have a file of it.
-    fn disk_or_proof(&self, extent: ExtentId) -> Result<&Arc<DiskService>, Fault> {
+    /// The same for who takes it for proof that there is none: no disk may have a file of it, which takes reading one that nobody knows.
+    async fn disk_or_proof(&self, extent: ExtentId) -> Result<&Arc<DiskService>, Fault> {
         let found = self.disk_of(extent);
         if found.is_err() {
             for disk in self.disks.values() {
-                match disk.dir.status(extent) {
+                match disk.reading(move |dir| dir.status(extent)).await? {
                     Ok(_) | Err(ExtentError::NoExtent(_)) => {}
                     Err(e) => return Err(fault(&e)),
                 }
@@ -206,7 +206,7 @@ impl Node for LocalNode {
 
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault> {
         let (done, synced) = Synced::durable();
-        let disk = self.disk_or_proof(extent)?;
+        let disk = self.disk_or_proof(extent).await?;
         let sealed = disk.writing(move |dir| dir.seal(extent, epoch, done)).await?;
         let sealed = sealed.map_err(|e| fault(&e))?;
         synced.wait().await?;
@@ -214,7 +214,7 @@ impl Node for LocalNode {
     }
 
     async fn extent(&self, extent: ExtentId) -> Result<ExtentStatus, Fault> {
-        let found = self.disk_or_proof(extent)?.dir.status(extent);
+        let found = self.disk_or_proof(extent).await?.dir.status(extent);
         found.map(status).map_err(|e| fault(&e))
     }
 
