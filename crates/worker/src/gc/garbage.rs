@@ -135,6 +135,12 @@ impl Pass {
         page.iter().for_each(|booked| self.stays(booked));
     }
 
+    /// All bookings were seen: one that is under way still has a page that could not be had.
+    pub(crate) fn end(&mut self) {
+        self.broken_off
+            .extend(self.under_way.take().map(|(row, _)| row.blob));
+    }
+
     fn stays(&mut self, booked: &Booked) {
         self.stayed += u64::from(booked.is_last);
         let since = booked.row.booked.wall_ms();
@@ -252,6 +258,28 @@ mod tests {
             "a page of another booking ends nothing"
         );
         assert_eq!(pass.broken_off.len(), 1, "booking 2 went on, booking 1 did not");
+    }
+
+    #[test]
+    fn a_pass_that_ends_within_a_booking_says_so() {
+        let mut pass = Pass::default();
+        going(
+            &mut pass,
+            vec![booked(1, 0, 0, true), booked(2, 0, 0, false)],
+            &[],
+            &[],
+        );
+        pass.end();
+        assert_eq!(pass.broken_off, [BlobId::new(SessionId(1), 2)]);
+        let mut whole = Pass::default();
+        going(
+            &mut whole,
+            vec![booked(2, 0, 0, false), booked(2, 0, 1, true)],
+            &[],
+            &[],
+        );
+        whole.end();
+        assert_eq!(whole.broken_off, []);
     }
 
     #[test]

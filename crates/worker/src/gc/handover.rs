@@ -55,6 +55,9 @@ impl Gc {
                     ripeness.read = &read;
                     let mut handing = pass.hand_over(page, &ripeness);
                     self.drop_readable(&mut handing, &mut pass).await?;
+                    if next.is_empty() {
+                        pass.end();
+                    }
                     for blob in std::mem::take(&mut pass.broken_off) {
                         self.let_be(blob, begun);
                     }
