@@ -1,7 +1,7 @@
 //! Copying one extent: raw bytes, synced, then every needle of the copy read back against its checksums.
 
 use crate::{BackupError, Dest, ExtentCopy, Known, Mark, Wanted, io};
-use extent::{Examined, examine, last_needle};
+use extent::{Examined, Said, examine, identify, is_copy_of};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,9 @@ pub struct Pace {
     /// Waits.
     pub wait: fn(Duration),
 }
+
+/// Sentences of damage that are told of one extent.
+const DAMAGE_TOLD_MAX: usize = 100;
 
 /// It never waits longer for the others' sake: what took long was the disk.
 const REST_MAX: Duration = Duration::from_secs(5);
@@ -93,8 +96,8 @@ pub struct Copied {
     pub damage: Vec<String>,
 }
 
-/// Sees to it that an extent of `source` is in the backup, with the bytes that it has now. What is there under the name that these have is taken
-/// over: with what `known` says where that found it whole, else it is read again, so that damage is told by every backup that has it. With
+/// Sees to it that an extent of `source` is in the backup, with the bytes that it has now. A copy of these is taken over: with what `known` says
+/// where that found it whole, else it is read again, so that damage is told by every backup that has it. With
 /// `verify` it is read again in any case, and replaced where it is damaged and the store is not. `None`: the store has that generation no more, or it
 /// cannot be opened.
 ///
@@ -116,15 +119,19 @@ pub fn copy_extent(
         Err(_) => return Ok(None),
         Ok(file) => file,
     };
-    let mut copy = named(&*from, wanted, known)?;
+    let known = known.of(wanted);
+    let Matched {
+        mut copy,
+        is_known,
+        hidden,
+    } = match_up((&from, disk), dest, wanted, pace, known)?;
     let path = copy.file(&disk.to_string());
     let is_there = dest.has(&path, copy.end)?;
-    let known = known.file(&path).filter(|known| known.damaged == 0);
-    if let Some(known) = known.filter(|_| is_there && !verify) {
+    if is_there && is_known && copy.damaged == 0 && !verify {
         return Ok(Some(Copied {
-            copy: known.clone(),
+            copy,
             is_new: false,
-            damage: Vec::new(),
+            damage: hidden,
         }));
     }
     let there = match is_there {
@@ -141,32 +148,106 @@ pub fn copy_extent(
     let looked = looked.ok_or_else(|| BackupError::Corrupt(format!("{path}: it was not copied")))?;
     copy.needles = looked.needles;
     copy.damaged = looked.damaged;
+    let hidden = hidden.into_iter().filter(|_| !is_new);
     Ok(Some(Copied {
         copy,
         is_new,
-        damage: looked.damage,
+        damage: hidden.chain(looked.damage).collect(),
     }))
 }
 
-/// What a copy of these bytes is called.
-fn named(from: &dyn DiskFile, wanted: &Wanted, known: &Known) -> Result<ExtentCopy, BackupError> {
-    let hint = known.of(wanted).and_then(|copy| copy.mark);
-    let hint = hint.map(|mark| mark.last_at);
-    let of = (wanted.extent, wanted.salt);
-    let last = last_needle(from, of, wanted.end, hint).map_err(io("an extent's end"))?;
-    Ok(ExtentCopy {
-        extent: wanted.extent.0,
-        generation: wanted.generation.0,
-        epoch: wanted.epoch.0,
+/// The copy that an extent has or is to have.
+struct Matched {
+    copy: ExtentCopy,
+    /// The newest backup has it.
+    is_known: bool,
+    /// Damage in the store of which that copy may know nothing.
+    hidden: Vec<String>,
+}
+
+/// Finds the copy that has an extent's bytes.
+///
+/// What is `known` is taken over for what it is known by; where that is said otherwise (an earlier build's), or hidden by damage in the store, for its
+/// needles: it has all that the store has, and others only where nobody can read what the store has.
+fn match_up(
+    (from, disk): (&Arc<dyn DiskFile>, DiskId),
+    dest: &Dest,
+    wanted: &Wanted,
+    pace: &Pace,
+    known: Option<&ExtentCopy>,
+) -> Result<Matched, BackupError> {
+    let hint = known.and_then(|copy| copy.mark).map(|mark| mark.last_at);
+    let said = Said {
+        extent: wanted.extent,
+        generation: wanted.generation,
         end: wanted.end,
-        needles: 0,
-        damaged: 0,
-        mark: Some(Mark {
-            salt: wanted.salt,
-            last_crc: last.map_or(0, |last| last.crc),
-            last_at: last.map_or(0, |last| last.offset),
-        }),
-    })
+        salt: Some(wanted.salt),
+    };
+    let found = pace.piece(|| identify(from, &said, hint));
+    let found = found.map_err(io("what an extent is known by"))?;
+    let mark = Mark {
+        salt: wanted.salt,
+        last_crc: found.crc,
+        last_at: found.last_at,
+        map_crc: found.map_crc,
+    };
+    let anew = || Matched {
+        copy: ExtentCopy {
+            extent: wanted.extent.0,
+            generation: wanted.generation.0,
+            epoch: wanted.epoch.0,
+            end: wanted.end,
+            needles: 0,
+            damaged: 0,
+            mark: Some(mark),
+            called: None,
+        },
+        is_known: false,
+        hidden: Vec::new(),
+    };
+    let taken = |copy, hidden| Matched {
+        copy,
+        is_known: true,
+        hidden,
+    };
+    let Some(known) = known else {
+        return Ok(anew());
+    };
+    if known.mark == Some(mark) {
+        return Ok(taken(known.clone(), Vec::new()));
+    }
+    let path = known.file(&disk.to_string());
+    if !dest.has(&path, known.end)? {
+        return Ok(anew());
+    }
+    let copy = dest.disk().open(&path).map_err(io(&path))?;
+    if !pace.piece(|| is_copy_of(&copy, from, &said)) {
+        return Ok(anew());
+    }
+    if found.damage.is_empty() {
+        return Ok(taken(known.clone().known_as(mark), Vec::new()));
+    }
+    let mut hidden = found.damage;
+    hidden.truncate(DAMAGE_TOLD_MAX);
+    let told = |what| format!("{what}; an earlier backup's copy of it is taken over");
+    Ok(taken(known.clone(), hidden.into_iter().map(told).collect()))
+}
+
+/// The copy of an extent whose file the store has no more: what was made of it before is as good.
+pub fn copy_of_missing(dest: &Dest, disk: DiskId, wanted: &Wanted, known: &Known) -> Option<ExtentCopy> {
+    let copy = known.of(wanted)?;
+    let path = copy.file(&disk.to_string());
+    if !dest.has(&path, copy.end).ok()? {
+        return None;
+    }
+    // One of format 1 has numbers alone: the salt in it is to be the store's.
+    let is_its = copy.mark.is_some() || {
+        let file = dest.disk().open(&path).ok()?;
+        let salt = Some(wanted.salt);
+        let said = Said { salt, ..copy.said() };
+        examine(&file, disk, &said).is_ok_and(|examined| examined.needles > 0)
+    };
+    is_its.then(|| copy.clone())
 }
 
 /// Reads a copy back: what it says, and what is damaged.

@@ -257,7 +257,7 @@ impl Dest {
             .filter_map(|name| self.manifest(&name).ok())
             .find(|manifest| manifest.disk == name);
         let extents = newest.into_iter().flat_map(|manifest| manifest.extents);
-        Ok(Known::new(disk, extents))
+        Ok(Known::new(extents))
     }
 
     /// Removes what is older than the newest `keep` whole backups of a disk, and every file that none of the others names: those of other disks
@@ -337,6 +337,7 @@ mod tests {
                 needles: 0,
                 damaged: 0,
                 mark: None,
+                called: None,
             };
             let file = copy.file(&manifest.disk);
             if !dest.has(&file, 3).unwrap() {

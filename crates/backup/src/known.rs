@@ -2,32 +2,21 @@
 
 use crate::{ExtentCopy, Wanted};
 use std::collections::BTreeMap;
-use types::DiskId;
+use types::ExtentId;
 
-/// Copies by their files.
+/// Copies by their extents.
 #[derive(Debug, Default)]
-pub struct Known {
-    disk: String,
-    copies: BTreeMap<String, ExtentCopy>,
-}
+pub struct Known(BTreeMap<ExtentId, ExtentCopy>);
 
 impl Known {
-    pub(crate) fn new(disk: DiskId, copies: impl IntoIterator<Item = ExtentCopy>) -> Self {
-        let disk = disk.to_string();
-        let copies = copies.into_iter().map(|copy| (copy.file(&disk), copy)).collect();
-        Self { disk, copies }
+    pub(crate) fn new(copies: impl IntoIterator<Item = ExtentCopy>) -> Self {
+        Self(copies.into_iter().map(|copy| (copy.id(), copy)).collect())
     }
 
-    /// What is said of a file.
-    pub(crate) fn file(&self, path: &str) -> Option<&ExtentCopy> {
-        self.copies.get(path)
-    }
-
-    /// A copy of an extent as it is now, by all that the store itself says of it: whether the bytes are the same is for its last needle to say.
+    /// A copy of an extent as it is now, by all that the store itself says of it: whether the bytes are the same is for them to say.
     pub fn of(&self, wanted: &Wanted) -> Option<&ExtentCopy> {
-        let prefix = wanted.prefix(&self.disk);
-        let from = self.copies.range(prefix.clone()..).next();
-        from.filter(|(path, _)| path.starts_with(&prefix))
-            .map(|(_, copy)| copy)
+        self.0
+            .get(&wanted.extent)
+            .filter(|copy| copy.has_numbers_of(wanted))
     }
 }

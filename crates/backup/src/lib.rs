@@ -3,7 +3,7 @@
 //! ```text
 //!   DEST/cairn-backup                     says that this is one
 //!   DEST/lock                             held while something is copied into it
-//!   DEST/extents/<disk>/<extent>.<generation>.<epoch>.<end>.<salt>.<last>     an extent's bytes below its end
+//!   DEST/extents/<disk>/<extent>.<generation>.<epoch>.<end>.<salt>.<last>[.<map>]     an extent's bytes below its end
 //!   DEST/snapshots/<taken>.snapshot       every row of the index as of one moment
 //!   DEST/snapshots/<taken>.root-key       the root key's file
 //!   DEST/snapshots/<taken>.manifest       names all of them; written last, by rename
@@ -21,7 +21,7 @@ mod known;
 mod manifest;
 mod target;
 
-pub use copy::{Copied, Pace, copy_extent};
+pub use copy::{Copied, Pace, copy_extent, copy_of_missing};
 pub use dest::{Dest, Pruned};
 pub use known::Known;
 pub use manifest::{ExtentCopy, Kept, Manifest, Mark, Wanted};

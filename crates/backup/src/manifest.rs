@@ -6,8 +6,9 @@ use extent::Said;
 use serde::{Deserialize, Serialize};
 use types::{DiskId, Epoch, ExtentId, Generation};
 
-/// The format version that this build writes. In the first, copies of extents had no marks.
-const FORMAT: u32 = 2;
+/// The format version that this build writes. In the first, copies of extents had no marks; in the second none of their maps, and their names
+/// said all that was known of them.
+const FORMAT: u32 = 3;
 const FORMAT_FIRST: u32 = 1;
 const CRC_LINE: &str = "crc32c ";
 
@@ -85,32 +86,23 @@ pub struct Wanted {
     pub salt: u64,
 }
 
-impl Wanted {
-    /// What the names of its copies begin with.
-    pub(crate) fn prefix(&self, disk: &str) -> String {
-        let Self {
-            extent,
-            generation,
-            epoch,
-            end,
-            salt,
-        } = self;
-        format!(
-            "extents/{disk}/{extent}.{:x}.{:x}.{end}.{salt:016x}.",
-            generation.0, epoch.0
-        )
-    }
-}
-
 /// What tells a file from another of the same extent, generation, epoch and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// Of its needles' headers: random, another for each file that is begun. With it needles are found where the head does not hold.
     pub salt: u64,
-    /// The checksum in its last needle's header; 0: none stood at its end.
+    /// The checksum in its last needle's header; where that is damaged, one of all headers that hold; 0: it has no needles.
     pub last_crc: u32,
-    /// Where that needle begins.
+    /// Where that needle begins; 0: it is not known.
     pub last_at: u64,
+    /// The checksum of the needle map of a generation that a compaction made; 0 of others, and in format 2.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub map_crc: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with one")]
+fn is_zero(crc: &u32) -> bool {
+    *crc == 0
 }
 
 /// The copy of an extent.
@@ -131,6 +123,9 @@ pub struct ExtentCopy {
     /// Absent of a copy of format 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
+    /// Its file's name, where that is not the one that its mark gives: an earlier build called it so, or more could be read then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
 }
 
 impl ExtentCopy {
@@ -144,31 +139,52 @@ impl ExtentCopy {
         Generation(self.generation)
     }
 
-    /// As the store says it.
-    fn wanted(&self, salt: u64) -> Wanted {
-        Wanted {
-            extent: self.id(),
-            generation: self.generation(),
-            epoch: Epoch(self.epoch),
-            end: self.end,
-            salt,
+    /// What the names of all files of these numbers begin with.
+    fn numbers(&self) -> String {
+        let (extent, generation) = (self.id(), self.generation);
+        format!("{extent}.{generation:x}.{:x}.{}", self.epoch, self.end)
+    }
+
+    /// Its file's name. What a copy of these numbers is called anew says all that its bytes depend on: an epoch is never given twice, so what
+    /// a power cut takes from an extent's end has another name when it was written anew; and where numbers are given twice all the same,
+    /// because a directory was put back to an earlier moment, the mark is another.
+    pub(crate) fn name(&self) -> String {
+        let numbers = self.numbers();
+        match (&self.called, self.mark) {
+            (Some(called), _) => called.clone(),
+            (None, None) => numbers,
+            (None, Some(mark)) => {
+                let map = match mark.map_crc {
+                    0 => String::new(),
+                    crc => format!(".{crc:08x}"),
+                };
+                format!("{numbers}.{:016x}.{:08x}{map}", mark.salt, mark.last_crc)
+            }
         }
     }
 
-    /// Where its bytes are in the backup of `disk`. The name says all that its bytes depend on: an epoch is never given twice, so what a
-    /// power cut takes from an extent's end has another name when it was written anew; and where numbers are given twice all the same,
-    /// because a directory was put back to an earlier moment, the mark is another.
+    /// Where its bytes are in the backup of `disk`.
     pub fn file(&self, disk: &str) -> String {
-        match self.mark {
-            Some(mark) => format!("{}{:08x}", self.wanted(mark.salt).prefix(disk), mark.last_crc),
-            None => {
-                let (extent, generation) = (self.id(), self.generation);
-                format!(
-                    "extents/{disk}/{extent}.{generation:x}.{:x}.{}",
-                    self.epoch, self.end
-                )
-            }
-        }
+        format!("extents/{disk}/{}", self.name())
+    }
+
+    /// The same file as what has this mark, too.
+    pub(crate) fn known_as(self, mark: Mark) -> Self {
+        let name = self.name();
+        let mut copy = Self {
+            mark: Some(mark),
+            called: None,
+            ..self
+        };
+        copy.called = Some(name).filter(|name| *name != copy.name());
+        copy
+    }
+
+    /// Whether the store says the same of an extent as it did of what this is a copy of.
+    pub(crate) fn has_numbers_of(&self, wanted: &Wanted) -> bool {
+        let is_salt = self.mark.is_none_or(|mark| mark.salt == wanted.salt);
+        let numbers = (self.generation(), Epoch(self.epoch), self.end);
+        is_salt && numbers == (wanted.generation, wanted.epoch, wanted.end)
     }
 
     /// What is to be found in it.
@@ -260,8 +276,15 @@ impl Manifest {
             return Err(format!("{:?} is no disk", self.disk));
         }
         let kept = self.root_key.iter().chain([&self.snapshot]);
-        match kept.map(|kept| &kept.file).find(|file| !is_of_snapshots(file)) {
-            Some(file) => Err(format!("{file:?} is no file of a backup")),
+        if let Some(file) = kept.map(|kept| &kept.file).find(|file| !is_of_snapshots(file)) {
+            return Err(format!("{file:?} is no file of a backup"));
+        }
+        let is_its = |copy: &&ExtentCopy| match &copy.called {
+            Some(name) => name.starts_with(&copy.numbers()) && is_plain(name),
+            None => true,
+        };
+        match self.extents.iter().find(|copy| !is_its(copy)) {
+            Some(copy) => Err(format!("{:?} is no copy of extent {}", copy.called, copy.id())),
             None => Ok(()),
         }
     }
@@ -269,8 +292,12 @@ impl Manifest {
 
 /// Whether a path is that of a file in the directory of snapshots.
 pub(crate) fn is_of_snapshots(path: &str) -> bool {
-    let name = path.strip_prefix("snapshots/");
-    name.is_some_and(|name| !name.is_empty() && !name.contains('/') && name != ".." && name != ".")
+    path.strip_prefix("snapshots/").is_some_and(is_plain)
+}
+
+/// Whether a name is that of a file, and leads nowhere.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && name != ".." && name != "."
 }
 
 #[cfg(test)]
@@ -296,7 +323,9 @@ mod tests {
                 salt: extent,
                 last_crc: 7,
                 last_at: 4096,
+                map_crc: 0,
             }),
+            called: None,
         };
         manifest.extents = extents.into_iter().map(copy).collect();
         manifest
@@ -349,6 +378,16 @@ mod tests {
             assert!(!with(&disk, out, key) && !with(&disk, snapshot, out), "{out}");
         }
         assert!(!with("../../x", snapshot, key) && !with("4D", snapshot, key));
+        let called = |name: &str| {
+            let mut manifest = sample(vec![2]);
+            manifest.extents[0].called = Some(name.to_owned());
+            Manifest::decode("m", &manifest.encode().unwrap()).is_ok()
+        };
+        let numbers = sample(vec![2]).extents[0].numbers();
+        assert!(called(&numbers) && called(&format!("{numbers}.0.1")));
+        for out in ["x", "..", "", "/etc/passwd", &format!("{numbers}/../../x")] {
+            assert!(!called(out), "{out}");
+        }
     }
 
     proptest! {

@@ -23,8 +23,7 @@ pub(crate) fn bytes(needles: usize) -> u64 {
 pub(crate) fn encode(row: &Row, entries: &[(NeedleId, u64)]) -> Vec<u8> {
     let mut b = vec![0; HEAD_BYTES + ENTRY_BYTES * entries.len()];
     for (i, (needle, offset)) in entries.iter().enumerate() {
-        put(&mut b, HEAD_BYTES + ENTRY_BYTES * i, &needle.0.to_le_bytes());
-        put(&mut b, HEAD_BYTES + ENTRY_BYTES * i + 8, &offset.to_le_bytes());
+        put(&mut b, HEAD_BYTES + ENTRY_BYTES * i, &entry(*needle, *offset));
     }
     put(&mut b, 0, &MAGIC);
     put(&mut b, 4, &FORMAT.to_le_bytes());
@@ -35,6 +34,14 @@ pub(crate) fn encode(row: &Row, entries: &[(NeedleId, u64)]) -> Vec<u8> {
     put(&mut b, 32, &crc.to_le_bytes());
     let crc = crc32c(&b[..36]);
     put(&mut b, 36, &crc.to_le_bytes());
+    b
+}
+
+/// What is said of one needle.
+pub(crate) fn entry(needle: NeedleId, offset: u64) -> [u8; ENTRY_BYTES] {
+    let mut b = [0; ENTRY_BYTES];
+    put(&mut b, 0, &needle.0.to_le_bytes());
+    put(&mut b, 8, &offset.to_le_bytes());
     b
 }
 
@@ -63,6 +70,11 @@ impl<'a> Map<'a> {
             count,
             crc: head.u32_at(32),
         })
+    }
+
+    /// The checksum of all its entries.
+    pub(crate) fn crc(&self) -> u32 {
+        self.crc
     }
 
     /// `count` entries from `first`.

@@ -19,11 +19,11 @@ const NEEDLE_BYTES_MAX: u64 =
 
 /// Where it stands, and the checksum that its header has of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastNeedle {
+pub(crate) struct LastNeedle {
     /// Where its header begins.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its header's checksum.
-    pub crc: u32,
+    pub(crate) crc: u32,
 }
 
 /// The needle of `extent` that ends at `end`; `None`: none does, or its header does not hold, or cannot be read. `hint`: where it stood when
@@ -31,7 +31,7 @@ pub struct LastNeedle {
 ///
 /// # Errors
 /// There is no descriptor or no memory just now.
-pub fn last_needle(
+pub(crate) fn last_needle(
     file: &dyn DiskFile,
     (extent, salt): (ExtentId, u64),
     end: u64,

@@ -26,6 +26,7 @@ mod footer;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod generations;
+mod identity;
 mod journal;
 mod keeping;
 mod last;
@@ -51,8 +52,8 @@ pub use create::DataDirConfig;
 pub use dir::DataDir;
 pub use error::ExtentError;
 pub use extent::{Appended, Status};
+pub use identity::{Identity, identify, is_copy_of};
 pub use journal::{Consumer, Done, Journal, JournalStats, LogBatch, Lost, RecordType};
-pub use last::{LastNeedle, last_needle};
 pub use needle::Head;
 pub use open::{Found, Judge, Opened, RecoveryReport};
 pub use read::Read;

@@ -11,7 +11,7 @@ use crate::roles::{self, Roles};
 use crate::source::StoreSource;
 use admin::{Answer, BackupRequest, BackupSource as _, Begun, ExtentLine, SnapshotBytes};
 use anyhow::{Context, anyhow, bail};
-use backup::{Dest, Kept, Known, Manifest, Pace, Wanted, copy_extent};
+use backup::{Dest, Kept, Known, Manifest, Pace, Wanted, copy_extent, copy_of_missing};
 use bytes::Bytes;
 use clap::Args;
 use extent::Superblock;
@@ -293,7 +293,7 @@ impl Copier<'_> {
                 let is_listed_again = before.get(&line.extent) == Some(&line.generation);
                 match self.extent(line, manifest)? {
                     true => {}
-                    false if is_listed_again => self.missing(line, manifest),
+                    false if is_listed_again => self.missing(manifest.disk_id()?, line, manifest),
                     false => drop(moved.insert(line.extent, line.generation)),
                 }
                 self.progress(n + 1, all);
@@ -322,16 +322,11 @@ impl Copier<'_> {
     }
 
     /// The store has its file no more. A copy that was made of it before is as good.
-    fn missing(&mut self, line: &ExtentLine, manifest: &mut Manifest) {
+    fn missing(&mut self, disk: DiskId, line: &ExtentLine, manifest: &mut Manifest) {
         let (extent, generation) = (ExtentId(line.extent), line.generation);
         let gone =
             format!("extent {extent}: its file (generation {generation}) is missing, or cannot be opened");
-        let known = self.known.of(&wanted(line)).cloned();
-        match known.filter(|copy| {
-            self.dest
-                .has(&copy.file(&manifest.disk), copy.end)
-                .unwrap_or(false)
-        }) {
+        match copy_of_missing(self.dest, disk, &wanted(line), &self.known) {
             Some(copy) => {
                 self.damage
                     .push(format!("{gone}; an earlier backup's copy of it is taken over"));
