@@ -116,6 +116,10 @@ pub trait Snapshot: Send + Sync {
     async fn leap(&self, scan: &Scan, skips: Skips<'_>) -> Result<Rows, StoreError> {
         leap_by_scans(self, scan, skips).await
     }
+    /// The same without what lies lowest: what it has is there, and what it has not may be below. `None`: there is nothing below.
+    fn upper(&self) -> Option<Arc<dyn Snapshot>> {
+        None
+    }
 }
 
 /// Rows of the first scan of [`leap_by_scans`].

@@ -62,6 +62,44 @@ pub async fn next_rows(
     }
 }
 
+/// Rows of a range, with those that lie over places that cannot be read.
+#[derive(Debug)]
+pub struct ReadableRows {
+    /// Those that are there.
+    pub rows: Rows,
+    /// Why others may have been there.
+    pub lost: Vec<StoreError>,
+    /// Where to go on: the range's end where nothing is left.
+    pub next: Bytes,
+}
+
+/// The first rows of a range that can be read, at most `scan.max`, and where there are none, where to go on. A row that was written since is readable by
+/// its key though the page under it is not: where rows cannot be read the layers above them are asked, one less after the other. Row keys have
+/// at most `key_bytes_max` bytes.
+///
+/// # Errors
+/// As for [`next_rows`].
+pub async fn readable_rows(
+    snapshot: &dyn Snapshot,
+    scan: Scan,
+    key_bytes_max: usize,
+) -> Result<ReadableRows, StoreError> {
+    let (start, max) = (scan.start.clone(), scan.max);
+    let NextRows { rows, lost, next } = next_rows(snapshot, scan, key_bytes_max).await?;
+    let mut lost: Vec<StoreError> = lost.into_iter().collect();
+    let Some(upper) = snapshot.upper().filter(|_| !lost.is_empty()) else {
+        return Ok(ReadableRows { rows, lost, next });
+    };
+    let over = Scan {
+        start,
+        end: next,
+        max,
+    };
+    let over = Box::pin(readable_rows(&*upper, over, key_bytes_max)).await?;
+    lost.extend(over.lost);
+    Ok(ReadableRows { lost, ..over })
+}
+
 /// A place that cannot be read.
 struct Bad<'a> {
     snapshot: &'a dyn Snapshot,

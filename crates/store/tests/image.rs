@@ -338,7 +338,7 @@ async fn what_can_be_read_of_a_damaged_index_makes_a_whole_one() {
     panic!("no page had rows");
 }
 
-/// A store whose first rows can be asked for by their keys, and cannot be scanned: their page rotted, and a newer file lies over it.
+/// A store whose first rows cannot be scanned: their page rotted, and a newer file lies over it.
 struct Rotten(Embedded);
 
 struct RottenSnapshot(Arc<dyn Snapshot>);
@@ -366,6 +366,29 @@ impl Snapshot for RottenSnapshot {
             true => Err(StoreError::Corrupt("the first page".into())),
             false => self.0.scan(scan).await,
         }
+    }
+    fn upper(&self) -> Option<Arc<dyn Snapshot>> {
+        Some(Arc::new(NewerFile(self.0.clone())))
+    }
+}
+
+/// It has the partition's own row alone.
+struct NewerFile(Arc<dyn Snapshot>);
+
+#[async_trait::async_trait]
+impl Snapshot for NewerFile {
+    async fn get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        self.0.get(keys).await
+    }
+    async fn scan(&self, scan: &Scan) -> Result<store::Rows, StoreError> {
+        let own = self.0.get(&[Bytes::from_static(&[1])]).await?;
+        let own = own
+            .into_iter()
+            .flatten()
+            .map(|value| (Bytes::from_static(&[1]), value));
+        Ok(own
+            .filter(|(key, _)| (&scan.start..&scan.end).contains(&key))
+            .collect())
     }
 }
 

@@ -8,7 +8,7 @@ use journal::TestJournal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::embedded::Embedded;
-use store::{Batch, Scan, Store, StoreError, next_rows, suite};
+use store::{Batch, Scan, Store, StoreError, next_rows, readable_rows, suite};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, PartitionId};
 use world::real::RealDisk;
@@ -162,6 +162,73 @@ async fn the_rows_of_all_good_pages_are_found_past_several_bad_ones() {
             assert!(told.iter().any(|told| told.contains(&place)), "{place}: {told:?}");
         }
     }
+}
+
+/// What was written since lies over the page, in memory or in newer files: it is read by its key, so it is among what can be read.
+#[tokio::test]
+async fn rows_over_a_bad_page_are_found() {
+    let (file, rows) = written().await;
+    let leaves = leaves(&file, &rows).await;
+    for (n, (page, bad)) in leaves.iter().enumerate().step_by(4) {
+        for (files, max) in [(0, 2), (1, 2), (2, 3), (2, SCAN_ROWS_MAX)] {
+            let rotten = rotten(&file, &[*page]);
+            let mut want = rows.clone();
+            want.retain(|key, _| !bad.contains(key));
+            let mut fence = rotten.engine.take(ID).await.unwrap();
+            for step in 0..=files {
+                let mut newer = Vec::new();
+                for key in bad.iter().skip(step).step_by(3) {
+                    newer.push((key.clone(), Some(vec![step as u8; 9].into())));
+                    newer.push((
+                        [key, &b" new"[..]].concat().into(),
+                        Some(Bytes::from_static(b"n")),
+                    ));
+                }
+                newer.extend(bad.iter().nth(step + 3).map(|key| (key.clone(), None)));
+                let newer: BTreeMap<Bytes, Option<Bytes>> = newer.into_iter().collect();
+                for (key, value) in &newer {
+                    match value {
+                        Some(value) => drop(want.insert(key.clone(), value.clone())),
+                        None => drop(want.remove(key)),
+                    }
+                }
+                let rows = newer.into_iter().collect();
+                let behind = Vec::new();
+                suite::commit(&rotten.engine, &mut fence, Batch { rows, behind }).await;
+                if step < files {
+                    rotten.engine.begin_over();
+                    rotten.engine.checkpoint().await.unwrap();
+                }
+            }
+            let (found, told) = read_all(&rotten.engine, max).await;
+            let missing = want.keys().filter(|key| !found.contains_key(*key)).count();
+            assert!(
+                found == want,
+                "leaf {n}, {files} files over it: {missing} rows are left out"
+            );
+            assert_eq!(told.len(), 1, "{told:?}");
+        }
+    }
+}
+
+/// All rows that can be read, a page of `max` at a time, and what was told.
+async fn read_all(engine: &Embedded, max: usize) -> (Rows, BTreeSet<String>) {
+    let snapshot = engine.snapshot(ID).await.unwrap();
+    let (mut rows, mut lost) = (Rows::new(), BTreeSet::new());
+    let end = Bytes::from_static(&[0xFF]);
+    let mut start = Bytes::from_static(&[0]);
+    while start < end {
+        let scan = Scan {
+            start,
+            end: end.clone(),
+            max,
+        };
+        let page = readable_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
+        rows.extend(page.rows);
+        lost.extend(page.lost.iter().map(ToString::to_string));
+        start = page.next;
+    }
+    (rows, lost)
 }
 
 /// A leap does not need the pages that it leaps over, nor, where it is the last row that was asked for, those behind.

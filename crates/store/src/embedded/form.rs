@@ -344,7 +344,7 @@ impl Form {
         let read = self.db.begin_read().map_err(|e| self.failed(e))?;
         let rows = read.open_table(ROWS).map_err(|e| self.failed(e))?;
         Ok(Reader {
-            rows,
+            rows: Arc::new(rows),
             pages: self.pages.clone(),
             name: self.name.clone(),
             over: self.over,
@@ -356,7 +356,7 @@ impl Form {
 
 /// The form at one moment.
 pub(super) struct Reader {
-    rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    rows: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     pages: Arc<Pages>,
     name: String,
     over: bool,
@@ -402,6 +402,19 @@ impl Reader {
                 self.name
             ))),
         }
+    }
+
+    /// The same without the file that all others lie over; `None`: there is no other.
+    pub(super) fn but_lowest(&self) -> Option<Self> {
+        let below = self.below.as_ref()?.but_lowest();
+        Some(Self {
+            rows: self.rows.clone(),
+            pages: self.pages.clone(),
+            name: self.name.clone(),
+            over: self.over,
+            below: below.map(Arc::new),
+            leaps: Leaps::default(),
+        })
     }
 
     /// Its files, the newest first.

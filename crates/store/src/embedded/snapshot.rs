@@ -276,4 +276,19 @@ impl Snapshot for EmbeddedSnapshot {
         assert!(scan.max <= SCAN_ROWS_MAX, "a scan asks for a page");
         self.noted(self.page(scan, Some(skips)).await)
     }
+
+    fn upper(&self) -> Option<Arc<dyn Snapshot>> {
+        let form = self.view.form.as_ref()?.but_lowest();
+        let view = View {
+            active: self.view.active.clone(),
+            frozen: self.view.frozen.clone(),
+            form: form.map(Arc::new),
+            readers: self.view.readers.clone(),
+        };
+        Some(Arc::new(Self {
+            partition: self.partition.clone(),
+            view: Arc::new(view),
+            at: self.at,
+        }))
+    }
 }

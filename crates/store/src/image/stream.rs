@@ -2,7 +2,7 @@
 
 use super::{BLOCK_BYTES, END, FORMAT, HEAD_BYTES, MAGIC, PARTITION_END, ROWS, block_crc, head_crc};
 use crate::api::shared_bytes;
-use crate::{NextRows, Scan, Snapshot, Store, StoreError, next_rows};
+use crate::{Rows, Scan, Snapshot, Store, StoreError, readable_rows};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl SnapshotStream {
         self.lost.as_deref().unwrap_or_default()
     }
 
-    async fn page(&mut self, snapshot: &dyn Snapshot, scan: Scan) -> Result<NextRows, StoreError> {
+    async fn page(&mut self, snapshot: &dyn Snapshot, scan: Scan) -> Result<(Rows, Bytes), StoreError> {
         let Some(lost) = &mut self.lost else {
             let (end, max) = (scan.end.clone(), scan.max);
             let rows = snapshot.scan(&scan).await?;
@@ -99,30 +99,16 @@ impl SnapshotStream {
                 Some((last, _)) => [&last[..], &[0]].concat().into(),
                 None => end,
             };
-            let lost = None;
-            return Ok(NextRows { rows, lost, next });
+            return Ok((rows, next));
         };
-        let start = scan.start.clone();
-        let mut page = next_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await?;
-        if page.lost.is_some() && (&start[..]..&page.next[..]).contains(&STATE) {
-            // It is written with every commit, so that what lies over the page that cannot be read has it, and it alone can be asked for.
-            let key = Bytes::from_static(STATE);
-            match snapshot.get(std::slice::from_ref(&key)).await {
-                Ok(values) => {
-                    page.rows = values
-                        .into_iter()
-                        .flatten()
-                        .map(|value| (key.clone(), value))
-                        .collect()
-                }
-                Err(StoreError::Corrupt(_)) => {}
-                Err(e) => return Err(e),
+        let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await?;
+        for place in page.lost {
+            // Met again, where what lies over it is more than a page.
+            if lost.len() < LOST_TOLD_MAX && !lost.contains(&place) {
+                lost.push(place);
             }
         }
-        if lost.len() < LOST_TOLD_MAX {
-            lost.extend(page.lost.take());
-        }
-        Ok(page)
+        Ok((page.rows, page.next))
     }
 
     /// The file's next bytes; `None` once it is whole.
@@ -172,7 +158,7 @@ impl SnapshotStream {
                 end: end.clone(),
                 max: PAGE_ROWS,
             };
-            let NextRows { rows, next, .. } = self.page(&*snapshot, scan).await?;
+            let (rows, next) = self.page(&*snapshot, scan).await?;
             for (key, value) in rows {
                 put_row(&mut body, &before, (&key, &value));
                 self.partition_rows += 1;
