@@ -11,7 +11,7 @@ use crate::dir::{DataDir, Open};
 use crate::generations::Foreseen;
 use crate::journal::recover::{Verdict, judge};
 use crate::journal::ring::{Ring, Span};
-use crate::journal::scan::{FoundHeader, payload, read_patiently, scan};
+use crate::journal::scan::{FoundHeader, payload, scan};
 use crate::journal::writer::{Position, Writer};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
 use crate::leaving::Leaving;
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX};
 use types::{DiskId, JournalSeq};
 use world::rot::{self, Rot};
-use world::{Disk, DiskFile, DiskLock, World};
+use world::{Disk, DiskFile, DiskLock, World, read_patiently};
 
 pub(crate) const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
@@ -269,23 +269,26 @@ fn start(
 fn read_journal(file: &dyn DiskFile, superblock: &Superblock, synced: u64) -> Result<Verdict, ExtentError> {
     let bytes = superblock.journal_bytes;
     let scanned = scan(file, bytes, superblock.journal_salt)?;
-    let mut unread = 0;
+    let mut unread = None;
     let verdict = judge(&scanned.headers, synced, &mut |h| match payload(file, h) {
         Ok(found) => found.is_some(),
         Err(_) => {
-            unread = h.sequence.max(unread);
+            unread = unread.max(Some((h.sequence, h.position)));
             false
         }
     });
     // Past the known sync what is bad was never acked, but what cannot be read may have been. A group that found no room
     // before the end of the file stands at its start.
-    let hidden = |at| scanned.unreadable.contains(&at);
+    let hidden = |at: &u64| scanned.unreadable.contains(at);
     let group_max = JOURNAL_GROUP_BYTES_MAX.max(record_bytes_max(bytes) + 2 * BLOCK);
     let may_have_wrapped = bytes - verdict.head < group_max;
-    if unread > verdict.known_synced || hidden(verdict.head) || (hidden(0) && may_have_wrapped) {
-        return Err(ExtentError::Corrupt(
-            "the journal cannot be read where it may go on; nothing was changed".into(),
-        ));
+    let unread = unread.filter(|(sequence, _)| *sequence > verdict.known_synced);
+    let place = unread.map(|(_, position)| position);
+    let place = place.or(Some(verdict.head).filter(hidden));
+    if let Some(at) = place.or(Some(0).filter(|at| may_have_wrapped && hidden(at))) {
+        return Err(ExtentError::Corrupt(format!(
+            "the journal cannot be read at byte {at}, where it may go on; nothing was changed"
+        )));
     }
     Ok(verdict)
 }

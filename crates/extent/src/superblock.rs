@@ -6,10 +6,9 @@
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
-use crate::journal::scan::read_patiently;
 use std::io;
 use types::{DiskId, NodeId, StampId};
-use world::{Disk, DiskFile};
+use world::{Disk, DiskFile, read_patiently};
 
 pub(crate) const NAME: &str = "superblock";
 const BYTES: usize = 4096;

@@ -2,11 +2,10 @@
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
-use crate::journal::scan::read_patiently;
 use crate::superblock::write_whole;
 use std::io;
 use types::{DiskId, Epoch, ExtentId, Generation};
-use world::Disk;
+use world::{Disk, read_patiently};
 
 pub(crate) const NAME: &str = "extent-table";
 const MAGIC: [u8; 4] = *b"CTAB";
@@ -145,17 +144,16 @@ impl Table {
 
     /// The disk's table; `None` where there is none yet.
     pub(crate) fn read(disk: &dyn Disk, id: DiskId) -> Result<Option<Self>, ExtentError> {
-        let read = || -> io::Result<Vec<u8>> {
-            let file = disk.open(NAME)?;
-            let mut b = vec![0; file.len()? as usize];
-            read_patiently(&*file, &mut b, 0)?;
-            Ok(b)
+        let file = match disk.open(NAME) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(ExtentError::io(NAME, &e)),
         };
-        match read() {
-            Ok(b) => Self::decode(&b, id).map(Some),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(ExtentError::io(NAME, &e)),
-        }
+        let mut b = vec![0; file.len().map_err(|e| ExtentError::io(NAME, &e))? as usize];
+        // As good as one that is not what was written: the extents know what it said.
+        read_patiently(&*file, &mut b, 0)
+            .map_err(|e| ExtentError::unread("extent table: it cannot be read".into(), &e))?;
+        Self::decode(&b, id).map(Some)
     }
 
     pub(crate) fn write(&self, disk: &dyn Disk, id: DiskId) -> io::Result<()> {

@@ -194,6 +194,15 @@ impl SimDisk {
         })
     }
 
+    /// The sector of a byte of `path` cannot be read from here on, if it is on stable storage; until it is written.
+    pub fn spoil_at(&self, path: &str, offset: u64) -> bool {
+        let state = &mut *self.state();
+        let Ok(id) = state.file(path) else { return false };
+        let spoiled = state.files.get_mut(&id).is_some_and(|file| file.spoil_at(offset));
+        state.plan.counts.add("disk.spoiled", u64::from(spoiled));
+        spoiled
+    }
+
     /// Switches the power off now.
     pub fn power_off(&self) {
         let state = &mut *self.state();
@@ -574,6 +583,9 @@ impl DiskFile for SimFile {
         let file = &state.files[&self.id];
         if offset + buf.len() as u64 > file.len {
             return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if file.is_spoiled(offset, offset + buf.len() as u64) {
+            return Err(eio(&self.path));
         }
         file.read(buf, offset);
         Ok(())

@@ -149,6 +149,31 @@ fn errors_come_at_their_operation() {
     );
 }
 
+/// It stays so until it is written, and, where that was lost, after it.
+#[test]
+fn a_spoiled_sector_is_not_given_until_it_is_written() {
+    for seed in 0..SEEDS {
+        let disk = disk(seed);
+        let file = durable(&disk, &[1; 8192]);
+        let read = |at: u64, n: usize| disk.open("a").unwrap().read_exact_at(&mut vec![0; n], at);
+        assert!(disk.spoil_at("a", 4100) && !disk.spoil_at("none", 0));
+        read(4000, 200).unwrap_err();
+        read(4096, 10).unwrap_err();
+        read(0, 4096).unwrap();
+        read(4608, 512).unwrap();
+        file.write_all_at(&[2; 512], 4096).unwrap();
+        read(0, 8192).unwrap();
+        if seed % 2 == 0 {
+            file.sync_data().unwrap();
+        }
+        disk.crash();
+        let mut bytes = [0; 512];
+        let is_read = disk.open("a").unwrap().read_exact_at(&mut bytes, 4096).is_ok();
+        assert_eq!(is_read, bytes == [2; 512]);
+        assert!(is_read || seed % 2 == 1);
+    }
+}
+
 /// After a failed sync reads show what was written and later syncs answer ok, but a power cut shows that it is gone.
 #[test]
 fn a_failed_sync_loses_in_silence() {

@@ -201,6 +201,50 @@ fn the_catalogue_of_an_old_directory_is_made_and_a_rotten_one_is_told() {
     }
 }
 
+/// A sector that the device does not give costs one of two copies, or what the extents know as well; where there is neither it is told by
+/// its file. // I5
+#[test]
+fn a_sector_beside_the_index_that_cannot_be_read_costs_a_copy() {
+    let spoiled = |path: &str, pages: &[u64]| {
+        let (machine, progress) = stopped(5, COMMITS);
+        for page in pages {
+            assert!(
+                machine.disk.spoil_at(path, page * 4096 + 7),
+                "{path}: page {page}"
+            );
+        }
+        judge(&machine, &progress.done)
+    };
+    for path in ["index-catalogue", "superblock"] {
+        assert_eq!(
+            [spoiled(path, &[0]), spoiled(path, &[1])],
+            [Ok(()), Ok(())],
+            "{path}"
+        );
+        let told = spoiled(path, &[0, 1]).unwrap_err();
+        assert!(told.contains(path), "{told}");
+    }
+    assert_eq!(spoiled("extent-table", &[0]), Ok(()));
+    let (mut opened, mut refused) = (0, 0);
+    for page in 0..(128 << 10) / 4096 {
+        match spoiled("journal", &[page]) {
+            Ok(()) => opened += 1,
+            Err(told) => {
+                let place = format!("at byte {}", page * 4096);
+                assert!(
+                    told.contains("journal") && (told.contains(&place) || told.contains("record")),
+                    "{told}"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        opened > 20 && refused > 0,
+        "{opened} opened, {refused} were refused"
+    );
+}
+
 /// A full disk refuses and loses nothing; with room again it goes on.
 #[test]
 fn a_full_disk_is_a_normal_state() {
@@ -278,16 +322,17 @@ fn a_failed_sync_of_the_index_loses_nothing() {
     assert!(failing(FaultKind::SyncError, "index/") > 5);
 }
 
-/// Each read of the index's files fails in turn: right rows or an error, and all of them once it reads again.
-#[test]
-fn a_failed_read_of_the_index_loses_nothing() {
+/// From each read of the index's files on so many fail. Right rows or an error, and all of them once it reads again. Answers how often it
+/// was told, and how many reads there were.
+fn failing_reads(count: u32) -> (u32, u64) {
     let (mut met, mut told) = (0, 0);
     loop {
         let (machine, progress) = filled(5, true);
         life(async {
-            machine
-                .disk
-                .plan(Fault::new(FaultKind::ReadError, met).on("index/"));
+            for _ in 0..count {
+                let fault = Fault::new(FaultKind::ReadError, met);
+                machine.disk.plan(fault.on("index/"));
+            }
             let Ok(running) = machine.open() else {
                 told += 1;
                 return;
@@ -301,13 +346,30 @@ fn a_failed_read_of_the_index_loses_nothing() {
         let is_met = machine.disk.planned() == 0;
         machine.disk.clear_plan();
         machine.disk.crash();
+        let files = machine.disk.list("index").unwrap();
+        assert!(
+            count > 1 || files.len() == 2,
+            "read {met} began a file: {files:?}"
+        );
         assert_eq!(judge(&machine, &progress.done), Ok(()), "read {met}");
         if !is_met {
-            break;
+            return (told, met);
         }
         met += 1;
     }
+}
+
+#[test]
+fn failed_reads_of_the_index_lose_nothing() {
+    let (told, met) = failing_reads(3);
     assert!(told > 0 && met > 3, "{met} reads failed, {told} were told");
+}
+
+/// It is read again: nobody is told of damage, and no file is begun over another.
+#[test]
+fn one_failed_read_of_the_index_is_no_damage() {
+    let (told, met) = failing_reads(1);
+    assert!(told == 0 && met > 3, "{met} reads failed, {told} were told");
 }
 
 /// What befalls the life after a failed sync.

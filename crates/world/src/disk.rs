@@ -58,6 +58,25 @@ pub fn is_scarce(e: &io::Error) -> bool {
     Errno::from_io_error(e).is_some_and(|errno| scarce.contains(&errno))
 }
 
+/// Tries of one read before it counts as failed.
+const READ_TRIES: usize = 3;
+
+/// Fills `buf` from `at`, where it fails once more and again. For reads by which something is decided that a later one does not take back: a
+/// device's one failure is no damage.
+///
+/// # Errors
+/// The last try's.
+pub fn read_patiently(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io::Result<()> {
+    let mut last = file.read_exact_at(buf, at);
+    for _ in 1..READ_TRIES {
+        match &last {
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => last = file.read_exact_at(buf, at),
+            _ => break,
+        }
+    }
+    last
+}
+
 /// A held lock.
 pub trait DiskLock: Send + Sync {}
 

@@ -19,7 +19,7 @@ mod watched;
 
 pub use budget::{Budget, Claim, OverBudget, Share, held};
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce};
+pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce, read_patiently};
 pub use exec::{Exec, JobSender, Loop, LoopEnd};
 pub use local::{LocalListener, connect_local};
 pub use net::{Listener, Net, Stream};

@@ -5,7 +5,7 @@ use crate::ExtentError;
 use crate::fields::crc32c;
 use bytes::Bytes;
 use std::io;
-use world::DiskFile;
+use world::{DiskFile, read_patiently};
 
 const WINDOW_BYTES: usize = 1 << 20;
 
@@ -15,9 +15,6 @@ pub(crate) struct FoundHeader {
     pub(crate) header: Header,
     pub(crate) crc: u32,
 }
-
-/// Tries of one read before it counts as failed: what is not read may be taken for what was never written.
-const READ_TRIES: usize = 3;
 
 /// What a scan finds.
 #[derive(Debug, Default)]
@@ -61,18 +58,8 @@ pub(crate) fn scan(file: &dyn DiskFile, bytes: u64, salt: u64) -> Result<Scanned
     Ok(scanned)
 }
 
-pub(crate) fn read_patiently(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io::Result<()> {
-    let mut last = file.read_exact_at(buf, at);
-    for _ in 1..READ_TRIES {
-        match &last {
-            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => last = file.read_exact_at(buf, at),
-            _ => break,
-        }
-    }
-    last
-}
-
-/// Reads a window; where the device cannot, block by block, so that one bad block hides no other. What cannot be read is zero.
+/// Reads a window; where the device cannot, block by block, so that one bad block hides no other. What cannot be read is zero: patiently, because
+/// that may be taken for what was never written.
 fn read_what_can_be(file: &dyn DiskFile, window: &mut [u8], at: u64, unreadable: &mut Vec<u64>) {
     if read_patiently(file, window, at).is_ok() {
         return;

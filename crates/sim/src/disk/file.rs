@@ -7,7 +7,7 @@
 
 use super::image::{Image, PAGE_BYTES, SECTOR_BYTES, Sector};
 use crate::SimRng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub(super) struct File {
@@ -20,6 +20,8 @@ pub(super) struct File {
     /// What a lying sync promised: the version of each sector (1 is the first after `stable`), and the length.
     promised: BTreeMap<u64, usize>,
     promised_len: Option<u64>,
+    /// Sectors that stable storage does not give any more. Writing one mends it.
+    spoiled: BTreeSet<u64>,
     /// Pages that hold room, by bit.
     room: Vec<u64>,
 }
@@ -91,6 +93,7 @@ impl File {
     pub(super) fn sync(&mut self) {
         for sector in std::mem::take(&mut self.dirty).into_keys() {
             self.stable.write(&self.now.sector(sector), sector * SECTOR_BYTES);
+            self.spoiled.remove(&sector);
         }
         self.stable_len = self.len;
         self.stable.cut(self.len.next_multiple_of(SECTOR_BYTES));
@@ -114,6 +117,7 @@ impl File {
         for sector in std::mem::take(&mut self.dirty).into_keys() {
             if rng.percent(percent) {
                 self.stable.write(&self.now.sector(sector), sector * SECTOR_BYTES);
+                self.spoiled.remove(&sector);
             }
         }
         if rng.percent(50) {
@@ -139,6 +143,9 @@ impl File {
                 None if rng.percent(percent) => 1 + rng.below(latest as u64) as usize,
                 _ => 0,
             };
+            if kept > 0 {
+                self.spoiled.remove(&sector);
+            }
             if kept == latest {
                 lost.kept += 1;
                 self.stable.write(&self.now.sector(sector), sector * SECTOR_BYTES);
@@ -196,6 +203,21 @@ impl File {
             self.now.flip(offset, bit);
         }
         is_stable
+    }
+
+    /// The sector of that byte cannot be read from here on, if it is on stable storage as it is seen.
+    pub(super) fn spoil_at(&mut self, offset: u64) -> bool {
+        let sector = offset / SECTOR_BYTES;
+        let is_stable = !self.dirty.contains_key(&sector) && offset < self.stable_len;
+        is_stable && self.spoiled.insert(sector)
+    }
+
+    /// Whether a sector of `offset..end` is not given: none that was written since.
+    pub(super) fn is_spoiled(&self, offset: u64, end: u64) -> bool {
+        let sectors = offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+        self.spoiled
+            .range(sectors)
+            .any(|sector| !self.dirty.contains_key(sector))
     }
 
     /// Whether some sync that was answered has not been done.

@@ -60,6 +60,15 @@ impl Machine {
         Ok(self.run(opened.dir, engine))
     }
 
+    /// Looks at the index, and starts nothing.
+    pub(crate) fn prepare(&self) -> Result<Prepared, String> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let opened = DataDir::open(&self.world, disk.clone(), self.config())
+            .map_err(|e| format!("the directory: {e}"))?;
+        let owner = opened.dir.disk_id();
+        Prepared::new(disk, owner, opened.batches, &opened.report.lost).map_err(|e| format!("the index: {e}"))
+    }
+
     fn config(&self) -> DataDirConfig {
         DataDirConfig {
             journal_bytes: Some(self.journal_bytes),

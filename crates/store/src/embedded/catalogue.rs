@@ -21,8 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use types::{DiskId, PartitionId};
-use world::Disk;
 use world::rot::{self, Rot};
+use world::{Disk, DiskFile, read_patiently};
 
 /// The file's name.
 pub(super) const NAME: &str = "index-catalogue";
@@ -129,14 +129,15 @@ impl Catalogue {
             }
             Err(e) => return Err(failed(e)),
         };
-        let mut bytes = vec![0; usize::try_from(file.len().map_err(failed)?).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-        let (first, second) = bytes.split_at(bytes.len() / 2);
-        let copies = [(0, first), (first.len(), second)].into_iter();
-        let bad = copies.filter(|(_, copy)| !matches!(decode(copy, self.owner), Found::Whole(_)));
-        Ok(bad
-            .map(|(at, _)| format!("{NAME}: the copy at byte {at} is not what was written"))
-            .collect())
+        let mut bad = Vec::new();
+        for (at, copy) in copies(&*file).map_err(failed)? {
+            let is_whole = matches!(
+                copy.as_deref().map(|b| decode(b, self.owner)),
+                Some(Found::Whole(_))
+            );
+            bad.extend((!is_whole).then(|| bad_copy(NAME, at, copy.is_some())));
+        }
+        Ok(bad)
     }
 
     /// How many files a partition has had at once.
@@ -259,6 +260,30 @@ fn decode(bytes: &[u8], owner: DiskId) -> Found {
     Found::Whole(entries.collect())
 }
 
+/// Both copies, with where each lies; `None` where the device does not give it.
+fn copies(file: &dyn DiskFile) -> io::Result<Vec<(usize, Option<Vec<u8>>)>> {
+    let bytes = usize::try_from(file.len()?).unwrap_or(0);
+    let mut copies = Vec::new();
+    for (at, end) in [(0, bytes / 2), (bytes / 2, bytes)] {
+        let mut copy = vec![0; end - at];
+        // Where neither is to be had the disk is refused.
+        copies.push(match read_patiently(file, &mut copy, at as u64) {
+            Ok(()) => (at, Some(copy)),
+            Err(e) if world::is_scarce(&e) => return Err(e),
+            Err(_) => (at, None),
+        });
+    }
+    Ok(copies)
+}
+
+fn bad_copy(name: &str, at: usize, is_read: bool) -> String {
+    let what = match is_read {
+        true => "is not what was written",
+        false => "cannot be read",
+    };
+    format!("{name}: the copy at byte {at} {what}")
+}
+
 /// What the file lists; `None` where there is no file.
 fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<Option<Listed>, StoreError> {
     let failed = |e: io::Error| StoreError::io(name, &e);
@@ -267,24 +292,17 @@ fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<Option<Listed>, St
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(e)),
     };
-    let mut bytes = vec![0; usize::try_from(file.len().map_err(failed)?).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-    let mut newer = None;
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    let mut bad = None;
-    for (at, copy) in [(0, first), (first.len(), second)] {
-        match decode(copy, owner) {
-            Found::Whole(listed) => {
-                if let Some(at) = bad {
-                    rot::found(
-                        Rot::Catalogue,
-                        &format!("{name}: the copy at byte {at} is not what was written"),
-                    );
+    let (mut newer, mut bad) = (None, Vec::<String>::new());
+    for (at, copy) in copies(&*file).map_err(failed)? {
+        match copy.as_deref().map(|b| decode(b, owner)) {
+            Some(Found::Whole(listed)) => {
+                for what in bad {
+                    rot::found(Rot::Catalogue, &what);
                 }
                 return Ok(Some(listed));
             }
-            Found::Newer(format) => newer = Some(format),
-            Found::Bad => bad = Some(at),
+            Some(Found::Newer(format)) => newer = Some(format),
+            Some(Found::Bad) | None => bad.push(bad_copy(name, at, copy.is_some())),
         }
     }
     Err(match newer {
@@ -300,7 +318,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
     use world::real::RealDisk;
-    use world::{DiskFile, DiskLock, Space};
+    use world::{DiskLock, Space};
 
     /// A disk of a process that has no descriptor left, now and then.
     struct Scarce {

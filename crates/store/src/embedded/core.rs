@@ -154,6 +154,7 @@ impl Unusable {
                 "{path}: its format {format} is of a newer build; nothing was changed"
             )),
             Self::Io(e) => StoreError::io(path, &e),
+            Self::Refused(e) => e,
         }
     }
 }

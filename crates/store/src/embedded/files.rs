@@ -167,9 +167,9 @@ impl Files {
         self.number + 1
     }
 
-    /// Why files of them can only be read.
+    /// Why files of them can only be read, and what was bad of them and is not any more.
     pub(super) fn damage(&self) -> impl Iterator<Item = &str> {
-        self.older.iter().chain([&self.newest]).filter_map(Form::damage)
+        self.older.iter().chain([&self.newest]).flat_map(Form::damage)
     }
 
     /// The one that is written.
@@ -189,7 +189,10 @@ fn open_one(disk: &dyn Disk, place: &Place) -> Result<Option<(Form, Mark)>, Unus
     match disk.open(&place.path) {
         Ok(file) => Form::open(file, place).map(Some).map_err(unusable),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(unusable(Unusable::Io(e))),
+        Err(e) => Err(unusable(Unusable::unread(
+            &format!("{}: it cannot be opened", place.path),
+            e,
+        ))),
     }
 }
 

@@ -22,11 +22,13 @@ use redb::{
     ReadableTable, StorageError, TableDefinition, TransactionError,
 };
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use types::limits::{INDEX_CACHE_BYTES_MAX, INDEX_FILES_MAX};
 use types::{Epoch, JournalSeq, LogSeq};
+use world::rot::{self, Rot};
 use world::{Disk, DiskFile};
 
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
@@ -58,6 +60,8 @@ pub(super) struct Form {
     name: String,
     /// Whether it lies over others.
     over: bool,
+    /// What of it could not be read when it was opened, and was written anew.
+    mended: BTreeSet<String>,
     mark: Mutex<Mark>,
 }
 
@@ -171,6 +175,7 @@ impl From<Trouble> for StoreError {
         match trouble {
             Trouble::Corrupt(text) => Self::Corrupt(text),
             Trouble::Full(text) => Self::Full(text),
+            Trouble::Scarce(text) => Self::Busy(text),
             Trouble::Failed(text) => Self::Failed(text),
         }
     }
@@ -214,18 +219,19 @@ impl Form {
             return Err(Unusable::NoHead);
         }
         let broken = |e: StoreError| match e {
-            StoreError::Full(text) => {
-                Unusable::Io(std::io::Error::new(std::io::ErrorKind::StorageFull, text))
-            }
-            StoreError::Failed(text) => Unusable::Io(std::io::Error::other(text)),
             StoreError::Corrupt(text) => Unusable::Corrupt(text),
-            other => Unusable::Corrupt(other.to_string()),
+            other => Unusable::Refused(other),
         };
+        let mended = pages.mended().clone();
+        for what in &mended {
+            rot::found(Rot::IndexPage, what);
+        }
         let form = match Self::start(pages) {
             Err(StoreError::Corrupt(why)) => Self::start_reading(Pages::open(file, place)?, why),
             other => other,
         };
-        let form = form.map_err(broken)?;
+        let mut form = form.map_err(broken)?;
+        form.mended = mended;
         let mark = form.read_mark().map_err(broken)?;
         let mark = mark.ok_or(Unusable::NoHead)?;
         *form.mark.lock().expect("no panic under this lock") = mark;
@@ -249,6 +255,7 @@ impl Form {
             name: pages.place().path.clone(),
             over: pages.number() > 0,
             pages,
+            mended: BTreeSet::new(),
             mark: Mutex::default(),
         }
     }
@@ -270,12 +277,13 @@ impl Form {
         Ok(Self { db, ..self })
     }
 
-    /// Why it can only be read, if so.
-    pub(super) fn damage(&self) -> Option<&str> {
-        match &self.db {
+    /// Why it can only be read, if so; and what was bad of it and is not any more.
+    pub(super) fn damage(&self) -> impl Iterator<Item = &str> {
+        let why = match &self.db {
             Access::Written(_) => None,
-            Access::Read(_, why) => Some(why),
-        }
+            Access::Read(_, why) => Some(&**why),
+        };
+        self.mended.iter().map(|what| &**what).chain(why)
     }
 
     fn failed(&self, error: impl Into<redb::Error>) -> StoreError {

@@ -25,16 +25,18 @@
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
 mod backend;
+mod read;
 mod reread;
 mod uses;
 
 pub(super) use self::backend::{Backend, ReadBackend};
 use self::uses::Uses;
-use super::reading;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
     encode_crc_page, entries_crc, head_place, page_crc, page_place, table_crc,
 };
+use crate::StoreError;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use types::{DiskId, PartitionId};
@@ -79,6 +81,23 @@ pub(super) enum Unusable {
     Newer(u16),
     /// The disk says no.
     Io(io::Error),
+    /// It is not as bad as that; what a caller hears.
+    Refused(StoreError),
+}
+
+impl Unusable {
+    /// Of what should be there and cannot be had: `what`. It is damage, as bytes are that are not what was written, unless it is the process
+    /// that cannot, and not the disk.
+    pub(super) fn unread(what: &str, e: io::Error) -> Self {
+        let is_ours = matches!(
+            e.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        );
+        match is_ours || world::is_scarce(&e) {
+            true => Self::Io(e),
+            false => Self::Corrupt(format!("{what}: {e}")),
+        }
+    }
 }
 
 /// The first thing that went wrong below redb, which itself only says that something did.
@@ -88,6 +107,8 @@ pub(super) enum Trouble {
     Corrupt(String),
     /// No room.
     Full(String),
+    /// No memory or no descriptor; later there may be.
+    Scarce(String),
     /// Anything else.
     Failed(String),
 }
@@ -103,6 +124,10 @@ pub(super) struct Pages {
     trouble: Mutex<Option<Trouble>>,
     /// How much it is read.
     pub(super) uses: Uses,
+    /// Pages that the device did not give when they were last asked for, some of them.
+    unread: Mutex<BTreeSet<u64>>,
+    /// Copies of heads and crc pages that it did not give when the file was opened, a sentence each: they were written anew.
+    mended: BTreeSet<String>,
 }
 
 /// What readers need.
@@ -194,6 +219,8 @@ impl Pages {
             writing: Mutex::default(),
             trouble: Mutex::new(None),
             uses: Uses::default(),
+            unread: Mutex::default(),
+            mended: BTreeSet::new(),
         }
     }
 
@@ -210,6 +237,7 @@ impl Pages {
             which,
             image,
             groups,
+            unread,
         } = choose(file.as_ref(), &place.path, place.owner)?;
         let mut crcs = Vec::with_capacity(groups.len() * GROUP_PAGES);
         let mut kept = Vec::with_capacity(groups.len());
@@ -239,7 +267,15 @@ impl Pages {
         };
         let pages = Self::assemble(file, place, (table, turn));
         pages.settle().map_err(Unusable::Io)?;
-        Ok(pages)
+        Ok(Self {
+            mended: unread,
+            ..pages
+        })
+    }
+
+    /// Which of its copies could not be read when it was opened.
+    pub(super) fn mended(&self) -> &BTreeSet<String> {
+        &self.mended
     }
 
     /// What went wrong first, if anything did.
@@ -263,6 +299,7 @@ impl Pages {
         match e.kind() {
             io::ErrorKind::InvalidData => Trouble::Corrupt(e.to_string()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full(text),
+            _ if world::is_scarce(e) => Trouble::Scarce(text),
             _ => Trouble::Failed(text),
         }
     }
@@ -274,66 +311,6 @@ impl Pages {
             trouble.get_or_insert(what);
         }
         result
-    }
-
-    /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written is `InvalidData`. Inside of
-    /// [`reading::attempt`] it does not return from a failure, and notes none: it is that reader's alone.
-    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.uses.cached(out.len());
-        match self.read_pages(offset, out) {
-            Err(e) if reading::is_attempt() => reading::give_up(self.trouble_of(&e)),
-            result => self.noted(result),
-        }
-    }
-
-    fn read_pages(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let mut page = offset / PAGE_BYTES as u64;
-        let mut out = out;
-        if page == 0 {
-            let table = self.table.read().expect("no panic under this lock");
-            let from = offset as usize;
-            let n = out.len().min(PAGE_BYTES - from);
-            out[..n].copy_from_slice(&table.image[from..from + n]);
-            out = &mut out[n..];
-            page = 1;
-        } else {
-            aligned(offset)?;
-        }
-        aligned(out.len() as u64)?;
-        while !out.is_empty() {
-            let n = run(page, out.len());
-            let (now, rest) = out.split_at_mut(n * PAGE_BYTES);
-            self.file
-                .read_exact_at(now, page_place(page))
-                .map_err(|e| match e.kind() {
-                    // A page that redb wrote is in the file: a shorter file has lost it.
-                    io::ErrorKind::UnexpectedEof => self.bad_page(page, "is cut off"),
-                    _ => e,
-                })?;
-            let table = self.table.read().expect("no panic under this lock");
-            for (i, bytes) in now.chunks_exact(PAGE_BYTES).enumerate() {
-                let number = page + i as u64;
-                let want = table.crcs.get(number as usize).copied().unwrap_or(0);
-                if want == 0 {
-                    return Err(self.bad_page(number, "was never written"));
-                }
-                if page_crc(number, bytes) != want {
-                    return Err(self.bad_page(number, "is not what was written"));
-                }
-            }
-            page += n as u64;
-            out = rest;
-        }
-        Ok(())
-    }
-
-    fn bad_page(&self, page: u64, what: &str) -> io::Error {
-        let text = format!(
-            "{}: the page at byte {} {what}",
-            self.place.path,
-            page_place(page)
-        );
-        io::Error::new(io::ErrorKind::InvalidData, text)
     }
 
     /// Writes whole pages at `offset`, or inside page 0.

@@ -108,7 +108,9 @@ fn open_first(disk: &dyn Disk, whose: &Whose) -> Result<Opened, StoreError> {
     match Files::open(disk, whose) {
         Ok(Some(opened)) => Ok(Ok(opened)),
         Ok(None) => Ok(Err(None)),
-        Err((path, e @ (Unusable::Newer(_) | Unusable::Io(_)))) => Err(e.store_error(&path)),
+        Err((path, e @ (Unusable::Newer(_) | Unusable::Io(_) | Unusable::Refused(_)))) => {
+            Err(e.store_error(&path))
+        }
         Err((_, e)) => Ok(Err(Some(e))),
     }
 }

@@ -16,8 +16,9 @@
 
 use super::pages::{Owner, Unusable};
 use crc_fast::{CrcAlgorithm, Digest};
+use std::collections::BTreeSet;
 use types::{DiskId, PartitionId};
-use world::DiskFile;
+use world::{DiskFile, read_patiently};
 
 /// redb's page, and the piece that has a crc.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -206,10 +207,13 @@ pub(super) struct Choice {
     pub(super) image: Box<[u8]>,
     /// Its groups.
     pub(super) groups: Vec<FoundGroup>,
+    /// Copies of heads and crc pages that the device did not give, a sentence each.
+    pub(super) unread: BTreeSet<String>,
 }
 
-/// Bytes at `place`, zero where the file is shorter: a hole at its end is a hole.
-fn read_padded(file: &dyn DiskFile, place: u64, n: usize) -> Result<Vec<u8>, Unusable> {
+/// Bytes at `place`, zero where the file is shorter: a hole at its end is a hole. `None` where the device does not give them: then it is no
+/// head and no crc page, and the other copy counts.
+fn read_padded(file: &dyn DiskFile, place: u64, n: usize) -> Result<Option<Vec<u8>>, Unusable> {
     let mut bytes = vec![0; n];
     let there = file
         .len()
@@ -217,11 +221,14 @@ fn read_padded(file: &dyn DiskFile, place: u64, n: usize) -> Result<Vec<u8>, Unu
         .saturating_sub(place)
         .min(n as u64) as usize;
     if there == 0 {
-        return Ok(bytes);
+        return Ok(Some(bytes));
     }
-    file.read_exact_at(&mut bytes[..there], place)
-        .map_err(Unusable::Io)?;
-    Ok(bytes)
+    // What the other copy says is written over this one.
+    match read_patiently(file, &mut bytes[..there], place) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(e) if world::is_scarce(&e) => Err(Unusable::Io(e)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Whether the head that lies at `which` is whole, and of `owner` and `turn`; `None`: of whatever turn.
@@ -230,12 +237,11 @@ pub(super) fn is_head(
     which: usize,
     (owner, turn): (Owner, Option<u64>),
 ) -> Result<bool, Unusable> {
-    Ok(
-        match Head::decode(&read_padded(file, head_place(which), HEAD_BYTES)?) {
-            HeadFound::Whole(head, _) => head.owner == owner && turn.is_none_or(|turn| head.turn == turn),
-            HeadFound::Newer(_) | HeadFound::Bad => false,
-        },
-    )
+    let bytes = read_padded(file, head_place(which), HEAD_BYTES)?;
+    Ok(match bytes.as_deref().map(Head::decode) {
+        Some(HeadFound::Whole(head, _)) => head.owner == owner && turn.is_none_or(|turn| head.turn == turn),
+        Some(HeadFound::Newer(_) | HeadFound::Bad) | None => false,
+    })
 }
 
 /// Whether crc page `which` of `group` is whole and its entries are those whose crc is `crc`.
@@ -245,7 +251,8 @@ pub(super) fn is_crc_page(
     crc: u32,
 ) -> Result<bool, Unusable> {
     let page = read_padded(file, crc_page_place(group, which), CRC_PAGE_BYTES)?;
-    Ok(decode_crc_page(&page, group, which).is_some_and(|found| entries_crc(&found.crcs) == crc))
+    let found = page.and_then(|page| decode_crc_page(&page, group, which));
+    Ok(found.is_some_and(|found| entries_crc(&found.crcs) == crc))
 }
 
 /// Finds the turn to go on from: the newest of which the file proves that its sync succeeded.
@@ -255,12 +262,14 @@ pub(super) fn is_crc_page(
 /// The journal forgets batches of a turn only once both heads have it, so the older one lacks nothing. It is not whole where copying the
 /// newer one had begun: that proves the newer one.
 pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Choice, Unusable> {
-    let mut heads = Vec::new();
+    let (mut heads, mut unread) = (Vec::new(), BTreeSet::new());
     for which in 0..2 {
-        match Head::decode(&read_padded(file, head_place(which), HEAD_BYTES)?) {
-            HeadFound::Newer(format) => return Err(Unusable::Newer(format)),
-            HeadFound::Whole(head, image) => heads.push((head, which, image)),
-            HeadFound::Bad => {}
+        let place = head_place(which);
+        match read_padded(file, place, HEAD_BYTES)?.as_deref().map(Head::decode) {
+            Some(HeadFound::Newer(format)) => return Err(Unusable::Newer(format)),
+            Some(HeadFound::Whole(head, image)) => heads.push((head, which, image)),
+            Some(HeadFound::Bad) => {}
+            None => drop(unread.insert(format!("{name}: the head at byte {place} cannot be read"))),
         }
     }
     if let Some((stranger, _, _)) = heads.iter().find(|(h, _, _)| h.owner != owner) {
@@ -275,13 +284,14 @@ pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Ch
     }
     let mut bad = Unusable::NoHead;
     for (head, which, image) in heads {
-        match groups_of(file, name, &head) {
+        match groups_of(file, name, (&head, &mut unread)) {
             Ok(groups) => {
                 return Ok(Choice {
                     head,
                     which,
                     image,
                     groups,
+                    unread,
                 });
             }
             Err(e @ Unusable::Corrupt(_)) => bad = e,
@@ -291,15 +301,25 @@ pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Ch
     Err(bad)
 }
 
-fn groups_of(file: &dyn DiskFile, name: &str, head: &Head) -> Result<Vec<FoundGroup>, Unusable> {
+/// The groups as the turn of `head` has them; and which copies of their crc pages the device did not give.
+fn groups_of(
+    file: &dyn DiskFile,
+    name: &str,
+    (head, unread): (&Head, &mut BTreeSet<String>),
+) -> Result<Vec<FoundGroup>, Unusable> {
     let count = (head.len / PAGE_BYTES as u64).div_ceil(GROUP_PAGES as u64);
     let mut groups = Vec::new();
     for group in 0..count {
-        let both = read_padded(file, crc_page_place(group, 0), 2 * CRC_PAGE_BYTES)?;
-        let (a, b) = both.split_at(CRC_PAGE_BYTES);
-        let best = [(a, 0), (b, 1)]
+        let mut both = Vec::new();
+        for which in 0..2 {
+            let place = crc_page_place(group, which);
+            match read_padded(file, place, CRC_PAGE_BYTES)? {
+                Some(page) => both.extend(decode_crc_page(&page, group, which)),
+                None => drop(unread.insert(format!("{name}: the crc page at byte {place} cannot be read"))),
+            }
+        }
+        let best = both
             .into_iter()
-            .filter_map(|(page, which)| decode_crc_page(page, group, which))
             .filter(|found| found.turn <= head.turn)
             .max_by_key(|found| (found.turn, std::cmp::Reverse(found.copy)));
         let Some(best) = best else {

@@ -1,0 +1,107 @@
+//! Reading pages for redb: each against its crc, and what cannot be had told by its page.
+//!
+//! A sector that the device does not give is damage as a flipped bit is: for the one who needs it, and named by its place alone, so that the
+//! same place is the same sentence whatever the device says. It is asked for more than once before that, because a file is begun over
+//! this one where a writer needs the page; but not again each time that a client polls it, for a device may take seconds to say no.
+
+use super::super::reading;
+use super::{PAGE_BYTES, Pages, aligned, page_crc, page_place, run};
+use std::io;
+use world::read_patiently;
+
+/// Pages remembered as not given.
+const UNREAD_MAX: usize = 256;
+
+impl Pages {
+    /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written, or that the device does not give, is
+    /// `InvalidData`. Inside of [`reading::attempt`] it does not return from a failure, and notes none: it is that reader's alone.
+    pub(in crate::embedded) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.uses.cached(out.len());
+        match self.read_pages(offset, out) {
+            Err(e) if reading::is_attempt() => reading::give_up(self.trouble_of(&e)),
+            result => self.noted(result),
+        }
+    }
+
+    fn read_pages(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut page = offset / PAGE_BYTES as u64;
+        let mut out = out;
+        if page == 0 {
+            let table = self.table.read().expect("no panic under this lock");
+            let from = offset as usize;
+            let n = out.len().min(PAGE_BYTES - from);
+            out[..n].copy_from_slice(&table.image[from..from + n]);
+            out = &mut out[n..];
+            page = 1;
+        } else {
+            aligned(offset)?;
+        }
+        aligned(out.len() as u64)?;
+        while !out.is_empty() {
+            let n = run(page, out.len());
+            let (now, rest) = out.split_at_mut(n * PAGE_BYTES);
+            self.read_run(page, now)?;
+            let table = self.table.read().expect("no panic under this lock");
+            for (number, bytes) in (page..).zip(now.chunks_exact(PAGE_BYTES)) {
+                let want = table.crcs.get(number as usize).copied().unwrap_or(0);
+                if want == 0 {
+                    return Err(self.bad_page(number, "was never written"));
+                }
+                if page_crc(number, bytes) != want {
+                    return Err(self.bad_page(number, "is not what was written"));
+                }
+            }
+            page += n as u64;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    /// Pages that lie side by side: at once, or, where the device does not give them, each by itself.
+    fn read_run(&self, page: u64, out: &mut [u8]) -> io::Result<()> {
+        if out.len() > PAGE_BYTES && self.file.read_exact_at(out, page_place(page)).is_ok() {
+            return Ok(());
+        }
+        for (page, bytes) in (page..).zip(out.chunks_exact_mut(PAGE_BYTES)) {
+            self.read_one(page, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn read_one(&self, page: u64, out: &mut [u8]) -> io::Result<()> {
+        let was_unread = self.is_unread(page, None);
+        let read = match was_unread {
+            true => self.file.read_exact_at(out, page_place(page)),
+            false => read_patiently(&*self.file, out, page_place(page)),
+        };
+        if was_unread != read.is_err() {
+            self.is_unread(page, Some(read.is_err()));
+        }
+        read.map_err(|e| match e.kind() {
+            // A page that redb wrote is in the file: a shorter file has lost it.
+            io::ErrorKind::UnexpectedEof => self.bad_page(page, "is cut off"),
+            // Nothing was asked of the device.
+            _ if world::is_scarce(&e) => e,
+            _ => self.bad_page(page, "cannot be read"),
+        })
+    }
+
+    /// Whether the device did not give the page when it was last asked for; and whether it did now.
+    fn is_unread(&self, page: u64, now: Option<bool>) -> bool {
+        let mut unread = self.unread.lock().expect("no panic under this lock");
+        match now {
+            Some(true) if unread.len() < UNREAD_MAX => unread.insert(page),
+            Some(_) => unread.remove(&page),
+            None => unread.contains(&page),
+        }
+    }
+
+    pub(super) fn bad_page(&self, page: u64, what: &str) -> io::Error {
+        let text = format!(
+            "{}: the page at byte {} {what}",
+            self.place.path,
+            page_place(page)
+        );
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    }
+}
