@@ -112,8 +112,13 @@ impl Blob {
     /// # Errors
     /// `Busy` when it is not to be had.
     pub async fn memory(&self, length: u64, also: u64) -> Result<Share, Fault> {
-        let least = put_least(length) + also;
+        let least = Self::memory_of(length, also);
         self.budget.take(Claim::Write, least).await.map_err(busy)
+    }
+
+    /// How much that is.
+    pub fn memory_of(length: u64, also: u64) -> u64 {
+        put_least(length) + also
     }
 
     /// As [`Blob::put`], in memory taken before.
@@ -364,14 +369,18 @@ impl Blob {
         Ok((appended, crc))
     }
 
-    /// The next frame. The client answers for the time that its bytes take to come, not for that in which the disk takes those before.
+    /// The next frame. The client answers for the time that its bytes take to come, not for that in which the disk takes those before. Bytes
+    /// that come from a disk of ours are waited for until reading them has an answer, another replica's too, or what is wrong with them.
     async fn next_in_time<S: Source>(
         &self,
         frames: &mut Frames<'_, S>,
         bytes: usize,
         waited: &mut Duration,
     ) -> Result<Frame, PutError<S::Error>> {
-        let mut left = Duration::from_millis(self.config.frame_wait_ms);
+        let mut left = match frames.are_ours() {
+            true => Duration::MAX,
+            false => Duration::from_millis(self.config.frame_wait_ms),
+        };
         self.come_in_time(frames.come(), &mut left, waited).await?;
         let room = async { Ok(frames.room(bytes).await) };
         let room = self.in_time("memory of a frame", room).await?;

@@ -137,6 +137,11 @@ impl<'a, S: Source> Frames<'a, S> {
         length == self.left() && !self.goes_on
     }
 
+    /// Whether they come from our own disks.
+    pub(crate) fn are_ours(&self) -> bool {
+        self.source.is_ours()
+    }
+
     /// Bytes not yet given in frames.
     pub(crate) fn left(&self) -> u64 {
         self.length - self.given

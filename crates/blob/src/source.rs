@@ -14,6 +14,10 @@ pub trait Source: Send {
     fn holds(&self) -> u64 {
         0
     }
+    /// Whether its bytes come from our own disks: nobody is to be hurried then, and reading has limits of its own.
+    fn is_ours(&self) -> bool {
+        false
+    }
 }
 
 /// Why a blob was not stored. Nothing names what was written of it.
@@ -30,7 +34,7 @@ pub enum PutError<E> {
         /// How many came.
         given: u64,
     },
-    /// No whole frame came for too long while an extent was held, or for long enough where others waited for one.
+    /// No whole frame came for too long while an extent was held, or for long enough where others waited for one; of our own bytes the latter alone.
     #[error("the bytes stopped coming")]
     Stalled,
     /// The bytes could not be stored.

@@ -8,6 +8,7 @@ use types::{
 use wire::Fault;
 use wire::index::{Expected, NamedPart, Precondition, Reason, VersionRef};
 use wire::records::{ContentHeaders, ObjectRecord, Pair, Part};
+use world::Share;
 
 /// Who asks, already authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,14 @@ pub trait Body: Send {
     /// How much memory it holds itself while it is read, beside what its connection does.
     fn holds(&self) -> u64 {
         0
+    }
+    /// Memory that was taken for the put of it before, with what it holds.
+    fn taken(&mut self) -> Option<Share> {
+        None
+    }
+    /// Whether it comes from our own disks.
+    fn is_ours(&self) -> bool {
+        false
     }
 }
 
@@ -122,7 +131,7 @@ pub struct StartUpload {
 pub struct Opened {
     /// Its record.
     pub record: ObjectRecord,
-    /// The parts it was made of, in order; none when it was one body.
+    /// The parts it was made of, in order; none when it was one body, or is opened to be copied.
     pub parts: Vec<Part>,
     /// Its bucket keeps versions, or did: this one has an id to be named by.
     pub versioned: bool,

@@ -36,6 +36,10 @@ impl Source for Prefixed<'_> {
     fn holds(&self) -> u64 {
         self.intake.holds()
     }
+
+    fn is_ours(&self) -> bool {
+        self.intake.is_ours()
+    }
 }
 
 impl Objects {

@@ -7,6 +7,7 @@
 use crate::get::GetReader;
 use crate::service::Objects;
 use crate::{Body, BodyError, Caller, Expect, ObjectsError, Opened, PutObject, PutPart};
+use blob::Blob;
 use bytes::Bytes;
 use types::{
     BucketName, ByteRange, Checksum, ChecksumAlgorithm, ChecksumKind, ETag, ErrorKind, ObjectKey, UploadId,
@@ -14,6 +15,7 @@ use types::{
 use wire::Fault;
 use wire::index::Precondition;
 use wire::records::{ContentHeaders, ObjectRecord, Pair, PartRecord, PutAnswer};
+use world::Share;
 
 /// Where a copy goes, and what it is to be besides the bytes.
 pub struct CopyObject {
@@ -48,18 +50,29 @@ pub struct CopyPart {
 }
 
 /// An object's bytes on their way back in. The put's memory has what reading takes, so that neither waits while the other holds some.
-struct Reread(GetReader);
+struct Reread {
+    reader: GetReader,
+    /// The put's memory.
+    taken: Option<Share>,
+}
 
 impl Reread {
     fn new(reader: GetReader) -> Box<Self> {
-        Box::new(Self(reader.within()))
+        let (reader, taken) = reader.within();
+        // Too little is no use: it is given back before the put waits for enough.
+        let least = Blob::memory_of(reader.range().len(), reader.holds());
+        let mut taken = taken.filter(|share| share.bytes() >= least);
+        if let Some(share) = &mut taken {
+            share.settle(least);
+        }
+        Box::new(Self { reader, taken })
     }
 }
 
 #[async_trait::async_trait]
 impl Body for Reread {
     async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let piece = self.0.next().await.map_err(|error| match error {
+        let piece = self.reader.next().await.map_err(|error| match error {
             ObjectsError::Fault(fault) => fault,
             other => Fault::new(ErrorKind::Fault, other.to_string()),
         })?;
@@ -67,7 +80,15 @@ impl Body for Reread {
     }
 
     fn holds(&self) -> u64 {
-        self.0.holds()
+        self.reader.holds()
+    }
+
+    fn taken(&mut self) -> Option<Share> {
+        self.taken.take()
+    }
+
+    fn is_ours(&self) -> bool {
+        true
     }
 
     fn trailer(&mut self) -> Vec<Checksum> {
@@ -92,7 +113,10 @@ impl Objects {
             length: source.record.size,
             expect: expect(&source.record),
             checksum: Some(copy.checksum.unwrap_or_else(|| algorithm(&source.record))),
-            body: Reread::new(source.reader),
+            body: {
+                drop(source.parts);
+                Reread::new(source.reader)
+            },
             headers: copy.headers,
             metadata: copy.metadata,
             tags: copy.tags,
@@ -112,8 +136,12 @@ impl Objects {
         copy: CopyPart,
     ) -> Result<(ETag, PartRecord), ObjectsError> {
         let Opened {
-            record, mut reader, ..
+            record,
+            mut reader,
+            parts,
+            ..
         } = source;
+        drop(parts);
         let expect = match copy.range {
             // Its checksums would become the part's own; the upload says which that has.
             None => Expect {
@@ -173,13 +201,38 @@ fn algorithm(source: &ObjectRecord) -> ChecksumAlgorithm {
         .unwrap_or(ChecksumAlgorithm::Crc64Nvme)
 }
 
-/// No client sent these bytes: where they are not what they should be, the store is at fault.
+/// No client sent these bytes: where they are not what they should be, or do not come, the store is at fault.
 fn blame_the_source(error: ObjectsError) -> ObjectsError {
     match error {
+        ObjectsError::Body(BodyError::TimedOut) => {
+            let what = "the source of a copy is read slowly, and others wait";
+            Fault::new(ErrorKind::Busy, what).into()
+        }
         ObjectsError::BadDigest | ObjectsError::BadChecksum(_) => {
             tracing::error!(%error, "a source's bytes are not what its record says");
             Fault::new(ErrorKind::Corrupt, format!("the source of a copy: {error}")).into()
         }
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::Kind as _;
+
+    #[test]
+    fn no_client_is_blamed_for_the_source() {
+        for (error, kind) in [
+            (BodyError::TimedOut.into(), ErrorKind::Busy),
+            (ObjectsError::BadDigest, ErrorKind::Corrupt),
+        ] {
+            let blamed = blame_the_source(error);
+            assert!(
+                matches!(&blamed, ObjectsError::Fault(fault) if fault.kind == kind),
+                "{blamed:?}"
+            );
+            assert_eq!(blamed.kind(), kind);
+        }
     }
 }

@@ -11,7 +11,7 @@ use types::{BlobId, BucketId, BucketName, ByteRange, ErrorKind, ObjectKey};
 use wire::Fault;
 use wire::index::{Found, VersionRef};
 use wire::records::object_record::Data;
-use wire::records::{BucketRecord, Chunk, Manifest, Part};
+use wire::records::{BucketRecord, Chunk, ObjectRecord, Part};
 use world::Share;
 
 /// Where an object's bytes are.
@@ -61,13 +61,12 @@ impl GetReader {
         Ok(())
     }
 
-    /// Its memory is taken by its caller: [`GetReader::holds`]. What its opening took is given back first, so that the caller waits without any.
-    #[must_use]
-    pub(crate) fn within(mut self) -> Self {
+    /// Its memory is its caller's ([`GetReader::holds`]), who has what its opening took: in that, or in what is taken once it is given back.
+    pub(crate) fn within(mut self) -> (Self, Option<Share>) {
         self.begin();
         self.reader = self.reader.map(Reader::within);
-        self.taken = None;
-        self
+        let taken = self.taken.take();
+        (self, taken)
     }
 
     /// How much memory reading takes at least, once it is known what is read.
@@ -131,18 +130,47 @@ impl Objects {
         key: &ObjectKey,
         version: VersionRef,
     ) -> Result<Opened, ObjectsError> {
+        self.open(caller, name, (key, version), false).await
+    }
+
+    /// The same to copy it: with the memory that the put of its bytes takes, at once and before its list of chunks is read; without its parts.
+    ///
+    /// # Errors
+    /// As [`Objects::get`].
+    pub async fn get_to_copy(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        key: &ObjectKey,
+        version: VersionRef,
+    ) -> Result<Opened, ObjectsError> {
+        self.open(caller, name, (key, version), true).await
+    }
+
+    async fn open(
+        &self,
+        caller: &Caller,
+        name: &BucketName,
+        (key, version): (&ObjectKey, VersionRef),
+        to_copy: bool,
+    ) -> Result<Opened, ObjectsError> {
         let reading = self.readers.begin();
         let (bucket, mut found) = self.find(caller, name, (key, version)).await?;
         let (bucket, versioned) = (BucketId(bucket.bucket), bucket.versioning != 0);
-        let mut taken = None;
-        if let Some(Data::Manifest(manifest)) = &found.record.data {
-            // It may have as many pages as there is memory.
-            let bytes = opening_bytes(manifest);
-            taken = Some(self.blob.memory_to_read(bytes).await?);
+        let opening = opening_bytes(&found.record);
+        let taken = match opening {
+            Some(bytes) if to_copy => Some(self.blob.memory(found.record.size, bytes).await?),
+            Some(bytes) if has_pages(&found.record) => Some(self.blob.memory_to_read(bytes).await?),
+            _ => None,
+        };
+        if has_pages(&found.record) {
             // They come with the record: another than before they might be a newer object's.
             found = self.found(bucket, (key, version), true).await?;
         }
-        let parts = parts(&mut found);
+        let parts = match to_copy {
+            true => Vec::new(),
+            false => parts(&mut found),
+        };
         let place = place(&mut found).map_err(|what| {
             tracing::error!(%bucket, ?key, what, "a record is damaged");
             Fault::new(
@@ -220,11 +248,22 @@ impl Objects {
     }
 }
 
-/// What an object takes to be opened, with its reader's least: that is no more than a block beside the places.
-fn opening_bytes(manifest: &Manifest) -> u64 {
-    let chunks = manifest.chunks.saturating_mul(CHUNK_OPENING_BYTES);
-    let parts = manifest.parts.saturating_mul(PART_OPENING_BYTES);
-    (BLOCK_BYTES as u64).saturating_add(chunks).saturating_add(parts)
+/// Whether its places stand beside its record, in as many pages as there is memory.
+fn has_pages(record: &ObjectRecord) -> bool {
+    matches!(record.data, Some(Data::Manifest(_)))
+}
+
+/// What an object that is in needles takes to be opened, with its reader's least: that is no more than a block beside the places.
+fn opening_bytes(record: &ObjectRecord) -> Option<u64> {
+    let pages = match &record.data {
+        Some(Data::Manifest(manifest)) => {
+            let chunks = manifest.chunks.saturating_mul(CHUNK_OPENING_BYTES);
+            chunks.saturating_add(manifest.parts.saturating_mul(PART_OPENING_BYTES))
+        }
+        Some(Data::Chunks(_)) => 0,
+        _ => return None,
+    };
+    Some((BLOCK_BYTES as u64).saturating_add(pages))
 }
 
 /// The part table, wherever it stands.

@@ -5,6 +5,7 @@ use crate::{Body, BodyError, Expect, ObjectsError};
 use blob::Source;
 use bytes::Bytes;
 use types::{Checksum, ChecksumAlgorithm};
+use world::Share;
 
 /// A body that lets nothing pass uncounted.
 pub(crate) struct Intake {
@@ -45,6 +46,11 @@ impl Intake {
     pub(crate) fn with_slack(mut self, slack: u64) -> Self {
         self.slack = slack;
         self
+    }
+
+    /// Memory that was taken before for the put of it.
+    pub(crate) fn taken(&mut self) -> Option<Share> {
+        self.body.taken()
     }
 
     /// All of a body that fits in memory by its class.
@@ -115,5 +121,9 @@ impl Source for Intake {
 
     fn holds(&self) -> u64 {
         self.body.holds()
+    }
+
+    fn is_ours(&self) -> bool {
+        self.body.is_ours()
     }
 }

@@ -8,7 +8,7 @@ use blob::{PutError, Source, Unnamed};
 use bytes::Bytes;
 use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
 use types::{BucketId, ObjectKey};
-use wire::index::{Command, Match, Precondition, Reason, StoredData, VersionRef};
+use wire::index::{Command, Match, Precondition, Reason, StoredChunks, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
 use wire::records::{self, ObjectRecord, PutAnswer};
@@ -131,8 +131,7 @@ impl Objects {
             return Ok((data, size));
         }
         let (stored, size) = if slack == 0 {
-            let stored = self.blob.put(owner, length, intake).await;
-            (stored.map_err(from_blob)?, length)
+            (self.store(owner, length, intake).await?, length)
         } else {
             let sure = length.saturating_sub(slack);
             self.blob
@@ -141,6 +140,20 @@ impl Objects {
                 .map_err(from_blob)?
         };
         Ok((StoredData::Chunks(stored), size))
+    }
+
+    /// The bytes of a body, in the memory that was taken for it if it was.
+    pub(crate) async fn store(
+        &self,
+        owner: &OwnerRef,
+        length: u64,
+        intake: &mut Intake,
+    ) -> Result<StoredChunks, ObjectsError> {
+        let stored = match intake.taken() {
+            Some(memory) => self.blob.put_in(memory, owner, length, intake).await,
+            None => self.blob.put(owner, length, intake).await,
+        };
+        stored.map_err(from_blob)
     }
 
     /// Spares a client from sending a large body that the commit would refuse anyway. The commit decides all the same.

@@ -4,7 +4,6 @@ use crate::append::check_algorithm;
 use crate::commands::unexpected;
 use crate::digests::{Digested, recorded};
 use crate::intake::Intake;
-use crate::put::from_blob;
 use crate::service::Objects;
 use crate::{Caller, CompleteUpload, ListParts, ListUploads, ObjectsError, PutPart, StartUpload};
 use types::limits::{LIST_KEYS_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
@@ -81,11 +80,7 @@ impl Objects {
             key: put.key.as_str().to_owned(),
             upload: Some((put.upload, put.number)),
         };
-        let stored = self
-            .blob
-            .put(&owner, put.length, &mut intake)
-            .await
-            .map_err(from_blob)?;
+        let stored = self.store(&owner, put.length, &mut intake).await?;
         let unnamed = self.blob.unnamed(&owner, &stored);
         let Digested { md5, checksums } = intake.finish()?;
         let mut record = PartRecord {

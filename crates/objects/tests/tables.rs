@@ -9,7 +9,8 @@ use types::ByteRange;
 use types::limits::{BLOCK_BYTES, CONNECTION_READ_BYTES_MAX};
 use wire::index::{Precondition, VersionRef};
 use wire::records::object_record::Data;
-use wire::records::{Chunk, ContentHeaders, Manifest, ManifestPage};
+use wire::records::{Chunk, ContentHeaders, Manifest, ManifestPage, Part};
+use world::{Budget, Claim};
 
 const CHUNKS: u64 = 1_000;
 const CHUNK_LENGTH: u64 = 2_000;
@@ -17,6 +18,10 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// A bench with an object `k` of the same chunk over and over.
 async fn bench_with_many() -> Bench {
+    bench_with(0).await
+}
+
+async fn bench_with(parts: u64) -> Bench {
     let b = bench().await;
     b.put("k", &bytes(CHUNK_LENGTH as usize)).await.unwrap();
     {
@@ -32,12 +37,12 @@ async fn bench_with_many() -> Bench {
         let manifest = Manifest {
             pages: 1,
             chunks: CHUNKS,
-            parts: 0,
+            parts,
         };
         found.record.data = Some(Data::Manifest(manifest));
         found.manifest = vec![ManifestPage {
             chunks: (0..CHUNKS).map(|_| chunk).collect(),
-            ..ManifestPage::default()
+            parts: (0..parts).map(|_| Part::default()).collect(),
         }];
     }
     b
@@ -79,12 +84,8 @@ async fn places_are_counted_and_those_of_a_range_alone_are_kept() {
     assert_eq!(used(), 0);
 }
 
-/// Who waits holds nothing.
-#[tokio::test]
-async fn a_copy_takes_its_sources_places_with_its_own_memory() {
-    let b = bench_with_many().await;
-    let source = open(&b).await;
-    let copy = CopyObject {
+fn to_copy() -> CopyObject {
+    CopyObject {
         bucket: name(),
         key: key("copy"),
         headers: ContentHeaders::default(),
@@ -92,7 +93,14 @@ async fn a_copy_takes_its_sources_places_with_its_own_memory() {
         tags: Vec::new(),
         checksum: None,
         precondition: Precondition::default(),
-    };
+    }
+}
+
+/// Who waits holds nothing.
+#[tokio::test]
+async fn a_copy_takes_its_sources_places_with_its_own_memory() {
+    let b = bench_with_many().await;
+    let source = open(&b).await;
     let begun = b.objects.budget().used();
     let watched = async {
         tokio::task::yield_now().await;
@@ -103,11 +111,38 @@ async fn a_copy_takes_its_sources_places_with_its_own_memory() {
         }
         seen
     };
-    let (done, seen) = tokio::join!(b.objects.copy(&CALLER, source, copy), watched);
+    let (done, seen) = tokio::join!(b.objects.copy(&CALLER, source, to_copy()), watched);
     done.unwrap();
     let of_chunks = CHUNKS * size_of::<Chunk>() as u64;
     assert!(begun > 2 * of_chunks);
     let least = of_chunks + 4 * BLOCK + CONNECTION_READ_BYTES_MAX as u64;
     assert!(seen.iter().any(|used| *used >= least), "{seen:?}");
     assert_eq!(b.objects.budget().used(), 0);
+}
+
+/// It takes once, before its source's tables are read, and goes on in that past whoever waits; the parts it has no use for.
+#[tokio::test(start_paused = true)]
+async fn a_copy_waits_once_and_then_has_all_that_it_needs() {
+    const PARTS: u64 = 10_000;
+    let b = bench_with(PARTS).await;
+    let budget = Budget::new("test", 16 << 20, world().clock);
+    let objects = gateway_in(&b.node, &b.index, OTHER_SESSION, budget.clone());
+    let (bucket, source) = (name(), key("k"));
+    let all = budget.take(Claim::Read, budget.bytes()).await.unwrap();
+    let opening = objects.get_to_copy(&CALLER, &bucket, &source, VersionRef::Current);
+    let given_back = async {
+        tokio::task::yield_now().await;
+        drop(all);
+    };
+    let (opened, ()) = tokio::join!(opening, given_back);
+    let opened = opened.unwrap();
+    assert!(opened.parts.is_empty());
+    let tables = CHUNKS * size_of::<Chunk>() as u64 + PARTS * size_of::<Part>() as u64;
+    let least = 4 * BLOCK + CONNECTION_READ_BYTES_MAX as u64;
+    assert!(budget.used() >= tables + least, "{}", budget.used());
+    let mut behind = Box::pin(budget.take(Claim::Read, budget.bytes()));
+    assert!(futures_util::poll!(&mut behind).is_pending());
+    objects.copy(&CALLER, opened, to_copy()).await.unwrap();
+    drop(behind.await.unwrap());
+    assert_eq!(budget.used(), 0);
 }

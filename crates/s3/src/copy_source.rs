@@ -78,7 +78,7 @@ impl CopySource {
         let (bucket, key) = (&self.bucket, &self.key);
         let opened = service
             .objects
-            .get(&request.caller, bucket, key, self.version)
+            .get_to_copy(&request.caller, bucket, key, self.version)
             .await;
         if let Err(ObjectsError::Deleted {
             is_current: false, ..

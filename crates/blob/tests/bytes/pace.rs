@@ -82,6 +82,40 @@ async fn who_holds_nobody_up_may_dawdle() {
     assert_eq!(stored.chunks.len(), 1);
 }
 
+/// Of a copy.
+struct Ours(Pieces);
+
+impl Source for Ours {
+    type Error = ();
+    async fn next(&mut self) -> Result<Option<Bytes>, ()> {
+        self.0.next().await
+    }
+    fn is_ours(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_hurries_our_own_disks_but_who_waits() {
+    let b = bench_with(wide(), 64 << 20);
+    let copy = async || {
+        let (length, source) = dawdling(20_000);
+        b.blob.put(&owner(), length, &mut Ours(source)).await
+    };
+    assert!(
+        matches!(dawdle(&b, 20_000).await, Err(PutError::Stalled)),
+        "a client"
+    );
+    copy().await.unwrap();
+    let waiting = async {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        put(&b, &bytes(600_000), 50_000).await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(copy(), copy(), waiting);
+    let stalled = |r: &Result<_, _>| matches!(r, Err(PutError::Stalled));
+    assert!(stalled(&first) || stalled(&second), "{first:?} {second:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_an_extent_for_ever() {
     let b = bench_with(wide(), 64 << 20);

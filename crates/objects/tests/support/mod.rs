@@ -21,7 +21,7 @@ use wire::node::Node;
 use wire::records::answer::Kind;
 use wire::records::object_record::Data;
 use wire::records::*;
-use world::{Clock, World};
+use world::{Budget, Clock, World};
 
 pub(crate) const SESSION: SessionId = SessionId(5);
 /// Of another gateway.
@@ -521,14 +521,28 @@ pub(crate) struct Bench {
 
 /// A gateway of a session over an index and a node.
 pub(crate) fn gateway(node: &MemoryNode, index: &Arc<MemoryIndex>, session: SessionId) -> Arc<Objects> {
-    let world = World {
+    gateway_in(node, index, session, Budget::boundless(world().clock))
+}
+
+pub(crate) fn world() -> World {
+    World {
         clock: Arc::new(RuntimeClock(tokio::time::Instant::now())),
         ..World::real()
-    };
+    }
+}
+
+/// The same in so much memory.
+pub(crate) fn gateway_in(
+    node: &MemoryNode,
+    index: &Arc<MemoryIndex>,
+    session: SessionId,
+    budget: Arc<Budget>,
+) -> Arc<Objects> {
+    let world = world();
     let nodes: BTreeMap<NodeId, Arc<dyn Node>> =
         BTreeMap::from([(NodeId(1), Arc::new(node.clone()) as Arc<dyn Node>)]);
     let control = Arc::new(OneExtent);
-    let blob = blob::Blob::new(world.clone(), control, nodes, session);
+    let blob = blob::Blob::new(world.clone(), control, nodes, session).with_budget(budget);
     let index = Arc::clone(index) as Arc<dyn Index>;
     Arc::new(Objects::new(world, Arc::new(blob), index, session))
 }

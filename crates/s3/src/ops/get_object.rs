@@ -8,24 +8,31 @@ use crate::request::Request;
 use crate::service::{Service, flag};
 use crate::{checksum, metadata, range, version};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use objects::Headed;
+use objects::{Headed, Opened};
 use types::ByteRange;
 use wire::records::{self, ObjectRecord, Part};
 
 pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Error> {
     let version = request.version()?;
     let (bucket, key) = (request.bucket(), request.key());
-    let mut opened = service.objects.get(&request.caller, bucket, key, version).await?;
-    let mut head = Head::of(&opened.record, &opened.parts, &request)?;
-    version::read(&mut head.headers, &opened.record, opened.versioned);
+    let Opened {
+        record,
+        parts,
+        versioned,
+        mut reader,
+    } = service.objects.get(&request.caller, bucket, key, version).await?;
+    let mut head = Head::of(&record, &parts, &request)?;
+    version::read(&mut head.headers, &record, versioned);
+    // What is read is waited for without them: what they took is given back then.
+    drop(parts);
     if head.status == StatusCode::NOT_MODIFIED {
         return Ok(head.reply(ReplyBody::empty()));
     }
     let length = head.length;
     if let Some(range) = head.range {
-        opened.reader.select(range)?;
+        reader.select(range)?;
     }
-    let body = ReplyBody::stream(Box::new(opened.reader), length).await?;
+    let body = ReplyBody::stream(Box::new(reader), length).await?;
     Ok(head.reply(body))
 }
 

@@ -1,3 +1,5 @@
+//! Who waits, who is served, and what is left behind by those who go away.
+
 #![allow(
     clippy::disallowed_methods,
     reason = "the test's clock is the runtime's paused one"
