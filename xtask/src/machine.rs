@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, &str); 8] = [
 
 /// Makes sure all of it is there.
 pub(crate) fn prepare(repo: &Repo) -> Result<Counts> {
-    programs()?;
+    programs(&PROGRAMS)?;
     python(repo)?;
     Ok(Counts::one(true))
 }
@@ -35,8 +35,9 @@ fn is_there(program: &str) -> bool {
         .any(|dir| Path::new(dir).join(program).is_file())
 }
 
-fn programs() -> Result<()> {
-    let missing = || -> Vec<_> { PROGRAMS.iter().filter(|(p, _)| !is_there(p)).collect() };
+/// Makes sure of programs, each with the Debian package that has it.
+pub(crate) fn programs(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing = || -> Vec<_> { wanted.iter().filter(|(p, _)| !is_there(p)).collect() };
     let packages: Vec<&str> = missing().iter().map(|(_, package)| *package).collect();
     if packages.is_empty() {
         return Ok(());
@@ -110,4 +111,17 @@ pub(crate) fn environment(repo: &Repo, name: &str, requirements: &Path) -> Resul
     run(&mut pip).with_context(|| format!("installing {}", requirements.display()))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
+}
+
+/// A program that `cargo install` builds, of one version, under the target directory.
+pub(crate) fn cargo_installed(repo: &Repo, name: &str, version: &str) -> Result<PathBuf> {
+    let root = repo.target(&format!("installed-{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if !program.exists() {
+        println!("     building {name} {version}: this takes long, and once");
+        let mut c = repo.cargo(&["install", "--locked", "--version", version, name, "--root"]);
+        c.arg(&root);
+        run(&mut c).with_context(|| format!("installing {name}"))?;
+    }
+    Ok(program)
 }

@@ -160,6 +160,7 @@ impl Connection {
         self.out.clear();
         let mut frames = self.signer.head(&ask, &mut self.out);
         let sent = write(&mut stream, &mut self.out, send, &mut frames);
+        self.endpoint.hasten(&stream)?;
         // A server that refuses may answer before it has read all, and hang up: what it says is worth more than that it did.
         let answer = answer(&mut stream, &mut self.read, method == "HEAD", want);
         let (head, sink) = match (answer, sent) {

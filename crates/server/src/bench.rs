@@ -39,6 +39,9 @@ pub(crate) struct Flags {
     /// A request that is not answered for so long has failed.
     #[arg(long, default_value = "60s")]
     timeout: Span,
+    /// Acknowledges what comes at once (TCP_QUICKACK): for servers that wait for it in the middle of an answer.
+    #[arg(long)]
+    quick_ack: bool,
     /// What signatures say of bodies.
     #[arg(long, value_enum, default_value = "unsigned")]
     payload: Signs,
@@ -135,7 +138,9 @@ fn plan(flags: &Flags) -> Result<Plan> {
     };
     let usual = (PREPARED_BYTES / flags.size.0.max(1)).clamp(1, PREPARED_OBJECTS);
     Ok(Plan {
-        endpoint: Endpoint::parse(&flags.endpoint)?.patient(flags.timeout.0.max(TIMEOUT_MIN)),
+        endpoint: Endpoint::parse(&flags.endpoint)?
+            .patient(flags.timeout.0.max(TIMEOUT_MIN))
+            .quick(flags.quick_ack),
         credentials: Credentials {
             access_key: flags.access_key.clone(),
             secret_key: flags.secret_key.clone(),

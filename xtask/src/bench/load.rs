@@ -1,14 +1,12 @@
-//! The load generator: a thread a connection, one request after another, HTTP/1.1 kept alive, UNSIGNED-PAYLOAD.
+//! One connection that is kept alive and signs what it asks, UNSIGNED-PAYLOAD: what fills and asks the stores of `cargo xtask million`.
 
 use anyhow::{Context, Result, bail, ensure};
 use aws_lc_rs::{digest, hmac};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
-
-use super::PREPARED;
 
 /// Who is asked, and by whom.
 #[derive(Clone)]
@@ -16,22 +14,6 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     pub(crate) access_key: String,
     pub(crate) secret_key: String,
-}
-
-/// What is asked.
-#[derive(Clone, Copy)]
-pub(crate) enum Act {
-    Put { size: usize },
-    Get { size: usize },
-    Head,
-    List,
-}
-
-/// What came of a run.
-pub(crate) struct Ran {
-    pub(crate) took: Duration,
-    /// Sorted.
-    pub(crate) latencies_us: Vec<u32>,
 }
 
 /// Bytes that neither compress nor repeat within a disk block.
@@ -46,63 +28,6 @@ pub(crate) fn body(size: usize) -> Vec<u8> {
     }
     out.truncate(size);
     out
-}
-
-/// Asks for `how_long` over `connections`.
-pub(crate) fn run(
-    target: &Target,
-    act: Act,
-    connections: usize,
-    round: usize,
-    how_long: Duration,
-) -> Result<Ran> {
-    let begun = Instant::now();
-    let workers: Vec<_> = (0..connections)
-        .map(|n| {
-            let target = target.clone();
-            std::thread::Builder::new()
-                .name(format!("connection {n}"))
-                .spawn(move || one(&target, act, n, round, begun + how_long))
-        })
-        .collect::<std::io::Result<_>>()?;
-    let mut latencies_us = Vec::new();
-    for w in workers {
-        latencies_us.extend(w.join().ok().context("a connection panicked")??);
-    }
-    let took = begun.elapsed();
-    latencies_us.sort_unstable();
-    Ok(Ran { took, latencies_us })
-}
-
-fn one(target: &Target, act: Act, number: usize, round: usize, until: Instant) -> Result<Vec<u32>> {
-    let mut c = Connection::open(target)?;
-    let data = match act {
-        Act::Put { size } => body(size),
-        _ => Vec::new(),
-    };
-    let mut latencies = Vec::new();
-    let mut n = number * 7919;
-    while Instant::now() < until {
-        n += 1;
-        let asked = Instant::now();
-        match act {
-            Act::Put { size } => c.ask(
-                "PUT",
-                &format!("/bench/put/{size}/{round}/{number}/{n}"),
-                "",
-                &data,
-            )?,
-            Act::Get { size } => {
-                let got = c.ask("GET", &format!("/bench/get/{size}/{}", n % PREPARED), "", b"")?;
-                ensure!(got == size, "a get gave {got} bytes, not {size}");
-                got
-            }
-            Act::Head => c.ask("HEAD", &format!("/bench/get/4096/{}", n % PREPARED), "", b"")?,
-            Act::List => c.ask("GET", "/listed", "list-type=2", b"")?,
-        };
-        latencies.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
-    }
-    Ok(latencies)
 }
 
 /// A kept-alive connection that signs what it asks.

@@ -4,6 +4,7 @@
 //! is a ratio, a size, or a count; times of a start are printed, and held only to each other.
 
 use super::load::{self, Connection};
+use super::median;
 use super::stores::{self, Store};
 use crate::repo::Repo;
 use crate::stage::{self, Counts};
@@ -215,11 +216,6 @@ fn tree_pages(prefixes: usize, page: usize) -> Vec<String> {
             format!("delimiter=%2F&list-type=2&max-keys={page}&start-after={after:05}~")
         })
         .collect()
-}
-
-fn median(mut v: Vec<f64>) -> f64 {
-    v.sort_by(f64::total_cmp);
-    v.get(v.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Pages of both stores in turns; held to the ratio of processor time, which other work on the machine moves least.

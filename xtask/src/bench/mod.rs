@@ -1,191 +1,249 @@
-//! `cargo xtask bench-first`: Cairn beside SeaweedFS, the same load from the same generator, in interleaved rounds.
+//! `cargo xtask bench`: Cairn beside its peers and beside what the machine can do, the same load from `cairn bench`, in interleaved rounds.
 //!
-//! A table, no floors: what is measured here is written to docs/BENCHMARKS.md with the command and the machine, and says how each store was set up.
-//! Cairn syncs before every answer; SeaweedFS at its defaults does not.
+//! The peers are installed: SeaweedFS from PyPI, Garage by `cargo install`, nginx from Debian. nginx over static files is the limit of a GET; the
+//! limit of what is synced is a server of ours that only appends and syncs (crates/bench/examples/limit.rs), begun anew for each time that it is
+//! measured, so that it always writes where zeros were written before. docs/BENCHMARKS.md has the medians and, of Cairn and the peers, the spread.
 
 mod load;
 mod million;
+mod page;
+mod plot;
+mod rows;
 mod stores;
-mod table;
 
 use crate::machine;
 use crate::repo::Repo;
 use crate::stage::{self, Counts};
-use anyhow::{Context, Result};
-use load::{Act, Target};
+use anyhow::{Context, Result, ensure};
 pub(crate) use million::{Size, million};
+use rows::{ROWS, Row, Shown};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
-use stores::Store;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use stores::{BUCKET, Store};
 
 /// What to run.
 pub(crate) struct Plan {
     /// How often each cell is measured, the stores taking turns.
     pub(crate) rounds: usize,
     /// How long each time.
-    pub(crate) seconds: f64,
+    pub(crate) seconds: u64,
+    /// Rows whose name has this in it.
+    pub(crate) only: String,
     /// Whether to write the page.
     pub(crate) write: bool,
 }
 
-/// A row of the table.
-struct Row {
-    what: String,
-    act: Act,
-    connections: usize,
-}
+const GARAGE_VERSION: &str = "2.5.0";
+const STARTS: usize = 5;
 
 /// What one store did in one row in one round.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Measured {
     ops_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
     /// Of the server, user and system.
     cpu_us_per_op: f64,
-    /// Where the store tells.
+    cpu_s_per_gib: Option<f64>,
     flushes_per_op: Option<f64>,
 }
 
-const SIZES: [(usize, &str); 2] = [(4 << 10, "4 KiB"), (1 << 20, "1 MiB")];
-const CONNECTIONS: [usize; 2] = [1, 16];
-/// Objects of each size that reads choose from.
-const PREPARED: usize = 256;
-/// Keys of the bucket that is listed.
-const LISTED: usize = 1000;
+/// Of each row, by the store's name, what it did in each round.
+pub(crate) type Cells = Vec<BTreeMap<&'static str, Vec<Measured>>>;
 
-fn rows() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for (name, acts) in [
-        ("put", SIZES.map(|(size, label)| (label, Act::Put { size }))),
-        ("get", SIZES.map(|(size, label)| (label, Act::Get { size }))),
-    ] {
-        for (label, act) in acts {
-            for connections in CONNECTIONS {
-                let what = format!("{name} {label}, c{connections}");
-                rows.push(Row {
-                    what,
-                    act,
-                    connections,
-                });
-            }
-        }
-    }
-    for (name, act) in [("head", Act::Head), ("list 1,000 keys", Act::List)] {
-        for connections in CONNECTIONS {
-            let what = format!("{name}, c{connections}");
-            rows.push(Row {
-                what,
-                act,
-                connections,
-            });
-        }
-    }
-    rows
+/// All that was measured.
+pub(crate) struct Results {
+    rows: Vec<&'static Row>,
+    cells: Cells,
+    /// Name, what it is, when it syncs, bytes in memory when all was over.
+    stores: Vec<(&'static str, String, &'static str, Option<u64>)>,
+    /// From its start to the first answer of Cairn on an empty directory, in milliseconds.
+    first_answer_ms: f64,
+}
+
+/// What is measured with.
+struct Bench<'a> {
+    repo: &'a Repo,
+    plan: &'a Plan,
+    cairn: PathBuf,
+    limit: PathBuf,
+    dir: PathBuf,
 }
 
 /// Measures and, if asked, writes docs/BENCHMARKS.md.
-pub(crate) fn first(repo: &Repo, plan: &Plan) -> Result<Counts> {
-    let built = stage::run(repo.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "cairn-server",
-        "--bin",
-        "cairn",
-    ]))?;
-    if built.failed > 0 {
-        return Ok(built);
+pub(crate) fn bench(repo: &Repo, plan: &Plan) -> Result<Counts> {
+    for arguments in [
+        &[
+            "build",
+            "--release",
+            "--package",
+            "cairn-server",
+            "--bin",
+            "cairn",
+        ][..],
+        &[
+            "build",
+            "--release",
+            "--package",
+            "cairn-bench",
+            "--example",
+            "limit",
+        ],
+    ] {
+        let built = stage::run(repo.cargo(arguments))?;
+        if built.failed > 0 {
+            return Ok(built);
+        }
     }
-    let peers = machine::environment(repo, "bench", &repo.root().join("bench/requirements.txt"))?;
     let dir = repo.target("bench-data");
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
     fs::create_dir_all(&dir)?;
-    let cairn = stores::cairn(&repo.target("release/cairn"), &dir)?;
-    let weed = stores::seaweedfs(&peers, &dir)?;
-    let stores: Vec<Store> = vec![cairn, weed];
-    for store in &stores {
-        prepare(store).with_context(|| format!("preparing {}", store.name))?;
-    }
-    let rows = rows();
-    let mut measured: Vec<Vec<Vec<Measured>>> = vec![vec![Vec::new(); stores.len()]; rows.len()];
-    for round in 0..plan.rounds {
-        for (row, cells) in rows.iter().zip(&mut measured) {
-            for turn in 0..stores.len() {
-                // Who goes first changes, so that nobody always runs on a disk the other has just filled.
-                let which = (round + turn) % stores.len();
-                let m = measure(&stores[which], row, round, plan.seconds)
-                    .with_context(|| format!("{} of {}", row.what, stores[which].name))?;
-                println!(
-                    "round {} {:<24} {:<10} {:>9.0} ops/s  p50 {:>7.2} ms  p99 {:>7.2} ms  {:>6.0} us cpu",
-                    round + 1,
-                    row.what,
-                    stores[which].name,
-                    m.ops_per_second,
-                    m.p50_ms,
-                    m.p99_ms,
-                    m.cpu_us_per_op
-                );
-                cells[which].push(m);
-            }
-        }
-    }
-    let names: Vec<&str> = stores.iter().map(|s| s.name).collect();
-    let labels: Vec<&str> = rows.iter().map(|r| r.what.as_str()).collect();
-    let text = table::render(&names, &labels, &measured);
+    let bench = Bench {
+        repo,
+        plan,
+        cairn: repo.target("release/cairn"),
+        limit: repo.target("release/examples/limit"),
+        dir,
+    };
+    let results = bench.results()?;
+    fs::remove_dir_all(&bench.dir)?;
+    let (text, counts) = page::render(&results, plan);
     println!("\n{text}");
     if plan.write {
-        table::write_page(&repo.root().join("docs/BENCHMARKS.md"), &text, plan, &stores)?;
+        page::write(&repo.root().join("docs"), &results, &text)?;
     }
-    drop(stores);
-    fs::remove_dir_all(&dir)?;
-    Ok(Counts::one(true))
+    Ok(counts)
 }
 
-fn prepare(store: &Store) -> Result<()> {
-    let mut c = load::Connection::open(&store.target)?;
-    for bucket in ["bench", "listed"] {
-        c.ask("PUT", &format!("/{bucket}"), "", b"")?;
-    }
-    for (size, _) in SIZES {
-        let body = load::body(size);
-        for n in 0..PREPARED {
-            c.ask("PUT", &format!("/bench/get/{size}/{n}"), "", &body)?;
+impl Bench<'_> {
+    fn results(&self) -> Result<Results> {
+        let python = machine::environment(
+            self.repo,
+            "bench",
+            &self.repo.root().join("bench/requirements.txt"),
+        )?;
+        machine::programs(&[("nginx", "nginx-light")])?;
+        let garage = machine::cargo_installed(self.repo, "garage", GARAGE_VERSION)?;
+        let first_answer_ms = self.first_answer_ms()?;
+        let mut stores = vec![
+            stores::cairn(&self.cairn, &self.dir)?,
+            stores::seaweedfs(&python, &self.dir)?,
+            stores::garage(&garage, &self.dir)?,
+            stores::files(&self.dir)?,
+        ];
+        let rows: Vec<&Row> = ROWS.iter().filter(|r| r.what.contains(&self.plan.only)).collect();
+        let mut cells: Cells = vec![BTreeMap::new(); rows.len()];
+        let mut about: Vec<_> = stores
+            .iter()
+            .map(|s| (s.name, s.about.clone(), s.syncs))
+            .collect();
+        for round in 0..self.plan.rounds {
+            for (row, cells) in rows.iter().zip(&mut cells) {
+                for turn in 0..stores.len() {
+                    // Who goes first changes, so that nobody always runs on a disk the other has just filled.
+                    let store = &stores[(round + turn) % stores.len()];
+                    if store.name != "nginx" || row.shown == Shown::Files {
+                        self.measure(store, row, cells)?;
+                    }
+                }
+                if row.shown == Shown::Limit {
+                    let limit = stores::limit(&self.limit, &self.dir)?;
+                    self.measure(&limit, row, cells)?;
+                    if about.iter().all(|(name, ..)| *name != limit.name) {
+                        about.push((limit.name, limit.about.clone(), limit.syncs));
+                    }
+                }
+            }
         }
+        let resident = |name| {
+            let store = stores.iter().find(|s| s.name == name)?;
+            store.resident().ok()
+        };
+        let told = about
+            .into_iter()
+            .map(|(name, about, syncs)| (name, about, syncs, resident(name)))
+            .collect();
+        stores.clear();
+        Ok(Results {
+            rows,
+            cells,
+            stores: told,
+            first_answer_ms,
+        })
     }
-    for n in 0..LISTED {
-        c.ask("PUT", &format!("/listed/key-{n:06}"), "", b"x")?;
+
+    fn first_answer_ms(&self) -> Result<f64> {
+        let mut took = Vec::new();
+        for n in 0..STARTS {
+            let dir = self.dir.join(format!("start-{n}"));
+            fs::create_dir_all(&dir)?;
+            let begun = Instant::now();
+            let store = stores::cairn_begun(&self.cairn, &dir)?;
+            let first = stores::first_answer(&store, "PUT", "/first", Duration::from_secs(60))?;
+            took.push(first.duration_since(begun).as_secs_f64() * 1e3);
+        }
+        Ok(median(took))
     }
-    Ok(())
+
+    fn measure(
+        &self,
+        store: &Store,
+        row: &Row,
+        cells: &mut BTreeMap<&'static str, Vec<Measured>>,
+    ) -> Result<()> {
+        let mut c = self.repo.command(&self.cairn);
+        c.args([
+            "bench",
+            &format!("http://127.0.0.1:{}", store.target.port),
+            row.operation,
+        ])
+        .args(["--size", row.size, "--payload", row.payload, "--bucket", BUCKET])
+        .args(["-c", &row.connections.to_string()])
+        .args([
+            "--duration",
+            &format!("{}s", self.plan.seconds),
+            "--warm-up",
+            "2s",
+        ])
+        .args(["--server-pid", &store.pid().to_string(), "--json"])
+        .env("AWS_ACCESS_KEY_ID", &store.target.access_key)
+        .env("AWS_SECRET_ACCESS_KEY", &store.target.secret_key);
+        if store.name == "Garage" {
+            // It waits for it in the middle of an answer.
+            c.arg("--quick-ack");
+        }
+        let what = || format!("{} of {}", row.what, store.name);
+        let out = c.output().with_context(what)?;
+        let told = String::from_utf8_lossy(&out.stderr);
+        let report: Value =
+            serde_json::from_slice(&out.stdout).with_context(|| format!("{}: {told}", what()))?;
+        ensure!(out.status.success(), "{}: {report}", what());
+        let number = |of: &Value, name: &str| of.get(name).and_then(Value::as_f64);
+        let server = report.get("server").unwrap_or(&Value::Null);
+        let m = Measured {
+            ops_per_second: number(&report, "ops_per_second").with_context(what)?,
+            p50_ms: number(&report, "p50_ms").with_context(what)?,
+            p99_ms: number(&report, "p99_ms").with_context(what)?,
+            cpu_us_per_op: number(server, "cpu_us_per_op").unwrap_or_default(),
+            cpu_s_per_gib: number(server, "cpu_s_per_gib"),
+            flushes_per_op: number(server, "flushes_per_op"),
+        };
+        println!(
+            "{:<26} {:<10} {:>9.0} ops/s  p50 {:>8.3} ms  p99 {:>8.3} ms  {:>7.0} us cpu",
+            row.what, store.name, m.ops_per_second, m.p50_ms, m.p99_ms, m.cpu_us_per_op
+        );
+        cells.entry(store.name).or_default().push(m);
+        Ok(())
+    }
 }
 
-fn measure(store: &Store, row: &Row, round: usize, seconds: f64) -> Result<Measured> {
-    let target: &Target = &store.target;
-    let is_put = matches!(row.act, Act::Put { .. });
-    let flushes = || is_put.then(|| store.flushes()).flatten();
-    let before = (flushes(), store.cpu()?);
-    let ran = load::run(
-        target,
-        row.act,
-        row.connections,
-        round,
-        Duration::from_secs_f64(seconds),
-    )?;
-    let after = (store.cpu()?, flushes());
-    let ops = ran.latencies_us.len() as f64;
-    let at = |share: f64| {
-        let last = ran.latencies_us.len().saturating_sub(1);
-        ran.latencies_us
-            .get((last as f64 * share) as usize)
-            .map_or(0.0, |us| f64::from(*us) / 1000.0)
-    };
-    Ok(Measured {
-        ops_per_second: ops / ran.took.as_secs_f64(),
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        cpu_us_per_op: (after.0 - before.1).as_secs_f64() * 1e6 / ops.max(1.0),
-        flushes_per_op: Option::zip(before.0, after.1).map(|(b, a)| (a - b) / ops.max(1.0)),
-    })
+/// The middle one.
+pub(crate) fn median(mut v: Vec<f64>) -> f64 {
+    v.sort_by(f64::total_cmp);
+    v.get(v.len() / 2).copied().unwrap_or(0.0)
 }
