@@ -17,6 +17,7 @@ use wire::control::Grant;
 use wire::index::StoredChunks;
 use wire::node::{Ack, Appended, Checked, NeedleHead, Ordered, OwnerRef};
 use wire::records::Chunk;
+use world::plant::{Plant, is_planted};
 use world::{Claim, Share};
 
 /// What a needle's header, block crcs and padding may take of an extent, beside 1/1024 of its bytes.
@@ -138,7 +139,12 @@ impl Blob {
         if length == 0 {
             frames.end().await?;
         }
-        self.put_frames(owner, &mut frames, &mut writing).await?;
+        if let Err(error) = self.put_frames(owner, &mut frames, &mut writing).await {
+            if is_planted(Plant::KeepMemory) {
+                std::mem::forget(frames);
+            }
+            return Err(error);
+        }
         Ok(writing.stored())
     }
 
@@ -330,7 +336,12 @@ impl Blob {
                     self.let_go(held, &fault).await;
                     return Err(PutError::Fault(told));
                 }
-                Err(other) => return Err(other),
+                Err(other) => {
+                    if is_planted(Plant::KeepSlot) {
+                        std::mem::forget(held);
+                    }
+                    return Err(other);
+                }
             }
         }
     }

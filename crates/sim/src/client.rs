@@ -13,8 +13,8 @@ use std::time::Duration;
 use types::{AccountId, BucketName, ByteRange, ETag, ErrorKind, ObjectKey, UploadId};
 use wire::Fault;
 use wire::index::{Expected, ListEntry, Match, NamedPart, Precondition, Reason, UploadsEntry, VersionRef};
-use wire::records::{ContentHeaders, Pair};
-use world::Clock;
+use wire::records::{ContentHeaders, Pair, PutAnswer};
+use world::{Clock, OverBudget};
 
 pub(crate) const CALLER: Caller = Caller {
     account: AccountId::ROOT,
@@ -83,7 +83,7 @@ pub fn object_key(key: usize) -> ObjectKey {
 }
 
 /// What came of a call that was not a success.
-fn outcome_of(error: &ObjectsError) -> Outcome {
+pub(crate) fn outcome_of(error: &ObjectsError) -> Outcome {
     match error {
         ObjectsError::Deleted { .. } => Outcome::Refused(Reason::DeleteMarker),
         // Ask again: nothing was done. Bytes that were long in coming may be condemned by then.
@@ -102,13 +102,22 @@ fn outcome_of(error: &ObjectsError) -> Outcome {
 impl Client {
     /// Does `op`, known as `id`, and says how it ended.
     pub async fn perform(&self, id: OpId, op: &Op, pace: Pace) -> Outcome {
-        match self.call(id, op, pace).await {
+        let called = self.call(id, op, pace).await;
+        self.told(id, op, called)
+    }
+
+    /// How a call ended.
+    pub(crate) fn told(&self, id: OpId, op: &Op, called: Result<Answer, ObjectsError>) -> Outcome {
+        match called {
             Ok(answer) => {
                 self.check_spoiled(id, op);
                 Outcome::Answered(answer)
             }
             Err(error) => {
                 self.recorder.note(format_args!("{id} error {error}"));
+                if error.to_string().contains(&OverBudget.to_string()) {
+                    self.recorder.count("memory.refused");
+                }
                 match (op, outcome_of(&error)) {
                     // Its first step may have been taken: whoever finds it finishes it.
                     (
@@ -293,8 +302,13 @@ impl Client {
             precondition: self.precondition(*condition),
         };
         let answer = self.objects.put(&CALLER, put).await?;
+        Ok(self.answer_put(id, &answer))
+    }
+
+    /// What was stored is what was sent, or copied.
+    pub(crate) fn answer_put(&self, id: OpId, answer: &PutAnswer) -> Answer {
         let record = &mut *self.recorder.get();
-        if answer.etag_md5 != record.md5(id) || answer.size != *size {
+        if answer.etag_md5 != record.md5(id) || answer.size != record.book.size(id) {
             record
                 .violations
                 .push(format!("operation {id} was answered {answer:?}"));
@@ -302,7 +316,7 @@ impl Client {
         if let Err(what) = record.see_version(id, &answer.version) {
             record.violations.push(what);
         }
-        Ok(Answer::Done)
+        Answer::Done
     }
 
     pub(crate) fn precondition(&self, condition: Condition) -> Precondition {
@@ -578,7 +592,7 @@ fn upload_of(
     (*b == bucket && KEYS[*k] == key && same && *upload < UPLOADS).then_some(*upload)
 }
 
-fn mark(id: OpId) -> Vec<Pair> {
+pub(crate) fn mark(id: OpId) -> Vec<Pair> {
     vec![Pair {
         name: "op".into(),
         value: id.to_string(),

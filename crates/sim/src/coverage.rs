@@ -46,6 +46,7 @@ pub const MUST_HAPPEN: &[&str] = &[
     // Changes of state.
     "checkpoint.extents",
     "checkpoint.index",
+    "index.rested",
     "journal.lapped",
     "extent.granted",
     "extent.granted_again",
@@ -74,12 +75,14 @@ pub const MUST_HAPPEN: &[&str] = &[
     // Copies of the index.
     "snapshot.taken",
     "snapshot.judged",
+    "snapshot.judged_but_a_bucket",
     "restore.laid",
     "restore.cut",
     "restore.looked_at",
     // A full disk.
     "full.refused",
     "full.served_again",
+    "service.came_back",
     "put.failed_Full",
     // Reclaim.
     "fault.gc_answer_lost",
@@ -116,6 +119,9 @@ pub const MUST_HAPPEN: &[&str] = &[
     "delete.PreconditionFailed",
     "delete.NoSuchKeyForMatch",
     "delete.unknown",
+    "copy.ok",
+    "memory.waited",
+    "memory.refused",
     "delete_many",
     "get.DeleteMarker",
     "get_version.ok",
@@ -149,6 +155,27 @@ pub const MUST_HAPPEN: &[&str] = &[
     "list_parts.ok",
     "list_uploads.ok",
 ];
+
+/// What is let pass because it is nobody's fault, with what it is one of, and how often of a hundred it may be so.
+pub const MUST_BE_RARE: &[(&str, &str, u64)] = &[
+    ("full.of_index", "full.served_again", 5),
+    ("full.not_emptied", "full.served_again", 5),
+    ("service.excused", "service.came_back", 20),
+];
+
+/// What was let pass too often in so many seeds.
+pub fn too_often(counts: &Counts, seeds: u64) -> Vec<&'static str> {
+    if seeds < SEEDS_MIN {
+        return Vec::new();
+    }
+    let is_much =
+        |(name, of, percent): &&(&str, &str, u64)| counts.get(name) * 100 > counts.get(of) * percent;
+    MUST_BE_RARE
+        .iter()
+        .filter(is_much)
+        .map(|(name, ..)| *name)
+        .collect()
+}
 
 /// What should have happened in so many seeds and did not.
 pub fn missing(counts: &Counts, seeds: u64) -> Vec<&'static str> {

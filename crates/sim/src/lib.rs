@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod copy;
 pub mod coverage;
 pub mod disk;
 pub mod flaky;
@@ -13,6 +14,7 @@ pub mod gc;
 pub mod life;
 pub mod look;
 pub mod machine;
+pub mod memory;
 pub mod model;
 pub mod op;
 pub mod oracle;
@@ -23,6 +25,7 @@ pub mod rng;
 pub mod run;
 pub mod scenario;
 pub mod scrub;
+pub mod service;
 pub mod snapshot;
 pub mod stack;
 pub mod tight;

@@ -1,10 +1,11 @@
 //! One life of the machine: it opens, is looked at, serves clients while troubles come, and ends.
 
 use crate::client::{Client, Pace};
-use crate::disk::Flip;
+use crate::disk::{Counts, Flip};
 use crate::gc::{Collector, Line as FarLine};
 use crate::look::{self, Blind};
 use crate::machine::Machine;
+use crate::memory;
 use crate::op::{Answer, Line, Op, OpId, Outcome, Query};
 use crate::oracle::Look;
 use crate::quiet;
@@ -12,6 +13,7 @@ use crate::record::Recorder;
 use crate::run::{Run, gateway};
 use crate::scenario::{Collecting, Ending, Life, Shape, Step, Trouble, next_step};
 use crate::scrub::{self, Scrubber};
+use crate::service;
 use crate::snapshot::{Copier, KEEPER, Taken};
 use crate::tight;
 use crate::watch::Opened;
@@ -22,6 +24,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use store::Embedded;
 use types::{ErrorKind, JournalSeq};
 use wire::Fault;
 use wire::control::Reclaim;
@@ -76,6 +79,7 @@ pub struct Stage {
     ops: u64,
     /// Once the machine is open.
     control: Option<Arc<dyn Reclaim>>,
+    store: Option<Arc<Embedded>>,
 }
 
 /// A life under way.
@@ -83,6 +87,8 @@ pub struct Play<'a> {
     run: &'a Run,
     life: &'a Life,
     stage: Stage,
+    /// What the disk had done before.
+    before: Counts,
 }
 
 impl<'a> Play<'a> {
@@ -97,8 +103,14 @@ impl<'a> Play<'a> {
             script: Arc::new(Mutex::new((0, life.troubles.clone()))),
             ops: life.ops,
             control: None,
+            store: None,
         };
-        Self { run, life, stage }
+        Self {
+            run,
+            life,
+            stage,
+            before: run.disk.counts(),
+        }
     }
 
     /// What is to be known of it.
@@ -173,7 +185,34 @@ impl<'a> Play<'a> {
         if last && scrubber.is_some() {
             scrub::at_rest(&machine, run).await?;
         }
+        if self.is_stopped(last) {
+            self.is_served(&machine).await?;
+        }
         self.end(machine, (gc, scrubber), last).await
+    }
+
+    /// Whether it ends in order.
+    fn is_stopped(&self, last: bool) -> bool {
+        last || matches!(self.life.ending, Ending::Stop | Ending::StopThenCut)
+    }
+
+    /// Nobody is left: what is asked for now is answered, unless the disk is out of service or has lost what it had. That is told as what
+    /// it is: "busy" has no excuse.
+    async fn is_served(&self, machine: &Machine) -> Result<(), String> {
+        let run = self.run;
+        let served = service::comes_back(&self.stage, &machine.gateways).await;
+        let now = run.disk.counts();
+        let failed = |fault: &str| now.get(fault) > self.before.get(fault);
+        let has_cause = failed("disk.sync_error") || failed("disk.write_error") || run.damage.any();
+        match served {
+            Ok(()) => Ok(()),
+            Err(missed) if has_cause && !missed.is_busy() => {
+                run.recorder.note(format_args!("{missed}: excused"));
+                run.recorder.count("service.excused");
+                Ok(())
+            }
+            Err(missed) => Err(missed.to_string()),
+        }
     }
 
     /// Opens the machine; where its engine never says how its first commits ended, once more.
@@ -270,6 +309,7 @@ impl<'a> Play<'a> {
             let client = gateway(&machine.gateways, n);
             let stage = Stage {
                 control: Some(machine.control.clone()),
+                store: Some(machine.store.clone()),
                 ..self.stage.clone()
             };
             clients.push(tokio::spawn(serve(stage, client, self.run.rng.fork())));
@@ -279,6 +319,7 @@ impl<'a> Play<'a> {
         for client in clients {
             client.await.map_err(|e| format!("a client broke: {e}"))?;
         }
+        memory::is_given_back(&self.stage, &machine.gateways[0]).await?;
         if tight.is_some() && !self.run.damage.any() {
             self.let_go(machine).await?;
             tight::served_again(&self.stage, &machine.gateways[0]).await?;
@@ -306,7 +347,7 @@ impl<'a> Play<'a> {
         last: bool,
     ) -> Result<Ended, String> {
         let recorder = &self.run.recorder;
-        let is_stopped = last || matches!(self.life.ending, Ending::Stop | Ending::StopThenCut);
+        let is_stopped = self.is_stopped(last);
         if let Some(gc) = gc.filter(|_| is_stopped) {
             gc.stop().await;
         }
@@ -343,6 +384,7 @@ async fn serve(stage: Stage, client: Client, rng: SimRng) {
                 stage.one(&client, op, pace, polls).await;
             }
             Step::DeleteMany(bucket, keys) => stage.delete_many(&client, bucket, &keys).await,
+            Step::Copy(from, to) => stage.copy(&client, from, to, polls).await,
             Step::ListAll(bucket, max) => stage.list_all(&client, bucket, max).await,
         }
     }
@@ -411,6 +453,12 @@ impl Stage {
                     });
                 }
             }
+            Trouble::Rest => {
+                if let Some(store) = &self.store {
+                    store.rest_now();
+                    self.recorder.count("index.rested");
+                }
+            }
             Trouble::Jump(by) => {
                 self.clock.jump_ms(by);
                 self.recorder.count("fault.clock_jump");
@@ -420,20 +468,32 @@ impl Stage {
 
     pub(crate) async fn one(&self, client: &Client, op: Op, pace: Pace, polls: Option<u64>) -> Outcome {
         let id = self.recorder.begin(op.clone());
-        let call = GivesUp {
-            call: Box::pin(client.perform(id, &op, pace)),
-            polls,
-        };
-        let outcome = call.await.unwrap_or_else(|| {
-            self.recorder.count("fault.client_gave_up");
-            Outcome::Unknown
-        });
+        if client.objects.budget().waiting() > 0 {
+            self.recorder.count("memory.waited");
+        }
+        let outcome = self
+            .unless_it_gives_up(client.perform(id, &op, pace), polls)
+            .await;
         self.end(id, outcome.clone());
         outcome
     }
 
+    /// How a call ends, or that its client went away after so many polls.
+    pub(crate) async fn unless_it_gives_up(
+        &self,
+        call: impl Future<Output = Outcome>,
+        polls: Option<u64>,
+    ) -> Outcome {
+        let call = Box::pin(call);
+        let given_up = || {
+            self.recorder.count("fault.client_gave_up");
+            Outcome::Unknown
+        };
+        GivesUp { call, polls }.await.unwrap_or_else(given_up)
+    }
+
     /// What a machine says without power nobody hears.
-    fn end(&self, id: OpId, outcome: Outcome) {
+    pub(crate) fn end(&self, id: OpId, outcome: Outcome) {
         if self.disk.is_off() {
             self.recorder
                 .get()

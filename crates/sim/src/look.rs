@@ -152,7 +152,7 @@ pub async fn look(client: &Client, damage: &Damage) -> Result<Look, Blind> {
             look_at_bucket((client, &see), bucket, damage, &mut look).await?;
         }
     }
-    look.known = Things(u64::MAX);
+    look.known = Things::all();
     Ok(look)
 }
 

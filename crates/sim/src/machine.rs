@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::flaky::{FlakyIndex, FlakyStore};
 use crate::gc::{FarNode, Line};
+use crate::memory;
 use crate::record::Recorder;
 use crate::scenario::Shape;
 use crate::watch::WatchedControl;
@@ -83,17 +84,19 @@ impl Machine {
             sessions.push(control.begin_session(&format!("gateway-{n}")).await?);
         }
         index.end_sessions_below(sessions[0]).await?;
+        let budget = memory::budget(shape.memory_bytes, world.clock.clone());
         let gateways = sessions
             .into_iter()
             .map(|session| {
                 let far = far_node(&node, line(world, shape, rng, recorder));
-                let blob = Arc::new(Blob::with_config(
+                let blob = Blob::with_config(
                     world.clone(),
                     Arc::new(WatchedControl::new(control.clone(), recorder.clone())),
                     BTreeMap::from([(NODE, far)]),
                     session,
                     shape.blob_config(),
-                ));
+                );
+                let blob = Arc::new(blob.with_budget(budget.clone()));
                 let line = FlakyIndex::new(
                     index.clone(),
                     rng.fork(),

@@ -76,6 +76,10 @@ fn main() -> ExitCode {
     if !missing.is_empty() {
         println!("never happened, but must: {}", missing.join(", "));
     }
+    let much = sim::coverage::too_often(&counts, ran as u64);
+    if !much.is_empty() {
+        println!("let pass too often: {}", much.join(", "));
+    }
     println!("logs {logs:016x}: the same whenever these seeds run");
     let took = clock.mono().saturating_sub(begun).as_secs_f64();
     println!(
@@ -88,7 +92,7 @@ fn main() -> ExitCode {
         failed.len(),
         undecided.len()
     );
-    if failed.is_empty() && undecided.is_empty() && missing.is_empty() {
+    if failed.is_empty() && undecided.is_empty() && missing.is_empty() && much.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

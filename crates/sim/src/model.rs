@@ -111,12 +111,21 @@ impl Book {
         }
     }
 
+    /// The operation whose bytes an operation stores: of a copy, the one that was copied.
+    pub fn root(&self, id: OpId) -> OpId {
+        match self.op(id) {
+            Op::Put { of: Some(of), .. } => *of,
+            _ => id,
+        }
+    }
+
     /// Whether two operations store the same bytes in the same way, so that their ETags are the same.
     fn same_etag(&self, a: OpId, b: OpId) -> bool {
         let empty_put = |id| matches!(self.op(id), Op::Put { size: 0, .. });
         let empty_part = |id| matches!(self.op(id), Op::PutPart { size: 0, .. });
         match (self.op(a), self.op(b)) {
             _ if a == b => true,
+            (Op::Put { .. }, Op::Put { .. }) if self.root(a) == self.root(b) => true,
             (Op::CompleteUpload { parts: x, .. }, Op::CompleteUpload { parts: y, .. }) => x
                 .iter()
                 .zip(y)
@@ -130,9 +139,8 @@ impl Book {
     pub fn step(&self, state: &State, id: OpId, outcome: &Outcome) -> Option<State> {
         match outcome {
             Outcome::Spoiled => return Some(*state),
-            Outcome::Answered(Answer::State(seen)) => {
-                let whole = Things(u64::MAX);
-                return state.agrees(self, seen, whole).then_some(*state);
+            Outcome::Answered(Answer::State(seen, known)) => {
+                return state.agrees(self, seen, *known).then_some(*state);
             }
             _ => {}
         }

@@ -68,6 +68,8 @@ pub enum Op {
         size: u64,
         condition: Condition,
         spoil: Spoil,
+        /// It is a copy of what this operation stored, which is itself no copy.
+        of: Option<OpId>,
     },
     Get {
         bucket: usize,
@@ -192,8 +194,8 @@ pub enum Answer {
     Page(Vec<Line>, bool),
     /// The operation that each part is of; 0: none.
     Parts([OpId; PARTS.len()]),
-    /// Everything there is.
-    State(Box<State>),
+    /// Everything there is, as far as these things go.
+    State(Box<State>, Things),
 }
 
 /// How a call ended for the client.
@@ -230,6 +232,11 @@ impl Things {
         Self((1 << BUCKETS) - 1)
     }
 
+    /// Everything.
+    pub fn all() -> Self {
+        Self(u64::MAX)
+    }
+
     /// One key's object.
     pub fn key(bucket: usize, key: usize) -> Self {
         Self(1 << (KEY_BIT + (bucket * KEYS.len() + key) as u32))
@@ -256,6 +263,12 @@ impl Things {
         Self(self.0 | other.0)
     }
 
+    /// All but these.
+    #[must_use]
+    pub fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// Whether they have one in common.
     pub fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -267,7 +280,7 @@ impl Op {
     pub fn reads(&self) -> Things {
         let in_bucket = |bucket: &usize| Things::bucket(*bucket);
         match self {
-            Self::Snapshot => Things(u64::MAX),
+            Self::Snapshot => Things::all(),
             Self::ListBuckets => Things::buckets(),
             Self::CreateBucket { bucket } | Self::HeadBucket { bucket } => in_bucket(bucket),
             Self::DeleteBucket { bucket } => in_bucket(bucket)

@@ -246,7 +246,7 @@ impl Record {
                 let parts: Vec<[u8; 16]> = parts.iter().filter(|p| **p > 0).map(|p| self.md5(*p)).collect();
                 value::md5_of_parts(&parts)
             }
-            _ => value::md5(&value::bytes(id, 0, self.book.size(id) as usize)),
+            _ => value::md5(&value::whole(&self.pieces(id))),
         };
         self.md5.insert(id, md5);
         md5
@@ -259,6 +259,7 @@ impl Record {
                 let parts = parts.iter().filter(|p| **p > 0);
                 parts.map(|p| (*p, self.book.size(*p))).collect()
             }
+            Op::Put { of: Some(of), .. } => self.pieces(*of),
             _ => vec![(id, self.book.size(id))],
         }
     }

@@ -132,7 +132,7 @@ impl Run {
                 self.disk.counts().get("disk.sync_error") == failed_before && !self.disk.is_lied_to();
             match ended {
                 Ended::Cut => self.cut()?,
-                Ended::Left if last => return Ok(()),
+                Ended::Left if last => return self.judge(usize::MAX),
                 Ended::Left if matches!(life.ending, Ending::Kill | Ending::Stop) && cache_is_true => {
                     self.disk.kill();
                     self.judge(usize::MAX)?;

@@ -22,6 +22,8 @@ pub struct Shape {
     pub disk_bytes: u64,
     /// Clients at once.
     pub clients: u64,
+    /// What requests may hold in memory at once; `None`: there is no bound.
+    pub memory_bytes: Option<u64>,
     /// Calls and commits in a hundred that go wrong on the way.
     pub flaky_percent: u64,
     /// Whether parts of 5 MiB are sent: slow, so in few runs.
@@ -98,6 +100,8 @@ impl Shape {
             ballast_bytes: kib(256.max(extent_kib / 8 * 5)),
             disk_bytes: kib(256 << 10),
             clients: rng.between(2, 5),
+            // The least of them is used up by two large puts.
+            memory_bytes: *rng.pick(&[None, Some(kib(4 << 10)), Some(kib(600))]),
             flaky_percent: *rng.pick(&[0, 3, 8]),
             large_parts,
             war,
@@ -131,7 +135,8 @@ impl Shape {
         blob::Config {
             chunk_bytes_max: match self.large_parts {
                 true => 1 << 20,
-                false => (self.extent_bytes / 4).min(256 << 10),
+                // More than a block: such a chunk takes an extent for itself.
+                false => (self.extent_bytes / 2).min(256 << 10),
             },
             frame_bytes_max: BLOCK_BYTES,
             small_bytes_max: BLOCK_BYTES,
@@ -173,6 +178,8 @@ pub enum Trouble {
     Jump(i64),
     /// Reclaim is held until some later life.
     Hold,
+    /// Files of the index are opened anew, as those are that hardly anybody reads.
+    Rest,
 }
 
 /// One life of the machine.
@@ -206,7 +213,7 @@ impl Life {
         };
         // Its disk is all but full, and nothing else is wrong with it.
         let is_tight = shape.gc.is_some() && !shape.versioned && !rot && rng.percent(15);
-        let tight = is_tight.then(|| shape.kept_back_bytes() + (rng.between(100, 600) << 10));
+        let tight = is_tight.then(|| shape.kept_back_bytes() + (rng.between(40, 500) << 10));
         let mut troubles = Vec::new();
         let mut add = |trouble| troubles.push((rng.below(ops), trouble));
         for kind in [FaultKind::ReadError, FaultKind::WriteError, FaultKind::SyncError] {
@@ -227,6 +234,9 @@ impl Life {
         }
         if shape.gc.is_some() && rng.percent(15) {
             add(Trouble::Hold);
+        }
+        if rng.percent(40) {
+            (0..rng.between(1, 4)).for_each(|_| add(Trouble::Rest));
         }
         let on = *rng.pick(&["extents/", "extents/", "journal", "index/", ""]);
         if shape.rot == Rot::Flips && rot {
@@ -285,6 +295,8 @@ pub enum Step {
     One(Op),
     /// A batch delete: of a bucket's keys, by number.
     DeleteMany(usize, Vec<usize>),
+    /// A copy of what one key names to another.
+    Copy((usize, usize), (usize, usize)),
     /// A listing in pages to its end.
     ListAll(usize, u32),
 }
@@ -313,6 +325,7 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
                 size: rng.between(8, 100),
                 condition: Condition::Always,
                 spoil: Spoil::Whole,
+                of: None,
             },
         };
         return (Step::One(op), Pace { pause_ms: 0, ..pace }, None);
@@ -323,7 +336,7 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
         let op = on_version(record, rng, (bucket, key));
         return (Step::One(op), pace, gives_up);
     }
-    let step = match rng.weighted(&[26, 18, 5, 9, 3, 9, 3, 4, 2, 2, 24, 3, 3]) {
+    let step = match rng.weighted(&[26, 18, 5, 9, 3, 9, 3, 4, 2, 2, 24, 3, 3, 6]) {
         0 => Step::One(put(record, shape, rng, (bucket, key))),
         1 => Step::One(Op::Get {
             bucket,
@@ -342,6 +355,13 @@ pub fn next_step(record: &mut Record, shape: &Shape, rng: &SimRng) -> (Step, Pac
         9 => Step::One(Op::ListBuckets),
         11 => Step::One(Op::SetTags { bucket, key }),
         12 => Step::One(Op::GetTags { bucket, key }),
+        13 => {
+            let to = (
+                usize::from(rng.percent(25)),
+                rng.below(KEYS.len() as u64) as usize,
+            );
+            Step::Copy((bucket, key), to)
+        }
         _ => Step::One(on_upload(record, shape, rng, (bucket, key))),
     };
     (step, pace, gives_up)
@@ -395,6 +415,7 @@ fn put(record: &Record, shape: &Shape, rng: &SimRng, (bucket, key): (usize, usiz
         size,
         condition: condition(record, rng, (bucket, key)),
         spoil: if size == 0 { Spoil::Whole } else { spoil(rng) },
+        of: None,
     }
 }
 

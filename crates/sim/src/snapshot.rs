@@ -9,7 +9,7 @@
 use crate::client::Client;
 use crate::look::{self, Blind, Damage};
 use crate::machine::{Machine, NODE};
-use crate::op::{Op, Outcome};
+use crate::op::{Answer, BUCKETS, Op, Outcome, Things, UPLOADS};
 use crate::oracle::Look;
 use crate::record::Recorder;
 use crate::restore::Numbers;
@@ -89,6 +89,7 @@ impl Copier {
             .hold_while("backup", "the index is copied")
             .await
             .ok()?;
+        let faults_before = faults(&self.disk);
         let id = self.recorder.begin(Op::Snapshot);
         let slow = Slow(self);
         let now_ms = self.world.clock.wall_ms();
@@ -100,9 +101,9 @@ impl Copier {
             Err(e) => Err(e.to_string()),
         };
         drop(holding);
-        let (file, look, settled) = match looked {
+        let (file, look) = match looked {
             Ok(looked) => looked,
-            Err(what) if faults(&self.disk) > self.faults || self.disk.is_off() => {
+            Err(what) if self.disk.is_off() || self.has_cause(&what, faults_before) => {
                 self.recorder.note(format_args!("no snapshot: {what}"));
                 return None;
             }
@@ -113,18 +114,25 @@ impl Copier {
             }
         };
         self.recorder.count("snapshot.taken");
-        if settled {
-            self.recorder.count("snapshot.judged");
-            self.recorder.amend(
-                id,
-                Outcome::Answered(crate::op::Answer::State(Box::new(look.state))),
-            );
-        }
+        let is_whole = look.known == Things::all();
+        self.recorder.count(match is_whole {
+            true => "snapshot.judged",
+            false => "snapshot.judged_but_a_bucket",
+        });
+        let seen = Answer::State(Box::new(look.state), look.known);
+        self.recorder.amend(id, Outcome::Answered(seen));
         Some(Taken { file, look })
     }
 
-    /// The file, what a store made of it shows, and whether no bucket was being made, removed or changed: whoever looks finishes that.
-    async fn look(&self, mut stream: SnapshotStream) -> Result<(Arc<dyn DiskFile>, Look, bool), String> {
+    /// Whether the disk failed while the copy was made; or before, and what it failed for is out of service since.
+    fn has_cause(&self, what: &str, faults_before: u64) -> bool {
+        let now = faults(&self.disk);
+        now > faults_before || (now > self.faults && what.contains("out of service"))
+    }
+
+    /// The file, and what a store made of it shows. Of a bucket that was being made, removed or changed only its keys are known to be of that
+    /// moment: whoever looks finishes what was begun, and that may be otherwise than it was finished.
+    async fn look(&self, mut stream: SnapshotStream) -> Result<(Arc<dyn DiskFile>, Look), String> {
         let shelf = SimDisk::new(0, 1 << 30);
         let file = shelf.create("snapshot").map_err(|e| e.to_string())?;
         let mut at = 0;
@@ -149,22 +157,33 @@ impl Copier {
         let index = Arc::new(index.map_err(|fault| fault.to_string())?);
         let session = SessionId(floors.first_session.0 + 1);
         let client = self.client(index.clone(), session);
-        let mut settled = true;
-        for bucket in 0..crate::op::BUCKETS {
+        let mut known = Things::all();
+        for bucket in 0..BUCKETS {
             let record = index.bucket(&crate::client::bucket_name(bucket)).await;
-            settled &= match record {
+            let settled = match record {
                 Ok(Ok(found)) => found.state == OPEN && found.configuration <= found.configured.max(1),
                 Ok(Err(_)) => true,
                 Err(fault) => return Err(fault.to_string()),
             };
+            if !settled {
+                known = known.without(self.unsettled(bucket));
+            }
         }
         let looked = look::look(&client, &Damage::default()).await;
         client.objects.shutdown().await;
         index.shutdown().await;
         match looked {
-            Ok(look) => Ok((file, look, settled)),
+            Ok(look) => Ok((file, Look { known, ..look })),
             Err(Blind::Wrong(what) | Blind::Refused(what)) => Err(what),
         }
+    }
+
+    /// What of a bucket depends on how a change of it ends: that it is there, and its uploads, which go with it.
+    fn unsettled(&self, bucket: usize) -> Things {
+        let book = &self.recorder.get().book;
+        let its = |upload: &usize| book.home(*upload).is_some_and(|(home, _)| home == bucket);
+        let uploads = (0..UPLOADS).filter(its).map(Things::upload);
+        uploads.fold(Things::bucket(bucket), Things::with)
     }
 
     /// A client of a store that has these rows, and the bytes of the machine.

@@ -26,6 +26,7 @@ const PUT_BYTES: u64 = 20_000;
 /// Nothing is, although nothing is left.
 pub async fn served_again(stage: &Stage, client: &Client) -> Result<(), String> {
     if !emptied(stage, client).await {
+        stage.recorder.count("full.not_emptied");
         return Ok(());
     }
     let put = Op::Put {
@@ -34,6 +35,7 @@ pub async fn served_again(stage: &Stage, client: &Client) -> Result<(), String> 
         size: PUT_BYTES,
         condition: Condition::Always,
         spoil: Spoil::Whole,
+        of: None,
     };
     let mut seen = Outcome::Unknown;
     for turn in 0..PUTS_MAX {

@@ -20,6 +20,14 @@ pub fn bytes(op: OpId, start: u64, len: usize) -> Vec<u8> {
 /// What a body is made of: one put, or the parts of an upload in order.
 pub type Pieces = Vec<(OpId, u64)>;
 
+/// All of it.
+pub fn whole(pieces: &[(OpId, u64)]) -> Vec<u8> {
+    let pieces = pieces.iter();
+    pieces
+        .flat_map(|(op, len)| bytes(*op, 0, *len as usize))
+        .collect()
+}
+
 /// The first byte of `got` that is not the byte of `pieces` at `start` and on.
 pub fn first_wrong(pieces: &[(OpId, u64)], start: u64, got: &[u8]) -> Option<u64> {
     let mut begin = 0;

@@ -82,3 +82,39 @@ fn a_journal_let_go_too_early_is_caught() {
 fn a_second_deleter_is_caught() {
     caught_within(Plant::SecondDeleter, 400);
 }
+
+// I9
+#[test]
+fn an_extent_that_is_never_given_back_is_caught() {
+    caught_within(Plant::KeepSlot, 100);
+}
+
+// I2
+#[test]
+fn a_copy_of_the_index_of_two_moments_is_caught() {
+    caught_within(Plant::SnapshotByPartition, 400);
+}
+
+// I9
+#[test]
+fn memory_that_is_never_given_back_is_caught() {
+    caught_within(Plant::KeepMemory, 100);
+}
+
+// I5
+#[test]
+fn a_scrub_that_leaves_out_extents_is_caught() {
+    caught_within(Plant::ScrubSkips, 400);
+}
+
+// I5
+#[test]
+fn a_scrub_that_takes_bad_bytes_for_good_is_caught() {
+    caught_within(Plant::ScrubOverBad, 400);
+}
+
+// I5
+#[test]
+fn a_scrub_that_says_nothing_is_caught() {
+    caught_within(Plant::ScrubSilent, 400);
+}

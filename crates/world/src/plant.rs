@@ -31,11 +31,23 @@ pub enum Plant {
     RecycleEarly = 1024,
     /// Reclaim goes on while it is held.
     ReclaimWhileHeld = 2048,
+    /// An extent is not given back when the client of a large append goes away.
+    KeepSlot = 4096,
+    /// A copy of the index has its partitions as of different moments.
+    SnapshotByPartition = 8192,
+    /// A put that fails does not give back its memory.
+    KeepMemory = 16384,
+    /// The scrub takes every other extent for read.
+    ScrubSkips = 32768,
+    /// The scrub takes needles that do not verify for good ones.
+    ScrubOverBad = 65536,
+    /// The scrub tells nobody what it found.
+    ScrubSilent = 131_072,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::SkipSync,
         Self::AckBeforeIndex,
         Self::ReplayPreviousLap,
@@ -48,11 +60,18 @@ impl Plant {
         Self::ReclaimAfterRestore,
         Self::RecycleEarly,
         Self::ReclaimWhileHeld,
+        Self::KeepSlot,
+        Self::SnapshotByPartition,
+        Self::KeepMemory,
+        Self::ScrubSkips,
+        Self::ScrubOverBad,
+        Self::ScrubSilent,
     ];
 
     /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
     /// `forget-done`, `second-deleter`, `compact-over-bad`, `drop-under-reader`, `condemn-without-commit`, `reclaim-after-restore`,
-    /// `recycle-early`, `reclaim-while-held`.
+    /// `recycle-early`, `reclaim-while-held`, `keep-slot`, `snapshot-by-partition`, `keep-memory`, `scrub-skips`,
+    /// `scrub-over-bad`, `scrub-silent`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SkipSync => "skip-sync",
@@ -67,6 +86,12 @@ impl Plant {
             Self::ReclaimAfterRestore => "reclaim-after-restore",
             Self::RecycleEarly => "recycle-early",
             Self::ReclaimWhileHeld => "reclaim-while-held",
+            Self::KeepSlot => "keep-slot",
+            Self::SnapshotByPartition => "snapshot-by-partition",
+            Self::KeepMemory => "keep-memory",
+            Self::ScrubSkips => "scrub-skips",
+            Self::ScrubOverBad => "scrub-over-bad",
+            Self::ScrubSilent => "scrub-silent",
         }
     }
 
