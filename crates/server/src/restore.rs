@@ -5,29 +5,25 @@
 //!   extents of a stopped directory, sealed ──────────────┼─▶ index laid: rows of the snapshot, control rows made anew ─▶ reclaim held
 //! ```
 //! Rows are of an earlier moment than the numbers that were given since: extents, sessions, buckets and versions get higher ones, and every
-//! session that was has ended. What the bytes have and the rows do not name stays until an operator lets reclaim go.
+//! session that was has ended (room `restore`). What the bytes have and the rows do not name stays until an operator lets reclaim go.
 
 use crate::backup::{pace, read_dest};
 use crate::reclaim::{check_is_store, moment};
 use crate::roles::NODE;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use backup::{BackupError, Dest, Kept, Manifest, Target};
-use bytes::Bytes;
 use clap::Args;
-use control::{Given, Ground, first_session, fresh_rows};
-use extent::{DataDir, DataDirConfig, Examined, Opened, Superblock, examine, extent_path};
-use index::{Floors, Told, begun, raised};
+use control::Given;
+use extent::{DataDir, DataDirConfig, Examined, Superblock, examine, extent_path};
 use node::LocalNode;
-use std::collections::BTreeMap;
+use restore::{Index, Seen, Under, given_before, lay_index, sealed};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use store::{OldLog, Prepared, SnapshotHead, SnapshotRows, StoreError, lay};
-use types::limits::SCAN_ROWS_MAX;
-use types::{BucketId, Epoch, ExtentId, Hlc, NodeId, PartitionId, SessionId, StampId};
-use wire::node::{ExtentStatus, Node as _, WalkCursor, WalkDepth};
+use types::{Epoch, NodeId, StampId};
+use wire::node::ExtentStatus;
 use world::real::RealDisk;
-use world::{Disk, DiskFile, World};
+use world::{Disk, World};
 
 /// What to make a store of.
 #[derive(Args, Debug)]
@@ -59,155 +55,19 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Partitions that number what they make by a row of their own.
-const WITH_STATE: [PartitionId; 2] = [PartitionId::DIRECTORY, PartitionId::FIRST_DATA];
-
-/// A snapshot that was read whole.
-struct Index {
-    file: Arc<dyn DiskFile>,
-    name: String,
-    head: SnapshotHead,
-    rows: u64,
-    given: Given,
-    /// What the rows of the other partitions tell of numbers.
-    told: BTreeMap<PartitionId, Told>,
-}
-
-impl Index {
-    fn read(file: Arc<dyn DiskFile>, name: &str) -> anyhow::Result<Self> {
-        let rows = SnapshotRows::open(file.clone(), name)?;
-        let head = rows.head();
-        let (mut count, mut given) = (0, Given::default());
-        let mut told = BTreeMap::from(WITH_STATE.map(|partition| (partition, Told::default())));
-        for row in rows {
-            let (partition, key, value) = row?;
-            if partition == PartitionId::CONTROL {
-                given
-                    .take(&key, &value)
-                    .map_err(|what| anyhow!("{name}: {what}"))?;
-            } else {
-                told.entry(partition).or_default().take(&key, &value);
-            }
-            count += 1;
-        }
-        Ok(Self {
-            file,
-            name: name.to_owned(),
-            head,
-            rows: count,
-            given,
-            told,
-        })
+/// What is to be said of partitions whose own row the snapshot has not; nothing of a store that was empty.
+fn note(index: &Index) -> String {
+    let lost: Vec<String> = index
+        .without_state()
+        .map(|partition| partition.to_string())
+        .collect();
+    match index.rows {
+        rows if rows == 0 || lost.is_empty() => String::new(),
+        _ => format!(
+            "; which numbers partition {} gave was left out of the snapshot: it goes on above all that rows and needles tell of",
+            lost.join(" and ")
+        ),
     }
-
-    /// Partitions whose own row was left out, or that nothing was ever written to. That row is a partition's first.
-    fn without_state(&self) -> impl Iterator<Item = PartitionId> {
-        let without = self.told.iter().filter(|(_, told)| !told.has_state);
-        without.map(|(partition, _)| *partition)
-    }
-
-    /// What is to be said of those; nothing of a store that was empty.
-    fn note(&self) -> String {
-        let lost: Vec<String> = self
-            .without_state()
-            .map(|partition| partition.to_string())
-            .collect();
-        match self.rows {
-            rows if rows == 0 || lost.is_empty() => String::new(),
-            _ => format!(
-                "; which numbers partition {} gave was left out of the snapshot: it goes on above all that rows and needles tell of",
-                lost.join(" and ")
-            ),
-        }
-    }
-
-    /// Its rows of partitions that `which` wants, as they are to be laid.
-    fn raised<'a>(
-        &self,
-        floors: &'a Floors,
-        which: impl Fn(PartitionId) -> bool + 'a,
-    ) -> Result<impl Iterator<Item = Result<(PartitionId, Bytes, Bytes), StoreError>> + 'a, StoreError> {
-        let rows = SnapshotRows::open(self.file.clone(), &self.name)?;
-        let wanted = rows.filter(move |row| row.as_ref().map_or(true, |(partition, _, _)| which(*partition)));
-        Ok(wanted.map(move |row| {
-            let (partition, key, value) = row?;
-            let value =
-                raised(&key, value, floors).map_err(|fault| StoreError::Corrupt(fault.to_string()))?;
-            Ok((partition, key, value))
-        }))
-    }
-}
-
-/// What the extents themselves say was given.
-#[derive(Default)]
-struct Seen {
-    hlc: u64,
-    session: SessionId,
-    bucket: BucketId,
-    needles: u64,
-}
-
-/// What an index is laid over.
-struct Under<'a> {
-    /// What the index gave whose place it takes.
-    before: Given,
-    disk: &'a Arc<dyn Disk>,
-    opened: &'a Opened,
-    extents: Vec<(ExtentStatus, u64)>,
-    seen: Seen,
-}
-
-/// Lays the index; answers how many rows.
-fn lay_index(world: &World, index: &Index, under: &Under<'_>, why: &str) -> anyhow::Result<u64> {
-    let seen = (under.seen.session, Hlc(under.seen.hlc), under.seen.bucket);
-    let (session, hlc, bucket) = index.told.values().fold(seen, |(session, hlc, bucket), told| {
-        (
-            session.max(told.session),
-            hlc.max(told.hlc),
-            bucket.max(told.bucket),
-        )
-    });
-    let given = index.given.max(under.before);
-    let last_session = given.session.max(session);
-    let floors = Floors {
-        hlc: hlc.max(Hlc::at(world.clock.wall_ms())),
-        first_session: first_session(last_session),
-        bucket,
-    };
-    let disk = under.opened.dir.disk_id();
-    let control = fresh_rows(&Ground {
-        node: NODE,
-        disk,
-        extents: &under.extents,
-        last_extent: given.extent,
-        last_session,
-        why,
-        now_ms: world.clock.wall_ms(),
-    });
-    let control = control
-        .into_iter()
-        .map(|(key, value)| Ok((PartitionId::CONTROL, key, value)));
-    let begun = |which: fn(PartitionId) -> bool| {
-        let lost = index.without_state().filter(move |partition| which(*partition));
-        lost.map(|partition| {
-            let (key, value) = begun(&floors);
-            Ok((partition, key, value))
-        })
-    };
-    let before = index.raised(&floors, |partition| partition < PartitionId::CONTROL)?;
-    let before = begun(|partition| partition < PartitionId::CONTROL).chain(before);
-    let after = index.raised(&floors, |partition| partition > PartitionId::CONTROL)?;
-    let after = begun(|partition| partition > PartitionId::CONTROL).chain(after);
-    let log = OldLog {
-        batches: &under.opened.batches,
-        next: under.opened.dir.journal().next(),
-    };
-    Ok(lay(
-        under.disk,
-        disk,
-        log,
-        &mut before.chain(control).chain(after),
-    )?)
 }
 
 async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -> anyhow::Result<ExitCode> {
@@ -248,13 +108,14 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
     let why = format!("restored from a backup of {}", moment(manifest.taken_ms));
     let needles = seen.needles;
     let under = Under {
+        node: NODE,
         before: Given::default(),
         disk: &disk,
         opened: &opened,
         extents,
         seen,
     };
-    let rows = lay_index(world, &index, &under, &why)?;
+    let rows = lay_index(&index, &under, &why, world.clock.wall_ms())?;
     let count = under.extents.len();
     node.shutdown().await;
     drop((node, opened));
@@ -265,7 +126,7 @@ async fn all_of(world: &World, backup: &Path, which: Option<&str>, dir: &Path) -
         &format!(
             "{why} (disk {}): {rows} rows, {count} extents, {needles} needles read back{}",
             manifest.disk,
-            index.note()
+            note(&index)
         ),
     );
     Ok(if damage.is_empty() {
@@ -452,13 +313,14 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     let why = format!("the index was restored as of {}", moment(index.head.taken_ms));
     let needles = seen.needles;
     let under = Under {
+        node: NODE,
         before: given_before(&disk, &opened, &mut seen).await?,
         disk: &disk,
         opened: &opened,
         extents,
         seen,
     };
-    let laid = lay_index(world, &index, &under, &why);
+    let laid = lay_index(&index, &under, &why, world.clock.wall_ms());
     let count = under.extents.len();
     node.shutdown().await;
     let rows = laid?;
@@ -467,7 +329,7 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
         &damage,
         &format!(
             "{why}: {rows} rows, over {count} extents with {needles} needles{}. The index files that were there are kept as index/*.old<n>, and take their room until they are removed",
-            index.note()
+            note(&index)
         ),
     );
     Ok(if damage.is_empty() {
@@ -475,71 +337,6 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// What the index gave that is to be replaced. One that cannot be read tells nothing: rows and needles are all there is to go by.
-async fn given_before(disk: &Arc<dyn Disk>, opened: &Opened, seen: &mut Seen) -> anyhow::Result<Given> {
-    match told_before(disk, opened, seen).await {
-        // A sector that cannot be read is no reason to keep the index that has it.
-        Err(why) => {
-            tracing::warn!(
-                %why,
-                "the index that is replaced does not say which numbers it gave"
-            );
-            Ok(Given::default())
-        }
-        given => Ok(given?),
-    }
-}
-
-async fn told_before(disk: &Arc<dyn Disk>, opened: &Opened, seen: &mut Seen) -> Result<Given, StoreError> {
-    let owner = opened.dir.disk_id();
-    let old = Prepared::new(disk.clone(), owner, opened.batches.clone(), &opened.report.lost)?;
-    for partition in WITH_STATE {
-        let told = Told::of(&*old.snapshot(partition)?).await?;
-        seen.hlc = seen.hlc.max(told.hlc.0);
-        seen.session = seen.session.max(told.session);
-    }
-    Given::of(&*old.snapshot(PartitionId::CONTROL)?).await
-}
-
-/// Seals every extent (its writer is gone), and sees what was given by what is in them.
-/// An extent that cannot be read tells nothing: it is `damage`, and numbers are passed over widely anyway.
-async fn sealed(
-    node: &LocalNode,
-    bytes_max: u64,
-    damage: &mut Vec<String>,
-) -> anyhow::Result<(Vec<(ExtentStatus, u64)>, Seen)> {
-    let (mut extents, mut seen) = (Vec::new(), Seen::default());
-    for status in node.extents().await? {
-        let status = match status.sealed {
-            true => status,
-            false => node.seal(status.extent, status.epoch.next()).await?,
-        };
-        if let Err(fault) = heads(node, status.extent, &mut seen).await {
-            damage.push(format!("extent {}: {fault}", status.extent));
-        }
-        let bytes_max = bytes_max.max(status.end);
-        extents.push((status, bytes_max));
-    }
-    Ok((extents, seen))
-}
-
-async fn heads(node: &LocalNode, extent: ExtentId, seen: &mut Seen) -> Result<(), wire::Fault> {
-    let mut from = WalkCursor::default();
-    loop {
-        let page = node.walk(extent, from, WalkDepth::Heads, SCAN_ROWS_MAX).await?;
-        for head in page.found.iter().filter_map(|walked| walked.head.as_ref()) {
-            seen.hlc = seen.hlc.max(head.append_hlc);
-            seen.session = seen.session.max(head.session);
-            seen.bucket = seen.bucket.max(head.owner.bucket);
-            seen.needles += 1;
-        }
-        match page.next {
-            Some(next) => from = next,
-            None => return Ok(()),
-        }
-    }
 }
 
 #[allow(clippy::print_stdout, reason = "this command's answer")]

@@ -12,12 +12,13 @@ use crate::machine::{Machine, NODE};
 use crate::op::{Answer, BUCKETS, Op, Outcome, Things, UPLOADS};
 use crate::oracle::Look;
 use crate::record::Recorder;
-use crate::restore::Numbers;
 use crate::{SimDisk, SimRng};
 use blob::Blob;
 use bytes::Bytes;
-use index::{IndexRole, raised};
+use control::Given;
+use index::IndexRole;
 use objects::Objects;
+use restore::{Index, Seen};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,17 +142,17 @@ impl Copier {
             at += block.len() as u64;
             self.pause(30).await;
         }
-        let numbers = Numbers::read(&file).map_err(|e| e.to_string())?;
-        let floors = numbers.floors(self.world.clock.wall_ms());
+        let copied = Index::read(file.clone(), "snapshot").map_err(|e| e.to_string())?;
+        let now_ms = self.world.clock.wall_ms();
+        let (floors, _) = copied.floors(&Seen::default(), Given::default(), now_ms);
         let memory = Memory::new();
         for partition in [PartitionId::DIRECTORY, PartitionId::FIRST_DATA] {
-            let raise = |(key, value): (Bytes, Bytes)| {
-                let value = raised(&key, value, &floors).map_err(|fault| fault.to_string())?;
-                Ok((key, Some(value)))
-            };
-            let rows: Result<Vec<_>, String> =
-                numbers.rows(&file, partition)?.into_iter().map(raise).collect();
-            fill(&memory, partition, &rows?).await?;
+            let rows = copied.raised(&floors, |which| which == partition);
+            let rows = rows.map_err(|e| e.to_string())?;
+            let rows: Result<Vec<_>, StoreError> = rows
+                .map(|row| row.map(|(_, key, value)| (key, Some(value))))
+                .collect();
+            fill(&memory, partition, &rows.map_err(|e| e.to_string())?).await?;
         }
         let index = IndexRole::open(self.world.clone(), Arc::new(memory), StampId::FIRST).await;
         let index = Arc::new(index.map_err(|fault| fault.to_string())?);
