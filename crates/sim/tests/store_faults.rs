@@ -172,7 +172,7 @@ fn a_lost_file_is_rebuilt_from_a_log_that_has_everything() {
     );
 }
 
-/// A directory of a build that kept no catalogue opens, and has one from then on; a rotten one is told, or its other copy used.
+/// A directory of a build that kept no catalogue opens, and has one from then on; of a rotten one the other copy is used, and both written anew.
 #[test]
 fn the_catalogue_of_an_old_directory_is_made_and_a_rotten_one_is_told() {
     let path = "index-catalogue";
@@ -190,8 +190,10 @@ fn the_catalogue_of_an_old_directory_is_made_and_a_rotten_one_is_told() {
     assert!(judge(&machine, &progress.done).is_err());
 
     let (machine, _) = stopped(5, COMMITS);
-    for (at, whole) in [(4096 + 40, true), (33, false)] {
-        flip(&machine.disk, path, at, 3);
+    for (flips, whole) in [(&[4096 + 40][..], true), (&[33], true), (&[33, 4096 + 40], false)] {
+        for at in flips {
+            flip(&machine.disk, path, *at, 3);
+        }
         machine.disk.kill();
         let told = life(async { machine.open().map(|_| ()) });
         match told {

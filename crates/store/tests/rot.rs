@@ -231,6 +231,30 @@ async fn read_all(engine: &Embedded, max: usize) -> (Rows, BTreeSet<String>) {
     (rows, lost)
 }
 
+/// A start writes a catalogue anew of which one copy rotted.
+#[tokio::test]
+async fn a_start_mends_the_catalogue() {
+    let (disk, _below) = empty_disk();
+    let open = || {
+        let journal = TestJournal::new(DiskId(7), &world());
+        Embedded::open_on(&world(), disk.clone(), journal.log(), Vec::new(), &[]).unwrap()
+    };
+    let catalogue = || {
+        let file = disk.open("index-catalogue").unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    open().shutdown().await.unwrap();
+    let whole = catalogue();
+    for at in [12, PAGE + 12] {
+        let file = disk.open("index-catalogue").unwrap();
+        file.write_all_at(&[whole[at] ^ 4], at as u64).unwrap();
+        open().shutdown().await.unwrap();
+        assert!(catalogue() == whole, "flipped at {at}");
+    }
+}
+
 /// A leap does not need the pages that it leaps over, nor, where it is the last row that was asked for, those behind.
 #[tokio::test]
 async fn a_leap_goes_over_bad_pages() {

@@ -40,6 +40,8 @@ pub(super) struct Catalogue {
     owner: DiskId,
     retired: Retired,
     listed: Mutex<Listed>,
+    /// A copy of it was bad when it was opened.
+    is_bad: bool,
 }
 
 /// How many index files partitions have.
@@ -54,7 +56,10 @@ impl Catalogue {
         found: impl Iterator<Item = (PartitionId, u16)>,
     ) -> Result<Self, StoreError> {
         let superblock = Superblock::read(&*disk).map_err(|e| meaning(&e))?;
-        let listed = read(&*disk, NAME, owner)?;
+        let (listed, bad) = read(&*disk, NAME, owner)?;
+        for what in &bad {
+            rot::found(Rot::Catalogue, what);
+        }
         if listed.is_none() && superblock.is_some_and(|s| s.catalogued) {
             return Err(StoreError::Corrupt(format!(
                 "{NAME}: the file is missing, and with it which index files there were; nothing was changed"
@@ -71,6 +76,7 @@ impl Catalogue {
             owner,
             retired,
             listed: Mutex::default(),
+            is_bad: !bad.is_empty(),
         };
         if is_new || listed.unwrap_or_default() != all {
             match catalogue.write(&all) {
@@ -86,6 +92,22 @@ impl Catalogue {
             catalogue.tell(superblock)?;
         }
         Ok(catalogue.with(all))
+    }
+
+    /// Writes it anew where a copy of it was bad: once all that a newer build may have left was judged. Where that cannot be done just now it stays as
+    /// it is until the next start.
+    pub(super) fn mend(&self) -> Result<(), StoreError> {
+        if !self.is_bad {
+            return Ok(());
+        }
+        let listed = self.listed.lock().expect("no panic under this lock");
+        match self.write(&listed) {
+            Err(StoreError::Full(why) | StoreError::Busy(why)) => {
+                tracing::warn!(why, "the catalogue stays with one copy");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn with(self, all: Listed) -> Self {
@@ -198,7 +220,8 @@ pub(super) fn read_as(
     name: &str,
     owner: DiskId,
 ) -> Result<Option<BTreeSet<PartitionId>>, StoreError> {
-    Ok(read(disk, name, owner)?.map(|listed| listed.into_keys().collect()))
+    let (listed, _) = read(disk, name, owner)?;
+    Ok(listed.map(|listed| listed.into_keys().collect()))
 }
 
 fn encode(owner: DiskId, listed: &Listed) -> Vec<u8> {
@@ -284,36 +307,40 @@ fn bad_copy(name: &str, at: usize, is_read: bool) -> String {
     format!("{name}: the copy at byte {at} {what}")
 }
 
-/// What the file lists; `None` where there is no file.
-fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<Option<Listed>, StoreError> {
+/// What the file lists, `None` where there is no file; and what is wrong with a copy of it.
+fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<(Option<Listed>, Vec<String>), StoreError> {
     let failed = |e: io::Error| StoreError::io(name, &e);
     let file = match disk.open(name) {
         Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
         Err(e) => return Err(failed(e)),
     };
-    let (mut newer, mut bad) = (None, Vec::<String>::new());
+    let (mut whole, mut newer, mut bad) = (None::<Listed>, None, Vec::new());
     for (at, copy) in copies(&*file).map_err(failed)? {
         match copy.as_deref().map(|b| decode(b, owner)) {
-            Some(Found::Whole(listed)) => {
-                for what in bad {
-                    rot::found(Rot::Catalogue, &what);
-                }
-                return Ok(Some(listed));
+            Some(Found::Whole(listed)) if whole.as_ref().is_none_or(|first| *first == listed) => {
+                whole = Some(listed);
+                continue;
             }
+            // Beside one of this build's it is a bit that turned: the file is replaced whole.
             Some(Found::Newer(format)) => newer = Some(format),
-            Some(Found::Bad) | None => bad.push(bad_copy(name, at, copy.is_some())),
+            _ => {}
         }
+        bad.push(bad_copy(name, at, copy.is_some()));
     }
-    Err(match newer {
-        Some(format) => StoreError::Failed(format!(
+    match (whole, newer) {
+        (Some(listed), _) => Ok((Some(listed), bad)),
+        (None, Some(format)) => Err(StoreError::Failed(format!(
             "{name}: its format {format} is of a newer build; nothing was changed"
-        )),
-        None => StoreError::Corrupt(format!("{name}: neither copy is what was written")),
-    })
+        ))),
+        (None, None) => Err(StoreError::Corrupt(format!(
+            "{name}: neither copy is what was written"
+        ))),
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -386,6 +413,42 @@ mod tests {
         disk.now.store(false, Ordering::Relaxed);
         catalogue.add(PartitionId(1), 1).unwrap();
         assert_eq!(open().unwrap().files(PartitionId(1)), 1);
+    }
+
+    /// Whichever copy is bad, the next start tells it and writes both anew. // I5
+    #[test]
+    fn a_bad_copy_is_told_and_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
+        let open = || Catalogue::open(disk.clone(), DiskId(9), Retired::default(), std::iter::empty());
+        open().unwrap().add(PartitionId(1), 2).unwrap();
+        let path = dir.path().join(NAME);
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(whole.len(), 2 * BLOCK_BYTES);
+        for copy in [0, BLOCK_BYTES] {
+            for at in [0, 8, 9, 12, 16, HEAD_BYTES, HEAD_BYTES + 8, HEAD_BYTES + 17] {
+                let mut flipped = whole.clone();
+                flipped[copy + at] ^= 4;
+                std::fs::write(&path, flipped).unwrap();
+                let (listed, told) = read(&*disk, NAME, DiskId(9)).unwrap();
+                assert_eq!(listed, Some(Listed::from([(PartitionId(1), 2)])));
+                assert_eq!(
+                    told,
+                    [format!("{NAME}: the copy at byte {copy} is not what was written")]
+                );
+                let catalogue = open().unwrap();
+                assert_eq!(catalogue.files(PartitionId(1)), 2);
+                assert!(
+                    std::fs::read(&path).unwrap() != whole,
+                    "not before all was judged"
+                );
+                catalogue.mend().unwrap();
+                assert!(
+                    std::fs::read(&path).unwrap() == whole,
+                    "byte {at} of the copy at {copy}"
+                );
+            }
+        }
     }
 
     #[test]

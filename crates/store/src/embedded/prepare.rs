@@ -87,6 +87,7 @@ impl Prepared {
             let partition = prepared.open(owner, id, log, lost)?;
             prepared.partitions.insert(id, Arc::new(partition));
         }
+        prepared.catalogue.mend()?;
         Ok(prepared)
     }
 
