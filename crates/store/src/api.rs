@@ -211,6 +211,9 @@ pub enum StoreError {
     /// Over `limits::ROW_KEY_BYTES_MAX` or `limits::BATCH_BYTES_MAX`: the commit did not happen and will not.
     #[error("too large for the index engine: {0}")]
     TooLarge(String),
+    /// A newer build wrote it: nothing was changed, and nothing is to be put in its place.
+    #[error("index engine out of service: {0}")]
+    Newer(String),
     /// The disk or engine is out of service.
     #[error("index engine out of service: {0}")]
     Failed(String),
@@ -236,7 +239,7 @@ impl Kind for StoreError {
             Self::Full(_) => ErrorKind::Full,
             Self::Busy(_) => ErrorKind::Busy,
             Self::TooLarge(_) => ErrorKind::Invalid,
-            Self::Failed(_) => ErrorKind::Fault,
+            Self::Newer(_) | Self::Failed(_) => ErrorKind::Fault,
         }
     }
 }

@@ -23,6 +23,7 @@ struct Ways {
     hook: Mutex<Option<Hook>>,
     is_full: AtomicBool,
     no_opens: AtomicBool,
+    no_reads: AtomicBool,
     reads: AtomicU64,
 }
 
@@ -87,6 +88,7 @@ impl Disk for Watched {
 impl DiskFile for WatchedFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.1.reads.fetch_add(1, Ordering::Relaxed);
+        judge(&self.1.no_reads, 5)?; // EIO
         self.0.read_exact_at(buf, offset)
     }
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -285,6 +287,68 @@ async fn files_that_could_not_be_opened_anew_are_tried_again() {
     assert_eq!(rig.rows().await, Ok(4000));
 }
 
+const PATH: &str = "index/0000000000000010.redb";
+
+impl Rig {
+    /// Both heads of the file, with others in their place.
+    fn heads(&self, others: Option<&[u8]>) -> Vec<u8> {
+        let file = self.engine.core.disk.open(PATH).unwrap();
+        let mut heads = vec![0; 16384];
+        file.read_exact_at(&mut heads, 0).unwrap();
+        if let Some(others) = others {
+            file.write_all_at(others, 0).unwrap();
+        }
+        heads
+    }
+
+    /// Has somebody ask for rows when the loop looks again.
+    async fn asked_again(&self) -> Result<usize, StoreError> {
+        self.clock.0.fetch_add(INDEX_REOPEN_MS, Ordering::Relaxed);
+        drop(self.rows().await);
+        others_run().await;
+        self.rows().await
+    }
+}
+
+/// Why files cannot be opened anew is what is answered, not that they will be; and it passes with its cause. // I5
+#[tokio::test]
+async fn what_keeps_files_from_being_opened_anew_is_told() {
+    let rig = rig();
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    for page in 0..20 {
+        fence = rig.commit(fence, 100 * page..100 * page + 100).await;
+    }
+    rig.engine.checkpoint().await.unwrap();
+    rig.commit(fence, 2000..4000).await;
+    for fails in [&rig.ways.is_full, &rig.ways.no_opens] {
+        fails.store(true, Ordering::Relaxed);
+    }
+    assert!(matches!(rig.engine.checkpoint().await, Err(StoreError::Full(_))));
+    assert!(
+        matches!(rig.asked_again().await, Err(StoreError::Busy(_))),
+        "there is no descriptor"
+    );
+    rig.ways.no_opens.store(false, Ordering::Relaxed);
+    let heads = rig.heads(Some(&[0; 16384]));
+    for _ in 0..3 {
+        let told = rig.asked_again().await;
+        assert!(
+            matches!(&told, Err(StoreError::Corrupt(what)) if what.contains(PATH)),
+            "{told:?}"
+        );
+        let told = rig.engine.checkpoint().await;
+        assert!(
+            matches!(&told, Err(StoreError::Corrupt(what)) if what.contains(PATH)),
+            "{told:?}"
+        );
+    }
+    rig.heads(Some(&heads));
+    assert_eq!(rig.asked_again().await, Ok(4000));
+    rig.ways.is_full.store(false, Ordering::Relaxed);
+    rig.engine.checkpoint().await.unwrap();
+    assert_eq!(rig.rows().await, Ok(4000));
+}
+
 fn under(row: &[u8]) -> Option<Bytes> {
     // Rows are `key-nnnnn`: as many as share all but the last two digits count as one.
     let mut end = row[..row.len() - 2].to_vec();
@@ -414,6 +478,33 @@ async fn files_at_rest_are_not_kept_in_memory() {
     rig.commit(fence, 10_002..10_003).await;
     rig.engine.checkpoint().await.unwrap();
     assert_eq!(rig.rows().await, Ok(10_003));
+}
+
+/// A device that gives nothing while files are at rest: that is told, and when it gives again they are opened for whoever reads, though there is
+/// nothing to write.
+#[tokio::test]
+async fn files_that_cannot_be_read_after_their_rest_are_opened_again() {
+    let rig = rig();
+    let fence = rig.engine.take(ID).await.unwrap();
+    rig.commit(fence, 0..100).await;
+    rig.engine.checkpoint().await.unwrap();
+    rig.ways.no_reads.store(true, Ordering::Relaxed);
+    rig.engine.rest_now();
+    others_run().await;
+    for _ in 0..2 {
+        let told = rig.asked_again().await;
+        assert!(
+            matches!(&told, Err(StoreError::Corrupt(what)) if what.contains(PATH)),
+            "{told:?}"
+        );
+    }
+    rig.ways.no_reads.store(false, Ordering::Relaxed);
+    assert_eq!(rig.asked_again().await, Ok(100));
+    assert_eq!(
+        rig.engine.core.all()[0].oldest(),
+        None,
+        "there is nothing to write"
+    );
 }
 
 /// A disk that is full, or has no descriptor left, while files rest: they are read from as before, and written once it can be.

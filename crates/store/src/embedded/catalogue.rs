@@ -330,7 +330,7 @@ fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<(Option<Listed>, V
     }
     match (whole, newer) {
         (Some(listed), _) => Ok((Some(listed), bad)),
-        (None, Some(format)) => Err(StoreError::Failed(format!(
+        (None, Some(format)) => Err(StoreError::Newer(format!(
             "{name}: its format {format} is of a newer build; nothing was changed"
         ))),
         (None, None) => Err(StoreError::Corrupt(format!(

@@ -150,7 +150,7 @@ impl Unusable {
         match self {
             Self::NoHead => StoreError::Corrupt(format!("{path}: both heads are bad")),
             Self::Corrupt(text) => StoreError::Corrupt(text),
-            Self::Newer(format) => StoreError::Failed(format!(
+            Self::Newer(format) => StoreError::Newer(format!(
                 "{path}: its format {format} is of a newer build; nothing was changed"
             )),
             Self::Io(e) => StoreError::io(path, &e),
@@ -190,9 +190,13 @@ impl WriteBehind {
     fn look(&self, partition: &Partition) {
         if let Some(e) = self.0.out_of_service() {
             partition.work();
-            return partition.not_written(e, None);
+            return partition.not_written(e, Ok(None));
         }
-        let (rows, mark) = match partition.work() {
+        let work = partition.work();
+        if !self.open_again(partition) {
+            return;
+        }
+        let (rows, mark) = match work {
             Work::Idle => return,
             Work::Write(rows, mark) => (rows, mark),
         };
@@ -305,10 +309,28 @@ impl WriteBehind {
         let mut files = partition.files.lock().expect("no panic under this lock");
         *files = None;
         if let Some(e) = self.0.out_of_service() {
-            return partition.not_written(e, None);
+            return partition.not_written(e, Ok(None));
         }
         partition.close();
         partition.not_written(why, self.open_to_read(partition, &mut files));
+    }
+
+    /// Opens files that could not be opened anew, if there are such. Before that goes well nothing can be written to them.
+    fn open_again(&self, partition: &Partition) -> bool {
+        let mut files = partition.files.lock().expect("no panic under this lock");
+        if !partition.is_closed() {
+            return true;
+        }
+        match self.open_to_read(partition, &mut files) {
+            Ok(reader) => {
+                partition.opened(reader);
+                true
+            }
+            Err(e) => {
+                partition.not_written(e.clone(), Err(e));
+                false
+            }
+        }
     }
 
     /// Lets go of the pages that redb has in memory: it has no other way than to be closed. Nobody reads meanwhile, and what is committed waits
@@ -338,11 +360,18 @@ impl WriteBehind {
         }
     }
 
-    fn open_to_read(&self, partition: &Partition, files: &mut Option<Files>) -> Option<Arc<Reader>> {
-        let opened = self.0.open_files(partition).ok().flatten()?;
-        let reader = opened.reader().ok()?;
+    /// A reader of the files opened anew; `None` where there are none that were ever finished.
+    fn open_to_read(
+        &self,
+        partition: &Partition,
+        files: &mut Option<Files>,
+    ) -> Result<Option<Arc<Reader>>, StoreError> {
+        let Some(opened) = self.0.open_files(partition)? else {
+            return Ok(None);
+        };
+        let reader = opened.reader()?;
         *files = Some(opened);
-        Some(Arc::new(reader))
+        Ok(Some(Arc::new(reader)))
     }
 }
 

@@ -27,6 +27,7 @@ use types::limits::{
 };
 use types::{JournalSeq, LogSeq, PartitionId};
 use world::Clock;
+use world::rot::{self, Rot};
 
 thread_local! {
     /// Whether this thread is inside the journal's `submit`, with a partition's state locked.
@@ -113,6 +114,8 @@ pub(super) struct State {
     pressed: bool,
     /// The form's files are closed, though rows are to be read from them: they could not be opened anew.
     closed: bool,
+    /// Why not, where that does not pass by itself: snapshots are answered this, and not for ever to come again.
+    unopened: Option<StoreError>,
     /// When the loop was last asked to look because of that.
     asked: Duration,
     /// The files are opened anew: snapshots wait.
@@ -219,6 +222,7 @@ impl Partition {
                 queued: false,
                 pressed: false,
                 closed: false,
+                unopened: None,
                 asked: Duration::ZERO,
                 resting: false,
                 quiet: Quiet::default(),
@@ -444,14 +448,7 @@ impl Partition {
 
     /// Some of the frozen generation is in the form, too. It stays over it until all is.
     pub(super) fn stepped(&self, reader: Arc<Reader>) {
-        let mut state = self.state();
-        state.view = Arc::new(View {
-            active: state.view.active.clone(),
-            frozen: state.view.frozen.clone(),
-            form: Some(reader),
-            readers: state.view.readers.clone(),
-        });
-        state.closed = false;
+        self.state().opened(Some(reader));
     }
 
     /// Whether little was read of the files since the last two times that this was asked, though redb has many of their pages in memory.
@@ -504,7 +501,7 @@ impl Partition {
             first: Some(first),
             ..span
         });
-        state.closed = false;
+        (state.closed, state.unopened) = (false, None);
         state.written = mark.sequence;
         state.pressed &= rest.is_some();
         state.behind = None;
@@ -513,23 +510,38 @@ impl Partition {
         self.changed.notify_waiters();
     }
 
-    /// Writing behind failed; the form as it is, where it could be opened again.
-    pub(super) fn not_written(&self, why: StoreError, reader: Option<Arc<Reader>>) {
+    /// Writing behind failed; and what became of opening the form again: as it is, where it could be.
+    pub(super) fn not_written(&self, why: StoreError, opened: Result<Option<Arc<Reader>>, StoreError>) {
         let mut state = self.state();
         state.behind = Some(why);
         state.tries += 1;
         state.resting = false;
-        if reader.is_some() {
-            state.view = Arc::new(View {
-                active: state.view.active.clone(),
-                frozen: state.view.frozen.clone(),
-                form: reader,
-                readers: state.view.readers.clone(),
-            });
-            state.closed = false;
+        match opened {
+            Ok(reader) => state.opened(reader),
+            // Later there may be a descriptor, or room.
+            Err(StoreError::Busy(_) | StoreError::Full(_)) => state.unopened = None,
+            Err(e) => {
+                match &e {
+                    StoreError::Corrupt(place) => drop(rot::found(Rot::IndexFile, place)),
+                    _ if state.unopened.as_ref() == Some(&e) => {}
+                    _ => tracing::error!(partition = %self.id, error = %e, "the index cannot be opened anew"),
+                }
+                state.behind = Some(e.clone());
+                state.unopened = Some(e);
+            }
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// Files that were closed are open, to be read; `None`: there are none.
+    pub(super) fn opened(&self, reader: Option<Arc<Reader>>) {
+        self.state().opened(reader);
+    }
+
+    /// Whether the files are closed, though they are to be read.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     /// The form's files are closed, to be opened anew.
@@ -539,8 +551,7 @@ impl Partition {
     }
 
     /// Asks the loop to open what could not be opened anew, `INDEX_REOPEN_MS` after the last time that it was asked. What kept it from that
-    /// (no descriptor was free, say) may be over, and nothing else looks before more is to be written behind. It opens files to write the
-    /// generation that failed: that is still there.
+    /// (no descriptor was free, say) may be over, and nothing else looks before more is to be written behind.
     pub(super) fn look_again(&self, core: &Core, clock: &dyn Clock) {
         let mut state = self.state();
         if state.closed {
@@ -628,9 +639,23 @@ pub(super) struct Waiting {
 
 impl State {
     fn moment(&self) -> Result<(Arc<View>, LogSeq), StoreError> {
-        match &self.broken {
+        match self.broken.as_ref().or(self.unopened.as_ref()) {
             Some(e) => Err(e.clone()),
             None => Ok((self.view.clone(), self.durable.sequence)),
+        }
+    }
+
+    /// The files are open: what is read of them, if there are any.
+    fn opened(&mut self, form: Option<Arc<Reader>>) {
+        self.unopened = None;
+        if form.is_some() {
+            self.view = Arc::new(View {
+                active: self.view.active.clone(),
+                frozen: self.view.frozen.clone(),
+                form,
+                readers: self.view.readers.clone(),
+            });
+            self.closed = false;
         }
     }
 
