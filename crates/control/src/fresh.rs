@@ -6,8 +6,8 @@
 use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, SEALED};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use store::{Scan, Snapshot, StoreError};
-use types::limits::SCAN_ROWS_MAX;
+use store::{Scan, Snapshot, StoreError, readable_rows};
+use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, ExtentId, NodeId, SessionId};
 use wire::node::ExtentStatus;
 use wire::records::{CopyRecord, DiskRecord, ExtentRecord, ReclaimHold, ReclaimState};
@@ -48,27 +48,38 @@ pub struct Given {
 
 impl Given {
     /// What the control partition says that a directory has: of the index that another is to take the place of, because its rows know of numbers
-    /// that no needle has.
+    /// that no needle has. The rows that count are asked for by themselves, and all others as far as they can be read. With what could not.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub async fn of(control: &dyn Snapshot) -> Result<Self, StoreError> {
-        let mut given = Self::default();
-        let mut scan = Scan {
-            start: Bytes::from_static(&[0]),
-            end: Bytes::from_static(&[0xFF]),
-            max: SCAN_ROWS_MAX,
-        };
-        loop {
-            let page = control.scan(&scan).await?;
-            let Some((last, _)) = page.last() else {
-                return Ok(given);
-            };
-            scan.start = [&last[..], &[0]].concat().into();
-            for (key, value) in &page {
-                given.take(key, value).map_err(StoreError::Corrupt)?;
+    /// The engine's, but for [`StoreError::Corrupt`].
+    pub async fn of(control: &dyn Snapshot) -> Result<(Self, Vec<StoreError>), StoreError> {
+        let (mut given, mut lost) = (Self::default(), Vec::new());
+        for counter in [Change::LastExtent(0), Change::LastSession(0)] {
+            let (key, _) = counter.row();
+            match control.get(std::slice::from_ref(&key)).await {
+                Ok(values) => {
+                    let value = values.into_iter().next().flatten();
+                    let taken = value.map_or(Ok(()), |value| given.take(&key, &value));
+                    lost.extend(taken.err().map(StoreError::Corrupt));
+                }
+                Err(e @ StoreError::Corrupt(_)) => lost.push(e),
+                Err(e) => return Err(e),
             }
         }
+        let (mut start, end) = (Bytes::from_static(&[0]), Bytes::from_static(&[0xFF]));
+        while start < end {
+            let scan = Scan {
+                start,
+                end: end.clone(),
+                max: SCAN_ROWS_MAX,
+            };
+            let page = readable_rows(control, scan, ROW_KEY_BYTES_MAX).await?;
+            let taken = page.rows.iter().map(|(key, value)| given.take(key, value));
+            lost.extend(taken.filter_map(Result::err).map(StoreError::Corrupt));
+            lost.extend(page.lost);
+            start = page.next;
+        }
+        Ok((given, lost))
     }
 
     /// Both.
@@ -235,5 +246,55 @@ mod tests {
         assert_eq!(session, first_session(SessionId(6)));
         assert!(rows.last_extent >= 9 + NUMBERS_PASSED);
         assert_eq!(given.session.0, session.0 - 1);
+    }
+
+    /// A partition of which a row is on a page that cannot be read.
+    struct Holed(std::sync::Arc<dyn Snapshot>, Bytes);
+
+    #[async_trait::async_trait]
+    impl Snapshot for Holed {
+        async fn get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+            match keys.contains(&self.1) {
+                true => Err(StoreError::Corrupt("the page at byte 5".into())),
+                false => self.0.get(keys).await,
+            }
+        }
+        async fn scan(&self, scan: &Scan) -> Result<store::Rows, StoreError> {
+            let rows = self.0.scan(scan).await?;
+            match rows.iter().any(|(key, _)| *key == self.1) {
+                true => Err(StoreError::Corrupt("the page at byte 5".into())),
+                false => Ok(rows),
+            }
+        }
+    }
+
+    /// Each row in turn cannot be read: the others tell as much as they know.
+    #[tokio::test]
+    async fn what_was_given_is_told_past_damage() {
+        use store::Store as _;
+        let there = ExtentRecord {
+            extent: 1 << 48 | 9,
+            ..ExtentRecord::default()
+        };
+        let changes = [
+            Change::Extent(there),
+            Change::LastExtent(70),
+            Change::LastSession(80),
+        ];
+        let rows: Vec<_> = changes.iter().map(Change::row).collect();
+        let store = store::Memory::new();
+        let fence = store.take(types::PartitionId::CONTROL).await.unwrap();
+        let behind = Vec::new();
+        let batch = store::Batch {
+            rows: rows.clone(),
+            behind,
+        };
+        store.commit(fence, batch).await;
+        for ((bad, _), want) in rows.into_iter().zip([(70, 80), (9, 80), (70, 0)]) {
+            let whole = store.snapshot(types::PartitionId::CONTROL).await.unwrap();
+            let (given, lost) = Given::of(&Holed(whole, bad)).await.unwrap();
+            assert_eq!((given.extent.0, given.session.0), want);
+            assert!(!lost.is_empty());
+        }
     }
 }

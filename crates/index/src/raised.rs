@@ -3,7 +3,8 @@
 
 use crate::rows::{Row, RowRef, bucket_of, decode, encode};
 use bytes::Bytes;
-use store::{Snapshot, StoreError};
+use store::{Scan, Snapshot, StoreError, readable_rows};
+use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{BucketId, ErrorKind, Hlc, SessionId, VersionId};
 use wire::Fault;
 use wire::records::{BucketRecord, ObjectRecord, PartitionState};
@@ -20,6 +21,8 @@ pub struct Floors {
     pub first_session: SessionId,
     /// The highest bucket that is known to have been.
     pub bucket: BucketId,
+    /// How far an index counted that another takes the place of.
+    pub serial: u64,
 }
 
 /// What the rows of a partition tell of numbers that were given, whether or not its own row is among them.
@@ -33,21 +36,45 @@ pub struct Told {
     pub session: SessionId,
     /// The newest time; of versions where there is no other.
     pub hlc: Hlc,
+    /// How far it counted what has no number of its own row.
+    pub serial: u64,
 }
 
 impl Told {
-    /// What the own row of a partition tells: of an index that another is to take the place of, whose rows know of times that no needle has.
+    /// What a partition tells of an index that another is to take the place of: its own row, which knows of numbers that no needle has; or, where
+    /// that cannot be read, all others that can be. With what could not.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub async fn of(partition: &dyn Snapshot) -> Result<Self, StoreError> {
+    /// The engine's, but for [`StoreError::Corrupt`].
+    pub async fn of(partition: &dyn Snapshot) -> Result<(Self, Vec<StoreError>), StoreError> {
         let key = RowRef::State.key();
-        let values = partition.get(std::slice::from_ref(&key)).await?;
         let mut told = Self::default();
-        if let Some(value) = values.into_iter().next().flatten() {
-            told.take(&key, &value);
+        let why = match partition.get(std::slice::from_ref(&key)).await {
+            Ok(values) => {
+                if let Some(value) = values.into_iter().next().flatten() {
+                    told.take(&key, &value);
+                }
+                return Ok((told, Vec::new()));
+            }
+            Err(why @ StoreError::Corrupt(_)) => why,
+            Err(e) => return Err(e),
+        };
+        let (mut lost, mut start) = (vec![why], Bytes::from_static(&[0]));
+        let end = Bytes::from_static(&[0xFF]);
+        while start < end {
+            let scan = Scan {
+                start,
+                end: end.clone(),
+                max: SCAN_ROWS_MAX,
+            };
+            let page = readable_rows(partition, scan, ROW_KEY_BYTES_MAX).await?;
+            for (key, value) in &page.rows {
+                told.take(key, value);
+            }
+            lost.extend(page.lost);
+            start = page.next;
         }
-        Ok(told)
+        Ok((told, lost))
     }
 
     /// Takes what a row tells, ascending. What does not decode tells nothing.
@@ -64,6 +91,7 @@ impl Told {
                 self.has_state = true;
                 self.saw_session(state.sessions_ended_below);
                 self.hlc = self.hlc.max(Hlc(state.hlc));
+                self.serial = self.serial.max(state.serial);
             }
             Ok(Row::BucketName(_)) => {
                 let record = decode::<BucketRecord>(key, value).unwrap_or_default();
@@ -115,7 +143,7 @@ fn over(state: &PartitionState, floors: &Floors) -> PartitionState {
         epoch: 0,
         sequence: 0,
         hlc: state.hlc.max(floors.hlc.0),
-        serial: state.serial.max(of_bucket) + SERIALS_PASSED,
+        serial: state.serial.max(of_bucket).max(floors.serial) + SERIALS_PASSED,
         sessions_ended_below: state.sessions_ended_below.max(floors.first_session.0),
     }
 }
@@ -124,7 +152,8 @@ fn over(state: &PartitionState, floors: &Floors) -> PartitionState {
 mod tests {
     use super::*;
     use prost::Message as _;
-    use types::{AccountId, CommandId, StampId};
+    use store::{Batch, Memory, Rows, Store as _};
+    use types::{AccountId, CommandId, PartitionId, StampId};
 
     #[test]
     fn only_the_partitions_own_row_changes() {
@@ -132,6 +161,7 @@ mod tests {
             hlc: Hlc(900),
             first_session: SessionId(50),
             bucket: BucketId(1 << 48 | 2),
+            serial: 0,
         };
         let state = PartitionState {
             epoch: 5,
@@ -181,12 +211,14 @@ mod tests {
             bucket: BucketId(bucket(41)),
             session: SessionId(9),
             hlc: Hlc(700 << 16),
+            serial: 0,
         };
         assert_eq!(told, expected);
         let floors = Floors {
             hlc: told.hlc,
             first_session: SessionId(50),
             bucket: told.bucket,
+            serial: told.serial,
         };
         let (key, value) = begun(&floors);
         let state = PartitionState::decode(value.clone()).unwrap();
@@ -194,5 +226,79 @@ mod tests {
         assert_eq!((state.hlc, state.sessions_ended_below), (700 << 16, 50));
         told.take(&key, &value);
         assert!(told.has_state);
+    }
+
+    /// A partition of which the rows below a key are on a page that cannot be read.
+    struct Holed(std::sync::Arc<dyn Snapshot>, Bytes);
+
+    impl Holed {
+        fn judge(&self, key: &Bytes) -> Result<(), StoreError> {
+            match *key < self.1 {
+                true => Err(StoreError::Corrupt("the page at byte 5".into())),
+                false => Ok(()),
+            }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Snapshot for Holed {
+        async fn get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+            keys.iter().try_for_each(|key| self.judge(key))?;
+            self.0.get(keys).await
+        }
+        async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError> {
+            let rows = self.0.scan(scan).await?;
+            rows.iter().try_for_each(|(key, _)| self.judge(key))?;
+            Ok(rows)
+        }
+    }
+
+    /// An index is laid twice over what made a bucket in between: the second time it begins above what the first gave. Where the row that
+    /// counts cannot be read the others tell.
+    #[tokio::test]
+    async fn what_an_index_gave_is_told_though_it_is_damaged() {
+        let store = Memory::new();
+        let fence = store.take(PartitionId::DIRECTORY).await.unwrap();
+        let floors = Floors {
+            hlc: Hlc(5),
+            first_session: SessionId(50),
+            bucket: BucketId(0),
+            serial: 0,
+        };
+        let (state, value) = begun(&floors);
+        let record = BucketRecord {
+            bucket: StampId(1).id(7_000_000),
+            ..BucketRecord::default()
+        };
+        let done = RowRef::Done(CommandId(60 << 64 | 4)).key();
+        let name = RowRef::BucketName("b").key();
+        let rows = vec![
+            (state.clone(), Some(value.clone())),
+            (done, Some(Bytes::new())),
+            (name, Some(encode(&record))),
+        ];
+        let behind = Vec::new();
+        store.commit(fence, Batch { rows, behind }).await;
+        let whole = store.snapshot(PartitionId::DIRECTORY).await.unwrap();
+        let (told, lost) = Told::of(&*whole).await.unwrap();
+        assert_eq!(
+            (told.session, told.serial, lost.len()),
+            (SessionId(50), SERIALS_PASSED, 0)
+        );
+        let again = Floors {
+            serial: told.serial,
+            ..floors
+        };
+        let older = encode(&PartitionState::default());
+        let laid = PartitionState::decode(raised(&state, older, &again).unwrap()).unwrap();
+        assert!(laid.serial > told.serial, "no number is given twice");
+
+        let end = [&state[..], b"\0"].concat().into();
+        let (told, lost) = Told::of(&Holed(whole, end)).await.unwrap();
+        assert!(lost.len() == 2 && !told.has_state, "{lost:?}");
+        assert_eq!(
+            (told.session, told.bucket),
+            (SessionId(60), BucketId(StampId(1).id(7_000_000)))
+        );
     }
 }

@@ -85,6 +85,7 @@ impl Index {
             hlc: hlc.max(Hlc::at(now_ms)),
             first_session: first_session(given.session),
             bucket,
+            serial: seen.serial,
         };
         (floors, given)
     }

@@ -21,6 +21,8 @@ pub struct Seen {
     pub session: SessionId,
     /// The highest bucket.
     pub bucket: BucketId,
+    /// How far the index counted whose place another takes.
+    pub serial: u64,
     /// How many needles there are.
     pub needles: u64,
 }
@@ -41,37 +43,54 @@ pub struct Under<'a> {
     pub seen: Seen,
 }
 
-/// What the index gave that is to be replaced. One that cannot be read tells nothing: rows and needles are all there is to go by.
+/// What the index gave that is to be replaced, as far as it can be read: that it is damaged is why another takes its place, so each partition is
+/// asked by itself. What it does not say rows and needles are all there is to go by.
 ///
 /// # Errors
-/// The disk has failed.
+/// There is no room or no descriptor, or a newer build wrote it: that is no damage.
 pub async fn given_before(
     disk: &Arc<dyn Disk>,
     opened: &Opened,
     seen: &mut Seen,
 ) -> Result<Given, RestoreError> {
-    match told_before(disk, opened, seen).await {
-        // A sector that cannot be read is no reason to keep the index that has it.
-        Err(why) => {
-            tracing::warn!(
-                %why,
-                "the index that is replaced does not say which numbers it gave"
-            );
-            Ok(Given::default())
+    let owner = opened.dir.disk_id();
+    let (batches, lost) = (opened.batches.clone(), &opened.report.lost);
+    let Some(old) = heard("it", Prepared::new(disk.clone(), owner, batches, lost))? else {
+        return Ok(Given::default());
+    };
+    for partition in WITH_STATE {
+        let name = format!("partition {partition}");
+        let asked = async { Told::of(&*old.snapshot(partition)?).await };
+        let (told, lost) = heard(&name, asked.await)?.unwrap_or_default();
+        unsaid(&name, &lost);
+        seen.hlc = seen.hlc.max(told.hlc.0);
+        seen.session = seen.session.max(told.session);
+        seen.bucket = seen.bucket.max(told.bucket);
+        seen.serial = seen.serial.max(told.serial);
+    }
+    let asked = async { Given::of(&*old.snapshot(PartitionId::CONTROL)?).await };
+    let name = "the control partition";
+    let (given, lost) = heard(name, asked.await)?.unwrap_or_default();
+    unsaid(name, &lost);
+    Ok(given)
+}
+
+/// What was asked of the index that is replaced, unless it is damaged.
+fn heard<T>(what: &str, asked: Result<T, StoreError>) -> Result<Option<T>, RestoreError> {
+    match asked {
+        Ok(heard) => Ok(Some(heard)),
+        Err(e @ (StoreError::Newer(_) | StoreError::Busy(_) | StoreError::Full(_))) => Err(e.into()),
+        Err(e) => {
+            unsaid(what, &[e]);
+            Ok(None)
         }
-        given => Ok(given?),
     }
 }
 
-async fn told_before(disk: &Arc<dyn Disk>, opened: &Opened, seen: &mut Seen) -> Result<Given, StoreError> {
-    let owner = opened.dir.disk_id();
-    let old = Prepared::new(disk.clone(), owner, opened.batches.clone(), &opened.report.lost)?;
-    for partition in WITH_STATE {
-        let told = Told::of(&*old.snapshot(partition)?).await?;
-        seen.hlc = seen.hlc.max(told.hlc.0);
-        seen.session = seen.session.max(told.session);
+fn unsaid(what: &str, lost: &[StoreError]) {
+    for why in lost {
+        tracing::warn!(%why, "{what} of the index that is replaced does not say all numbers that it gave");
     }
-    Given::of(&*old.snapshot(PartitionId::CONTROL)?).await
 }
 
 /// Seals every extent (its writer is gone), and sees what was given by what is in them.

@@ -3,12 +3,16 @@
 mod store_machine;
 
 use bytes::Bytes;
+use control::Given;
+use restore::{Seen, given_before};
 use sim::disk::{Fault, FaultKind};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use store::{Batch, Committed, Fence, Scan, Store, StoreError, next_rows};
 use store_machine::{DATA, DIRECTORY, Machine, Progress, Rows, Running, life};
-use types::PartitionId;
 use types::limits::ROW_KEY_BYTES_MAX;
+use types::{BucketId, DiskId, Epoch, ExtentId, Generation, Hlc, NodeId, PartitionId, SessionId};
+use wire::node::ExtentStatus;
 use world::Disk;
 
 const PATH: &str = "index/0000000000000010.redb";
@@ -509,4 +513,93 @@ fn cut_while_laid_over(harm: Harm) {
         cuts += 1;
     }
     assert!(cuts > 20 && begun > 5, "{cuts} cuts, {begun} with a second file");
+}
+
+/// A machine with the rows that say which numbers were given.
+fn counted() -> Machine {
+    let machine = Machine {
+        journal_bytes: 1 << 20,
+        ..Machine::new(3)
+    };
+    let extents: Vec<_> = (1..400).map(|n| (status(n), 5)).collect();
+    let control = control::fresh_rows(&control::Ground {
+        node: NodeId(1),
+        disk: DiskId(7),
+        extents: &extents,
+        last_extent: ExtentId(70_000),
+        last_session: SessionId(80),
+        why: "a test",
+        now_ms: 1,
+    });
+    let state = index::begun(&index::Floors {
+        hlc: Hlc(900),
+        first_session: SessionId(50),
+        bucket: BucketId(3),
+        serial: 77,
+    });
+    life(async {
+        let running = machine.open().unwrap();
+        let of = [
+            (DIRECTORY, vec![state.clone()]),
+            (PartitionId::CONTROL, control),
+            (DATA, vec![state]),
+        ];
+        for (partition, rows) in of {
+            let mut fence = running.engine.take(partition).await.unwrap();
+            let rows = rows.into_iter().map(|(key, value)| (key, Some(value)));
+            commit(&running, &mut fence, rows.collect()).await;
+        }
+        running.stop().await.unwrap();
+    });
+    machine.disk.kill();
+    machine
+}
+
+fn status(n: u64) -> ExtentStatus {
+    ExtentStatus {
+        extent: ExtentId(n),
+        epoch: Epoch(3),
+        sealed: true,
+        end: 77,
+        needles: 1,
+        generation: Generation(0),
+        salt: 0,
+    }
+}
+
+fn given(machine: &Machine) -> (Given, Seen) {
+    let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+    life(async {
+        let (opened, mut seen) = (machine.directory().unwrap(), Seen::default());
+        let given = given_before(&disk, &opened, &mut seen).await.unwrap();
+        (given, seen)
+    })
+}
+
+/// Each page of an index in turn is not given, and another index takes its place: what the other partitions say is heard, and of this one what can
+/// be read. // I11
+#[test]
+fn a_bad_page_hides_no_number_that_another_tells() {
+    let (whole, all) = given(&counted());
+    assert!(
+        whole.session.0 > 80 && whole.extent.0 > 70_000 && all.serial > 77,
+        "{whole:?} {all:?}"
+    );
+    let mut past = 0;
+    for partition in [DIRECTORY, PartitionId::CONTROL, DATA] {
+        let path = format!("index/{partition}.redb");
+        for page in 6..counted().disk.open(&path).unwrap().len().unwrap() / PAGE {
+            let machine = counted();
+            assert!(machine.disk.spoil_at(&path, page * PAGE));
+            let (given, seen) = given(&machine);
+            if partition == PartitionId::CONTROL {
+                assert_eq!(seen, all, "{path}: page {page}");
+                past += u64::from(given == whole);
+            } else {
+                assert_eq!(given, whole, "{path}: page {page}");
+                assert_eq!(seen, all, "the other has the same: {path}: page {page}");
+            }
+        }
+    }
+    assert!(past > 4, "{past} pages of the control partition were gone past");
 }

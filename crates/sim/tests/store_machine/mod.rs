@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use bytes::Bytes;
-use extent::{DataDir, DataDirConfig, ExtentError, Found};
+use extent::{DataDir, DataDirConfig, ExtentError, Found, Opened};
 use sim::{SimClock, SimDisk, SimRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,11 +60,16 @@ impl Machine {
         Ok(self.run(opened.dir, engine))
     }
 
+    /// Opens the directory alone.
+    pub(crate) fn directory(&self) -> Result<Opened, String> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        DataDir::open(&self.world, disk, self.config()).map_err(|e| format!("the directory: {e}"))
+    }
+
     /// Looks at the index, and starts nothing.
     pub(crate) fn prepare(&self) -> Result<Prepared, String> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let opened = DataDir::open(&self.world, disk.clone(), self.config())
-            .map_err(|e| format!("the directory: {e}"))?;
+        let opened = self.directory()?;
         let owner = opened.dir.disk_id();
         Prepared::new(disk, owner, opened.batches, &opened.report.lost).map_err(|e| format!("the index: {e}"))
     }
