@@ -23,7 +23,7 @@ const SLOTS: usize = 1 << 14;
 /// What a row costs beside its bytes.
 const ROW_OVERHEAD_BYTES: usize = 96;
 
-type Half = FixedMap<Bytes, Option<Bytes>>;
+pub(crate) type Half = FixedMap<Bytes, Option<Bytes>>;
 
 /// When a snapshot was asked for, in the cache's own time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +117,15 @@ impl Cache {
         self.era += 1;
     }
 
-    /// Gives up rows that nobody has asked for since this was last called. A commit may be under way: what began and ended stays as it is.
-    pub(crate) fn rest(&mut self) {
-        if !std::mem::take(&mut self.is_used) {
-            self.young = Half::default();
-            self.old = Half::default();
-            self.young_bytes = 0;
+    /// Gives up rows that nobody has asked for since this was last called: the caller drops them, where readers do not wait for that. A commit
+    /// may be under way: what began and ended stays as it is.
+    #[must_use]
+    pub(crate) fn rest(&mut self) -> Option<[Half; 2]> {
+        if std::mem::take(&mut self.is_used) || (self.young.is_empty() && self.old.is_empty()) {
+            return None;
         }
+        self.young_bytes = 0;
+        Some([std::mem::take(&mut self.young), std::mem::take(&mut self.old)])
     }
 
     fn insert(&mut self, key: Bytes, value: Option<Bytes>) {
@@ -185,7 +187,7 @@ mod tests {
         let (a, b) = (row("a"), row("b"));
         let old = cache.seen();
         cache.fill(old, &a, &value("old"));
-        cache.rest();
+        assert!(cache.rest().is_some());
         assert_eq!(
             (cache.young.len(), cache.get(&b)),
             (0, None),
@@ -193,16 +195,14 @@ mod tests {
         );
         cache.fill(cache.seen(), &a, &value("old"));
         assert!(cache.get(&a).is_some());
-        cache.rest();
+        assert!(cache.rest().is_none());
         assert_eq!(cache.get(&a), Some(value("old")), "it is in use");
         let writes = Writes::from([(a.clone(), value("new"))]);
         cache.begin(&writes);
-        cache.rest();
-        cache.rest();
+        drop((cache.rest(), cache.rest()));
         let during = cache.seen();
         cache.finish(writes);
-        cache.rest();
-        cache.rest();
+        drop((cache.rest(), cache.rest()));
         cache.fill(during, &a, &value("old"));
         assert_eq!(
             cache.get(&a),

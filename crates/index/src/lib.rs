@@ -43,4 +43,4 @@ mod walk;
 
 pub use raised::{Floors, Told, begun, raised};
 pub use rebuilt::{Rebuilt, Remains};
-pub use role::IndexRole;
+pub use role::{IndexRole, Rested};

@@ -1,5 +1,6 @@
 //! The role: which partition a command or read belongs to.
 
+use crate::cache::Half;
 use crate::commands::is_directory;
 use crate::handle::Handle;
 use bytes::Bytes;
@@ -16,6 +17,9 @@ use wire::index::{
 use wire::records::{BucketRecord, BucketSetting, UsageRecord};
 use wire::scrub::Reread;
 use world::{Clock, World};
+
+/// Rows that were in memory and that nobody asks for.
+pub struct Rested(#[allow(dead_code, reason = "to be dropped")] Vec<Half>);
 
 /// The index of one process: the directory and, until partitions split, one partition of objects.
 pub struct IndexRole {
@@ -61,10 +65,13 @@ impl IndexRole {
         self.data.end_sessions_below(mark).await
     }
 
-    /// Gives up rows in memory that nobody has asked for since this was last called.
-    pub fn rest(&self) {
-        self.directory.shared.cache().rest();
-        self.data.shared.cache().rest();
+    /// Gives up rows in memory that nobody has asked for since this was last called. They may be hundreds of thousands: to be dropped where
+    /// nobody waits for that.
+    pub fn rest(&self) -> Option<Rested> {
+        let directory = self.directory.shared.cache().rest();
+        let data = self.data.shared.cache().rest();
+        let rested = directory.into_iter().chain(data).flatten().collect::<Vec<_>>();
+        (!rested.is_empty()).then_some(Rested(rested))
     }
 
     /// Answers what it was sent, then stops. Calls and reads from here on are refused.

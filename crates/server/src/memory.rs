@@ -2,13 +2,14 @@
 
 use crate::allocator;
 use anyhow::{Context, bail};
-use index::IndexRole;
+use index::{IndexRole, Rested};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Embedded;
+use tokio::sync::mpsc::error::TrySendError;
 use types::JournalSeq;
 use types::limits::{
     CONNECTION_AWAKE_BYTES, CONNECTION_IDLE_BYTES, CONNECTION_SECURE_BYTES, CONNECTIONS_MAX,
@@ -16,11 +17,18 @@ use types::limits::{
 };
 use world::{Budget, Clock, Loop, World};
 
-/// The least that a store works in.
-const BYTES_MIN: u64 = 128 << 20;
-/// What is taken unless it is said: a quarter of what the machine, the container or the service has, within these; less where there is less than
-/// twice the first.
-const BYTES_UNSAID: (u64, u64) = (256 << 20, 512 << 20);
+/// The least that a store works in: what is the same for every budget (the journal's queue and buffers, rows that wait for the index files) is up
+/// to 88 MiB of it.
+const BYTES_MIN: u64 = 256 << 20;
+/// What is taken at most unless it is said: a quarter of what the machine, the container or the service has.
+const BYTES_UNSAID_MAX: u64 = 512 << 20;
+
+/// So much less is in use: most of it is free now.
+const FREED_BYTES_MIN: u64 = 32 << 20;
+/// Pauses after which it is due in any case: half a minute.
+const PAUSES_MAX: u32 = 6;
+/// Nobody is served but one who asks how it goes, or two.
+const QUIET_BYTES_MAX: u64 = 2 * CONNECTION_AWAKE_BYTES as u64;
 
 /// A number of bytes as an operator writes it: `512MiB`, `4GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -95,6 +103,22 @@ impl Memory {
         })
     }
 
+    /// Says so where there is hardly as much memory as it may come to.
+    pub(crate) fn warn_of_little(self) {
+        let wanted = self.requests * 2 / 4 * 5;
+        match there() {
+            Ok(there) if there < wanted => {
+                tracing::warn!(
+                    there,
+                    wanted,
+                    "there is less memory than the store may come to: it may be killed"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "how much memory there is cannot be told"),
+        }
+    }
+
     /// The budgets of requests and of connections.
     pub(crate) fn budgets(self, clock: &Arc<dyn Clock>) -> (Arc<Budget>, Arc<Budget>) {
         (
@@ -105,41 +129,83 @@ impl Memory {
 }
 
 /// Gives up what a store need not have in memory; for as long as it is polled.
-pub(crate) async fn tend(world: World, store: Arc<Embedded>, index: Arc<IndexRole>) -> Infallible {
-    // It takes the allocator's locks one after the other, for milliseconds: not where requests are served.
+pub(crate) async fn tend(
+    world: World,
+    (store, index): (Arc<Embedded>, Arc<IndexRole>),
+    (requests, connections): (Arc<Budget>, Arc<Budget>),
+) -> Infallible {
+    // Rows are freed one by one, and what was freed is given back under the allocator's locks, one after the other: not where requests are served.
     let (give_back, _ends_with_us) = world.exec.run_loop("give-back", 1, 1, GiveBack);
     // What was replayed at the start has been at rest since then.
     let mut before = store.at_rest(JournalSeq::default());
     let mut last = before;
+    let (mut due, mut rows) = (Due::default(), Vec::new());
     loop {
         let pause = Duration::from_millis(WRITE_BEHIND_REST_MS / 2);
         world.clock.sleep(pause).await;
         (before, last) = (last, store.at_rest(before));
-        index.rest();
+        rows.extend(index.rest());
         store.rest();
-        // Full: it is still at it.
-        let _asked = give_back.try_send(());
+        if due.now(requests.used(), connections.used()) || !rows.is_empty() {
+            rows = match give_back.try_send(rows) {
+                Ok(()) => Vec::new(),
+                // It is still at it.
+                Err(TrySendError::Full(rows) | TrySendError::Closed(rows)) => rows,
+            };
+        }
     }
 }
 
 struct GiveBack;
 
-impl Loop<()> for GiveBack {
-    fn apply(&mut self, _asked: &mut Vec<()>) {
+impl Loop<Vec<Rested>> for GiveBack {
+    fn apply(&mut self, rows: &mut Vec<Vec<Rested>>) {
+        rows.clear();
         allocator::give_back();
+    }
+}
+
+/// When what was freed is given back: whoever allocates waits for the locks meanwhile, and takes the same pages again soon, so under load only
+/// where it is worth that.
+#[derive(Default)]
+struct Due {
+    /// The most that was in use since it last was.
+    most: u64,
+    pauses: u32,
+}
+
+impl Due {
+    /// Whether it is, with so much of the budgets in use now.
+    fn now(&mut self, requests: u64, connections: u64) -> bool {
+        let used = requests + connections;
+        self.most = self.most.max(used);
+        self.pauses += 1;
+        let is_quiet = requests == 0 && connections <= QUIET_BYTES_MAX;
+        let is_due = is_quiet || self.most - used >= FREED_BYTES_MIN || self.pauses >= PAUSES_MAX;
+        if is_due {
+            *self = Self {
+                most: used,
+                pauses: 0,
+            };
+        }
+        is_due
     }
 }
 
 /// What the store has unless it is said.
 pub(crate) fn unsaid() -> anyhow::Result<u64> {
-    let machine = machine()?;
-    Ok(unsaid_of(cgroup().map_or(machine, |bound| bound.min(machine))))
+    there().map(unsaid_of)
 }
 
-/// The same where there is so much: where a quarter is little, up to a half, so that what comes beside it has room.
+/// What the machine has, or the container or service may have.
+fn there() -> anyhow::Result<u64> {
+    let machine = machine()?;
+    Ok(cgroup().map_or(machine, |bound| bound.min(machine)))
+}
+
+/// The same where there is so much.
 fn unsaid_of(there: u64) -> u64 {
-    let (few, most) = BYTES_UNSAID;
-    (there / 4).max((there / 2).min(few)).clamp(BYTES_MIN, most)
+    (there / 4).clamp(BYTES_MIN, BYTES_UNSAID_MAX)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the machine, before there is a world")]
@@ -199,15 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_unsaid_fits_what_there_is() {
-        for (there_mib, mib) in [
-            (64, 128),
-            (256, 128),
-            (400, 200),
-            (512, 256),
-            (1024, 256),
-            (1600, 400),
-            (1 << 20, 512),
-        ] {
+        for (there_mib, mib) in [(64, 256), (512, 256), (1024, 256), (1600, 400), (1 << 20, 512)] {
             assert_eq!(unsaid_of(there_mib << 20), mib << 20, "of {there_mib} MiB");
         }
         let files = bound_files("0::/system.slice/cairn.service\n");
@@ -222,8 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_freed_is_given_back_where_it_is_worth_it() {
+        const MIB: u64 = 1 << 20;
+        let mut due = Due::default();
+        let mut asked = |requests, connections| due.now(requests * MIB, connections * MIB);
+        assert!(asked(0, 0) && asked(0, 0), "whatever is free then");
+        let load = (0..4).filter(|n| asked(20 + n, 10)).count();
+        assert_eq!(load, 0, "under load");
+        assert!(!asked(100, 10) && asked(60, 10), "40 MiB less");
+        assert!(!asked(50, 10) && !asked(40, 10) && asked(38, 0), "and 32 again");
+        let load: Vec<_> = (0..12).map(|_| asked(40, 10)).collect();
+        assert_eq!(load.iter().filter(|due| **due).count(), 2, "each half minute");
+        assert!(!asked(0, 20) && asked(0, 0), "heads alone are a load too");
+    }
+
+    #[test]
     fn the_parts_are_no_more_than_the_whole() {
-        for mib in [128, 256, 512, 4096, 1 << 20] {
+        for mib in [256, 512, 4096, 1 << 20] {
             let bytes: u64 = mib << 20;
             for is_secure in [false, true] {
                 let m = Memory::divide(bytes, is_secure).unwrap();

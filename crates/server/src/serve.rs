@@ -32,6 +32,7 @@ pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .init();
+    config.memory.warn_of_little();
     let connections_max = descriptors::connections_max(config.memory.connections_max);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
@@ -55,13 +56,14 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let (requests, connections) = config.memory.budgets(&world.clock);
-    let objects = opened.gateway(&world, &config.region, requests).await?;
+    let objects = opened.gateway(&world, &config.region, requests.clone()).await?;
     let worker = opened
         .worker(&world, (config.gc.clone(), config.scrub.clone()), objects.clone())
         .await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
-    let tending = memory::tend(world.clone(), opened.store.clone(), opened.index.clone());
+    let held = (opened.store.clone(), opened.index.clone());
+    let tending = memory::tend(world.clone(), held, (requests, connections.clone()));
     let clock = world.clock.clone();
     let operators_world = world.clone();
     let face = Service::new(
