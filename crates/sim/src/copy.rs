@@ -58,7 +58,9 @@ impl Client {
     /// Opens what a key names, and says which operation's object it is.
     async fn open(&self, at: (usize, usize)) -> Result<(OpId, Opened), ObjectsError> {
         let (bucket, key) = (bucket_name(at.0), object_key(at.1));
-        let opened = self.objects.get(&CALLER, &bucket, &key, VersionRef::Current);
+        let opened = self
+            .objects
+            .get_to_copy(&CALLER, &bucket, &key, VersionRef::Current);
         let opened = opened.await?;
         let seen = self.recorder.get().identify(at.0, at.1, &opened.record);
         match self.answer_value(seen) {

@@ -3,6 +3,7 @@
 //!
 //! All roles run in one thread on a disk in memory. `cargo xtask test` takes every 397th byte, `cargo xtask flips` all of them.
 
+mod scrub;
 mod stack;
 
 use sim::SimDisk;

@@ -31,7 +31,9 @@ const CALLER: Caller = Caller {
 pub(crate) type Answers = Vec<(String, Result<String, ObjectsError>)>;
 
 pub(crate) struct Stack {
-    clock: Arc<dyn Clock>,
+    clock: Arc<SimClock>,
+    world: World,
+    control: Arc<ControlPlane>,
     node: Arc<LocalNode>,
     store: Arc<Embedded>,
     index: Arc<IndexRole>,
@@ -40,8 +42,9 @@ pub(crate) struct Stack {
 
 /// Opens what is there, as `cairn server` does; says why not.
 pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String> {
+    let clock = Arc::new(SimClock::new(1_700_000_000_000 + seed));
     let world = World {
-        clock: Arc::new(SimClock::new(1_700_000_000_000 + seed)),
+        clock: clock.clone(),
         rng: Arc::new(SimRng::new(seed)),
         exec: Exec::Inline,
     };
@@ -53,7 +56,6 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
         ..DataDirConfig::default()
     };
     let (dir, store) = open_disk(&world, disk, config)?;
-    let world_clock = world.clock.clone();
     let engine: Arc<dyn Store> = store.clone();
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![dir]));
     let nodes: BTreeMap<NodeId, Arc<dyn Node>> = BTreeMap::from([(NODE, node.clone() as Arc<dyn Node>)]);
@@ -66,7 +68,8 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
         .await
         .map_err(told)?;
     let index = Arc::new(index);
-    let session = wire::control::Control::begin_session(&control, "local")
+    let control = Arc::new(control);
+    let session = wire::control::Control::begin_session(&*control, "local")
         .await
         .map_err(told)?;
     index.end_sessions_below(session).await.map_err(told)?;
@@ -79,15 +82,17 @@ pub(crate) async fn open(disk: Arc<dyn Disk>, seed: u64) -> Result<Stack, String
     };
     let blob = Arc::new(Blob::with_config(
         world.clone(),
-        Arc::new(control),
+        control.clone(),
         nodes,
         session,
         small,
     ));
     let named: Arc<dyn Index> = index.clone();
-    let objects = Arc::new(Objects::new(world, blob, named, session));
+    let objects = Arc::new(Objects::new(world.clone(), blob, named, session));
     Ok(Stack {
-        clock: world_clock,
+        clock,
+        world,
+        control,
         node,
         store,
         index,
@@ -289,6 +294,22 @@ impl Stack {
     }
 
     /// A second of rest.
+    /// Lets time go on from a moment: until then it stands still for all but who sleeps.
+    pub(crate) fn boot_at(&self, wall_ms: u64) {
+        self.clock.boot();
+        self.clock.jump_ms(wall_ms as i64 - self.clock.wall_ms() as i64);
+    }
+
+    /// What a scrub of it speaks to, and its world.
+    pub(crate) fn scrubbed(&self) -> (World, worker::scrub::Roles) {
+        let roles = worker::scrub::Roles {
+            index: self.index.clone(),
+            control: self.control.clone(),
+            nodes: BTreeMap::from([(NODE, self.node.clone() as Arc<dyn Node>)]),
+        };
+        (self.world.clone(), roles)
+    }
+
     pub(crate) async fn rest(&self) {
         self.clock.sleep(Duration::from_secs(1)).await;
     }
