@@ -8,7 +8,7 @@ use journal::TestJournal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::embedded::Embedded;
-use store::{Batch, Scan, Store, StoreError, next_rows, readable_rows, suite};
+use store::{Batch, Scan, Snapshot, Store, StoreError, next_rows, readable_rows, suite};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, PartitionId};
 use world::real::RealDisk;
@@ -113,9 +113,8 @@ async fn leaves(file: &[u8], rows: &Rows) -> Vec<(usize, BTreeSet<Bytes>)> {
     leaves
 }
 
-/// All rows that are read past damage, a page of `max` at a time, and how often something was told.
-async fn read_past(engine: &Embedded, max: usize) -> (Rows, BTreeSet<String>) {
-    let snapshot = engine.snapshot(ID).await.unwrap();
+/// All rows that are read past damage, a page of `max` at a time, those over it too (`over`), and what was told.
+async fn read_past(snapshot: &dyn Snapshot, max: usize, over: bool) -> (Rows, BTreeSet<String>) {
     let (mut rows, mut lost) = (Rows::new(), BTreeSet::new());
     let end = Bytes::from_static(&[0xFF]);
     let mut start = Bytes::from_static(&[0]);
@@ -125,10 +124,16 @@ async fn read_past(engine: &Embedded, max: usize) -> (Rows, BTreeSet<String>) {
             end: end.clone(),
             max,
         };
-        let page = next_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
-        rows.extend(page.rows);
-        lost.extend(page.lost.map(|e| e.to_string()));
-        start = page.next;
+        let (found, told, next) = if over {
+            let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
+            (page.rows, page.lost, page.next)
+        } else {
+            let page = next_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
+            (page.rows, page.lost.into_iter().collect(), page.next)
+        };
+        rows.extend(found);
+        lost.extend(told.iter().map(ToString::to_string));
+        start = next;
     }
     (rows, lost)
 }
@@ -153,7 +158,8 @@ async fn the_rows_of_all_good_pages_are_found_past_several_bad_ones() {
         let mut want = rows.clone();
         want.retain(|key, _| !lost.contains(key));
         let rotten = rotten(&file, &pages);
-        let (found, told) = read_past(&rotten.engine, SCAN_ROWS_MAX).await;
+        let (found, told) =
+            read_past(&*rotten.engine.snapshot(ID).await.unwrap(), SCAN_ROWS_MAX, false).await;
         let missing = want.keys().filter(|key| !found.contains_key(*key)).count();
         assert!(found == want, "leaves {bad:?}: {missing} good rows are left out");
         assert_eq!(told.len(), pages.len(), "leaves {bad:?}: {told:?}");
@@ -200,7 +206,7 @@ async fn rows_over_a_bad_page_are_found() {
                     rotten.engine.checkpoint().await.unwrap();
                 }
             }
-            let (found, told) = read_all(&rotten.engine, max).await;
+            let (found, told) = read_past(&*rotten.engine.snapshot(ID).await.unwrap(), max, true).await;
             let missing = want.keys().filter(|key| !found.contains_key(*key)).count();
             assert!(
                 found == want,
@@ -211,24 +217,66 @@ async fn rows_over_a_bad_page_are_found() {
     }
 }
 
-/// All rows that can be read, a page of `max` at a time, and what was told.
-async fn read_all(engine: &Embedded, max: usize) -> (Rows, BTreeSet<String>) {
-    let snapshot = engine.snapshot(ID).await.unwrap();
-    let (mut rows, mut lost) = (Rows::new(), BTreeSet::new());
-    let end = Bytes::from_static(&[0xFF]);
-    let mut start = Bytes::from_static(&[0]);
-    while start < end {
-        let scan = Scan {
-            start,
-            end: end.clone(),
-            max,
-        };
-        let page = readable_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
-        rows.extend(page.rows);
-        lost.extend(page.lost.iter().map(ToString::to_string));
-        start = page.next;
+/// Two files, each with a bad page, and rows in memory: what is found is what is read by its key, no more and no less.
+#[tokio::test]
+async fn what_is_read_by_its_key_is_found_past_bad_pages_of_two_files() {
+    const OVER: &str = "index/0000000000000010-1.redb";
+    let (disk, _below) = empty_disk();
+    let open = || {
+        let journal = TestJournal::new(DiskId(7), &world());
+        Embedded::open_on(&world(), disk.clone(), journal.log(), Vec::new(), &[]).unwrap()
+    };
+    let put = |numbers: std::ops::Range<u64>, step, value: u8| Batch {
+        rows: (numbers.step_by(step))
+            .map(|n| (key(n), Some(vec![value; 100].into())))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect(),
+        behind: Vec::new(),
+    };
+    for (value, step) in [(1, 1), (2, 3)] {
+        let engine = open();
+        let mut fence = engine.take(ID).await.unwrap();
+        suite::commit(&engine, &mut fence, put(0..ROWS, step, value)).await;
+        if value > 1 {
+            engine.begin_over();
+        }
+        engine.shutdown().await.unwrap();
     }
-    (rows, lost)
+    let flip = |(path, page): (&str, u64)| {
+        let file = disk.open(path).unwrap();
+        let (mut byte, at) = ([0], page * PAGE as u64 + 50);
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 3], at).unwrap();
+    };
+    let pages = |path: &str| 6..disk.open(path).unwrap().len().unwrap() / PAGE as u64;
+    let (mut told_of, mut of_two) = (0, 0);
+    for (n, upper) in pages(OVER).enumerate() {
+        for lower in pages(PATH).skip(n % 17).step_by(17) {
+            [(OVER, upper), (PATH, lower)].into_iter().for_each(flip);
+            let engine = open();
+            if let Ok(mut fence) = engine.take(ID).await {
+                suite::commit(&engine, &mut fence, put(5..ROWS, 7, 3)).await;
+                let snapshot = engine.snapshot(ID).await.unwrap();
+                let mut want = Rows::new();
+                for key in (0..ROWS).map(key) {
+                    let value = snapshot.get(std::slice::from_ref(&key)).await;
+                    want.extend(value.ok().and_then(|mut v| v.remove(0)).map(|value| (key, value)));
+                }
+                let (found, told) = read_past(&*snapshot, 50, true).await;
+                let missing = want.keys().filter(|key| !found.contains_key(*key)).count();
+                assert!(
+                    found == want,
+                    "pages {upper} and {lower}: {missing} rows are left out"
+                );
+                told_of += usize::from(!told.is_empty());
+                of_two += usize::from(told.len() > 1);
+            }
+            engine.abandon().await;
+            [(OVER, upper), (PATH, lower)].into_iter().for_each(flip);
+        }
+    }
+    assert!(told_of > 10 && of_two > 3, "{told_of} told, {of_two} of both");
 }
 
 /// A start writes a catalogue anew of which one copy rotted.
