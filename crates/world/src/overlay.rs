@@ -182,16 +182,17 @@ impl Disk for Overlay {
 }
 
 impl FileState {
+    /// A page to write in; `is_whole`: all of it is written, so that what lies below is not asked for, which may not be had.
     fn page<'a>(
         &'a mut self,
         below: Option<&Arc<dyn DiskFile>>,
-        number: u64,
+        (number, is_whole): (u64, bool),
     ) -> io::Result<&'a mut Box<[u8]>> {
         if !self.pages.contains_key(&number) {
             let mut page = vec![0; PAGE as usize].into_boxed_slice();
             let start = number * PAGE;
             let shown = self.below_len.saturating_sub(start).min(PAGE) as usize;
-            if let (Some(below), true) = (below, shown > 0) {
+            if let (Some(below), true) = (below, shown > 0 && !is_whole) {
                 below.read_exact_at(&mut page[..shown], start)?;
             }
             self.pages.insert(number, page);
@@ -208,10 +209,12 @@ impl DiskFile for OverlayFile {
         }
         buf.fill(0);
         let shown = state.below_len.saturating_sub(offset).min(buf.len() as u64) as usize;
-        if let (Some(below), true) = (&self.below, shown > 0) {
+        let (first, last) = (offset / PAGE, (offset + buf.len() as u64).div_ceil(PAGE));
+        // What lies below a page that was written may not be had.
+        let is_below = (first..last).any(|page| !state.pages.contains_key(&page));
+        if let (Some(below), true) = (&self.below, shown > 0 && is_below) {
             below.read_exact_at(&mut buf[..shown], offset)?;
         }
-        let (first, last) = (offset / PAGE, (offset + buf.len() as u64).div_ceil(PAGE));
         for (number, page) in state.pages.range(first..last) {
             let start = number * PAGE;
             let from = start.max(offset);
@@ -232,7 +235,7 @@ impl DiskFile for OverlayFile {
             let at = offset + done as u64;
             let inside = (at % PAGE) as usize;
             let n = (PAGE as usize - inside).min(buf.len() - done);
-            let page = state.page(self.below.as_ref(), at / PAGE)?;
+            let page = state.page(self.below.as_ref(), (at / PAGE, n == PAGE as usize))?;
             page[inside..inside + n].copy_from_slice(&buf[done..done + n]);
             done += n;
         }
@@ -295,6 +298,14 @@ mod tests {
         let mut buf = vec![1; 5000];
         f.read_exact_at(&mut buf, 0).unwrap();
         assert!(buf[4090..4095] == [9; 5] && buf[4095..].iter().all(|b| *b == 0));
+        below.create("gone").unwrap().write_all_at(&[7; 8192], 0).unwrap();
+        let gone = over.open("gone").unwrap();
+        below.open("gone").unwrap().set_len(0).unwrap();
+        gone.write_all_at(&[9; 100], 0).unwrap_err();
+        gone.write_all_at(&[9; 4096], 0).unwrap();
+        gone.read_exact_at(&mut [0; 4096], 0).unwrap();
+        over.remove("gone").unwrap();
+        below.remove("gone").unwrap();
         over.rename("a", "b").unwrap();
         over.create("c").unwrap();
         assert_eq!(over.list("").unwrap(), ["b", "c"]);

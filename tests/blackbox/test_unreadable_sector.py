@@ -1,0 +1,137 @@
+"""A sector of the index that the disk does not give: what still serves, and every command of the way back goes on past it."""
+
+import glob
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import cairn_server
+import signed_http
+
+KEYS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
+NAMES = [f"a-name-that-takes-some-room-in-its-row/{n:04}" for n in range(300)]
+SOURCE = os.path.join(os.path.dirname(__file__), os.pardir, "unreadable.c")
+PAGE = 4096
+
+
+def body(name):
+    """Longer than what is kept in the index itself."""
+    return name.encode() * 20
+
+
+@pytest.fixture
+def directory():
+    path = cairn_server.test_dir("unreadable")
+    yield path + "/data"
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def shim(directory):
+    library = os.path.dirname(directory) + "/unreadable.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+    return library
+
+
+def spoiled(shim, path, page):
+    """The environment of a process whose disk does not give this page."""
+    return {
+        "LD_PRELOAD": shim,
+        "UNREADABLE_INODE": str(os.stat(path).st_ino),
+        "UNREADABLE_FROM": str(page * PAGE),
+        "UNREADABLE_TO": str((page + 1) * PAGE),
+    }
+
+
+def cairn(environment, *arguments):
+    done = subprocess.run(
+        [cairn_server.binary(), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=dict(os.environ, **environment),
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def served(directory, ask, environment=None):
+    server = cairn_server.Server(directory, environment=environment).start()
+    client = signed_http.Client(server.port, KEYS)
+    try:
+        return ask(client)
+    finally:
+        client.close()
+        server.stop()
+
+
+def fill(client):
+    assert client.request("PUT", "/bucket").status == 200
+    for name in NAMES:
+        assert client.request("PUT", f"/bucket/{name}", body=body(name)).status == 200
+
+
+def there(client):
+    """What is answered for each name."""
+    answers = {name: client.request("GET", f"/bucket/{name}") for name in NAMES}
+    assert all(answer.body == body(name) for name, answer in answers.items() if answer.status == 200)
+    return {name: answer.status for name, answer in answers.items()}
+
+
+def test_a_sector_that_cannot_be_read_costs_what_stood_on_it(directory, shim):
+    served(directory, fill)
+    index = f"{directory}/index/0000000000000010.redb"
+    with open(index, "rb") as f:
+        pages = f.read()
+    work = os.path.dirname(directory)
+    for page in range(6, len(pages) // PAGE):
+        if NAMES[150].encode() not in pages[page * PAGE : (page + 1) * PAGE]:
+            continue
+        disk = spoiled(shim, index, page)
+        code, told = cairn(disk, "backup", directory, f"{work}/refused")
+        # Without its own row, or the root of all, a partition is not served.
+        if code != 0 and "cannot be taken" not in told and "cannot be opened" not in told:
+            break
+    else:
+        pytest.fail("no page had one of the names")
+    place = f"the page at byte {page * PAGE} cannot be read"
+    assert place in told, told
+
+    def around(client):
+        statuses = there(client)
+        # Written around it, and written behind when the server ends.
+        assert client.request("PUT", "/bucket/zzz-last", body=b"new").status == 200
+        return statuses
+
+    statuses = served(directory, around, disk)
+    bad = {name for name, status in statuses.items() if status == 500}
+    assert 0 < len(bad) < len(NAMES) and set(statuses.values()) == {200, 500}, statuses
+    code, told = cairn(disk, "check", directory)
+    assert code == 1 and place in told, told
+    code, told = cairn(disk, "check", "--rebuild-index", directory)
+    assert code != 0 and place in told and "--even-if-it-serves" in told, told
+    copies = f"{work}/copies"
+    code, told = cairn(disk, "backup", "--past-damage", directory, copies)
+    assert code == 1 and "LOST" in told and place in told, told
+    (snapshot,) = glob.glob(copies + "/snapshots/*.snapshot")
+    # The index that goes still has its sector.
+    code, told = cairn(disk, "restore", "--index", snapshot, directory)
+    assert code == 0, told
+    statuses = served(directory, there)
+    assert {name for name, status in statuses.items() if status == 404} == bad
+    assert set(statuses.values()) == {200, 404}
+    code, told = cairn({}, "check", directory)
+    assert code == 0, told
+
+
+def test_one_head_that_cannot_be_read_is_told_and_costs_nothing(directory, shim):
+    served(directory, fill)
+    index = f"{directory}/index/0000000000000010.redb"
+    for page in (0, 2):
+        disk = spoiled(shim, index, page)
+        assert set(served(directory, there, disk).values()) == {200}
+        code, told = cairn(disk, "check", directory)
+        assert code == 1 and f"the head at byte {page * PAGE}" in told, told
+    code, told = cairn({}, "check", directory)
+    assert code == 0, told
