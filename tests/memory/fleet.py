@@ -122,7 +122,9 @@ class Connection:
             rest = bytes(self.head_in[end + 4 :])
             self.status = int(lines[0].split(" ")[1])
             self.headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
-            self.left = int(self.headers.get("content-length", 0))
+            # A copy that takes long is answered before it is done, and nobody says then how much comes.
+            self.is_late = self.headers.get("transfer-encoding") == "chunked"
+            self.left = HEAD_BYTES_MAX if self.is_late else int(self.headers.get("content-length", 0))
             self.matches = self.status in (200, 206) and self.request.bytes_in is not None
             data = memoryview(rest)
         if len(data) > self.left:
@@ -140,12 +142,16 @@ class Connection:
             self.document += data
         self.got += len(data)
         self.left -= len(data)
+        if self.is_late and self.document.endswith(b"\r\n0\r\n\r\n"):
+            self.left = 0
         self.fleet.bytes_in += len(data)
         if self.left == 0:
             self.answered()
 
     def answered(self):
         f, r = self.fleet, self.request
+        if self.is_late and b"<Error>" in self.document:
+            self.status = 503
         if self.status == 503:
             if b"<Code>SlowDown</Code>" not in self.document and r.method != "HEAD":
                 raise Failed(f"503 with {bytes(self.document[:300])!r}")
