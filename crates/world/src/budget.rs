@@ -10,7 +10,8 @@
 //!
 //! Fair by kind of request: what becomes free goes to the kind that has the least for its weight, first come first served within a
 //! kind; so a crowd of one kind does not starve another. Who is next is waited for, though a smaller one behind it would fit; beside a
-//! large one only half of what becomes free is saved for it, and the small go on with the other half (`queue`).
+//! large one only half of what becomes free is saved for it, and the small go on with the other half; who is before it by kind only borrows
+//! of what is saved (`queue`).
 //!
 //! Time comes from the clock it was given, nothing from chance: in the simulation it is deterministic. The sum is of what was asked for:
 //! what an allocator adds to it is the operator's margin (docs/operating).
@@ -146,6 +147,10 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn free(&self, state: &State) -> u64 {
+        self.bytes.saturating_sub(state.used)
+    }
+
     /// Takes what a request cannot do without. More than there is in all is taken as all there is: such a one goes alone.
     ///
     /// # Errors
@@ -211,7 +216,7 @@ impl Budget {
     fn admit(self: &Arc<Self>) {
         loop {
             let mut state = self.state();
-            let free = self.bytes.saturating_sub(state.used);
+            let free = self.free(&state);
             let State { used_by, waiting, .. } = &mut *state;
             let Some((claim, waiter)) = waiting.next(free, used_by) else {
                 return;
@@ -282,11 +287,13 @@ impl Share {
     /// What is held turned out to be so much: where it is more than was taken, those who come next wait for it.
     pub fn settle(&mut self, bytes: u64) {
         let mut state = self.budget.state();
+        let before = self.budget.free(&state);
         state.used = state.used - self.bytes + bytes;
         let by = &mut state.used_by[self.claim as usize];
         *by = *by - self.bytes + bytes;
         self.budget.gauges.used.set(state.used as f64);
-        state.waiting.freed(self.bytes.saturating_sub(bytes));
+        let free = self.budget.free(&state);
+        state.waiting.freed(before, free);
         drop(state);
         let less = bytes < self.bytes;
         self.bytes = bytes;

@@ -3,11 +3,16 @@
 //! ```text
 //!   next: of the kind that has the least for its weight, who came first          fits: served
 //!     small, and does not fit: all wait for it
-//!     large, and does not fit: what is free when it becomes next, and half of what becomes free from then on, is saved for it;
+//!     large, and does not fit: what is free when it becomes next, and half of what becomes free from then on, is owed to it;
 //!                              of the rest the small are served, among themselves in the same order
 //! ```
-//! So one that takes as much as a hundred others halves their pace, and does not stop them; and it is served at the latest when
-//! twice what it takes has become free, however many of them come. What is saved is nobody's yet: when it goes away nothing has to be given back.
+//! So one that takes as much as a hundred others halves their pace, and does not stop them. While it waits, those of a kind that has less for
+//! its weight are next before it, and are served out of what it is owed, too: that is lent. Of what becomes free, whosever it was, a
+//! loan is paid back whole before the rest is halved. So it is served at the latest when all that was lent and twice what it takes has become free,
+//! however many of them come one after the other; those of such a kind that hold much at once it waits for until their kind has more.
+//!
+//! A loan is not written down: it is by how much less is free than is owed. So who borrowed may go away, or turn out to be more, and nothing
+//! has to be settled; and what is owed to one is forgotten when it is served or goes away. Nor is what is owed anybody's yet.
 
 use super::{CLAIMS, Claim};
 use std::collections::BTreeMap;
@@ -31,6 +36,8 @@ pub(super) struct Place {
 struct Crowd<T> {
     small: BTreeMap<u64, Waiter<T>>,
     large: BTreeMap<u64, Waiter<T>>,
+    /// What its first large one is owed of what is free, since that one was next.
+    owed: Option<u64>,
 }
 
 pub(super) struct Queue<T> {
@@ -39,8 +46,6 @@ pub(super) struct Queue<T> {
     small_max: u64,
     waiting: usize,
     last: u64,
-    /// The large one that is next, and how much is saved for it.
-    saved: Option<(Place, u64)>,
 }
 
 impl<T> Crowd<T> {
@@ -73,13 +78,13 @@ impl<T> Queue<T> {
         let crowd = |_| Crowd {
             small: BTreeMap::new(),
             large: BTreeMap::new(),
+            owed: None,
         };
         Self {
             crowds: std::array::from_fn(crowd),
             small_max,
             waiting: 0,
             last: 0,
-            saved: None,
         }
     }
 
@@ -112,17 +117,19 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn remove(&mut self, place: Place) -> Option<Waiter<T>> {
-        let removed = self.crowds[place.claim as usize]
-            .of(place.is_large)
-            .remove(&place.turn);
+        let crowd = &mut self.crowds[place.claim as usize];
+        if place.is_large && crowd.large.keys().next() == Some(&place.turn) {
+            crowd.owed = None;
+        }
+        let removed = crowd.of(place.is_large).remove(&place.turn);
         self.waiting -= usize::from(removed.is_some());
         removed
     }
 
-    /// So much has become free.
-    pub(super) fn freed(&mut self, bytes: u64) {
-        if let Some((_, saved)) = &mut self.saved {
-            *saved += bytes.div_ceil(2);
+    /// What is free has grown from `before` to `free`: what was lent comes back whole, the rest is halved.
+    pub(super) fn freed(&mut self, before: u64, free: u64) {
+        for owed in self.crowds.iter_mut().filter_map(|crowd| crowd.owed.as_mut()) {
+            *owed += free.saturating_sub(before.max(*owed)).div_ceil(2);
         }
     }
 
@@ -130,17 +137,12 @@ impl<T> Queue<T> {
     pub(super) fn next(&mut self, free: u64, used_by: &[u64; CLAIMS]) -> Option<(Claim, Waiter<T>)> {
         let (first, wanted) = self.first(used_by, true)?;
         let served = if wanted <= free {
-            self.saved = None;
             first
         } else if first.is_large {
-            let saved = match self.saved {
-                Some((place, saved)) if place == first => saved.min(free),
-                // It came before what is free now.
-                _ => free,
-            };
-            self.saved = Some((first, saved));
+            // What is free now it came before.
+            let owed = *self.crowds[first.claim as usize].owed.get_or_insert(free);
             let (small, wanted) = self.first(used_by, false)?;
-            if wanted > free - saved {
+            if wanted > free.saturating_sub(owed) {
                 return None;
             }
             small

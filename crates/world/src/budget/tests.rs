@@ -6,6 +6,7 @@
 )]
 
 use super::*;
+use std::collections::VecDeque;
 use std::pin::Pin;
 
 struct TestClock;
@@ -150,6 +151,115 @@ async fn a_large_one_does_not_stop_the_small() {
     settled().await;
     assert_eq!((served(), b.used()), (82, 12_800));
     reads.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// In which turn a page of 2,000 is served, while another listing holds more than the reads do. In each turn 100 bytes of writes end, and
+/// two reads of `bytes` come and go one after the other: each of them is before the page.
+async fn turns_beside_reads_of(bytes: u64) -> Option<usize> {
+    let b = budget(12_800);
+    let _listing = b.take(Claim::Page, 200).await.unwrap();
+    let mut held = VecDeque::new();
+    for _ in 0..126 {
+        held.push_back(b.take(Claim::Write, 100).await.unwrap());
+    }
+    let page = taking(&b, Claim::Page, 2_000);
+    settled().await;
+    let (mut writes, mut read) = (VecDeque::new(), None);
+    for turn in 1..=400 {
+        while writes.len() < 20 {
+            writes.push_back(taking(&b, Claim::Write, 25));
+        }
+        settled().await;
+        let mut ended = 0;
+        while ended < 100 {
+            ended += held.pop_front().expect("writes go on").bytes();
+            settled().await;
+        }
+        for _ in 0..2 {
+            let reading = read.take().unwrap_or_else(|| taking(&b, Claim::Read, bytes));
+            settled().await;
+            match reading.is_finished() {
+                true => drop(reading.await.unwrap().unwrap()),
+                false => read = Some(reading),
+            }
+            settled().await;
+        }
+        if page.is_finished() {
+            return Some(turn);
+        }
+        while writes.front().is_some_and(|write| write.is_finished()) {
+            held.push_back(writes.pop_front().unwrap().await.unwrap().unwrap());
+        }
+    }
+    None
+}
+
+/// I9
+#[tokio::test(start_paused = true)]
+async fn the_small_of_another_kind_only_borrow_what_is_saved() {
+    let mut turns = Vec::new();
+    for bytes in [1, 50, 150] {
+        turns.push(turns_beside_reads_of(bytes).await);
+    }
+    assert_eq!(
+        turns,
+        [Some(39), Some(39), Some(38)],
+        "as if none came; nor do large ones take it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_borrowed_comes_back_whole_or_is_forgotten_with_whom_it_is_owed_to() {
+    let b = budget(12_800);
+    let _listing = b.take(Claim::Page, 200).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..126 {
+        held.push(b.take(Claim::Write, 100).await.unwrap());
+    }
+    let page = taking(&b, Claim::Page, 2_000);
+    settled().await;
+    let writes: Vec<_> = (0..100).map(|_| taking(&b, Claim::Write, 25)).collect();
+    settled().await;
+    let served = || writes.iter().filter(|write| write.is_finished()).count();
+    drop(held.pop());
+    settled().await;
+    assert_eq!((served(), b.used()), (2, 12_750));
+    // Its share comes when it has just gone: the half that was borrowed comes back whole, the other is halved.
+    let gone = taking(&b, Claim::Read, 100);
+    settled().await;
+    drop(held.pop());
+    assert_eq!(b.used(), 12_750, "served, of what is saved too");
+    gone.abort();
+    settled().await;
+    assert_eq!((served(), b.used()), (3, 12_800 - 125));
+    // What turned out to be more is owed as well.
+    held[0].settle(200);
+    settled().await;
+    assert_eq!((served(), b.used()), (3, 12_800 - 25));
+    held[0].settle(100);
+    settled().await;
+    assert_eq!((served(), b.used()), (3, 12_800 - 125));
+    // So it is when another large one behind it has left meanwhile.
+    let read = taking(&b, Claim::Read, 100);
+    let behind = taking(&b, Claim::Page, 2_000);
+    settled().await;
+    behind.abort();
+    settled().await;
+    drop(read.await.unwrap().unwrap());
+    settled().await;
+    assert_eq!((served(), b.used()), (3, 12_800 - 125));
+    // The large one leaves, of whose bytes some are lent: the next of its kind is owed nothing.
+    let read = taking(&b, Claim::Read, 100);
+    settled().await;
+    assert_eq!(b.used(), 12_800 - 25);
+    page.abort();
+    settled().await;
+    assert_eq!((served(), b.used()), (4, 12_800));
+    let _next = taking(&b, Claim::Page, 2_000);
+    settled().await;
+    drop(read.await.unwrap().unwrap());
+    settled().await;
+    assert_eq!((served(), b.used()), (6, 12_800 - 50));
 }
 
 #[tokio::test(start_paused = true)]
