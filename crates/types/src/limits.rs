@@ -184,7 +184,7 @@ pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 /// Pages of one partition's index file in memory, at most; what lies over it has as much again together.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
 /// A partition whose files were read no more often than this between two looks, twice in a row, is at rest.
-pub const INDEX_REST_READS_MAX: u64 = 500;
+pub const INDEX_REST_READS_MAX: u64 = 50;
 /// What of its files' pages may stay in memory then.
 pub const INDEX_REST_BYTES: u64 = 4 << 20;
 /// Rows that one moment of a partition's files remembers that listings leapt to.

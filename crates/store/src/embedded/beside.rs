@@ -23,6 +23,7 @@ struct Ways {
     hook: Mutex<Option<Hook>>,
     is_full: AtomicBool,
     no_opens: AtomicBool,
+    no_writes: AtomicBool,
     no_reads: AtomicBool,
     reads: AtomicU64,
 }
@@ -93,6 +94,7 @@ impl DiskFile for WatchedFile {
     }
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.1.looked();
+        judge(&self.1.no_writes, 28)?; // ENOSPC
         if offset + buf.len() as u64 > self.0.len()? {
             judge(&self.1.is_full, 28)?; // ENOSPC
         }
@@ -523,6 +525,18 @@ async fn files_that_cannot_rest_are_opened_again() {
         assert_eq!(rig.rows().await, Ok(2000));
         fails.store(false, Ordering::Relaxed);
     }
+    // The same where not even the closing can be written; then they are closed until there is room.
+    rig.ways.no_writes.store(true, Ordering::Relaxed);
+    rig.engine.rest_now();
+    others_run().await;
+    assert!(rig.rows().await.is_err());
+    rig.ways.no_writes.store(false, Ordering::Relaxed);
+    assert_eq!(rig.asked_again().await, Ok(2000));
+    assert_eq!(rig.rows().await, Ok(2000));
+    // The journal wants room, and nothing of theirs keeps it from that: what comes is not refused for what went wrong at rest.
+    rig.engine.press();
+    others_run().await;
+    rig.engine.core.pressed.store(true, Ordering::Relaxed);
     rig.commit(fence, 2000..2001).await;
     rig.engine.checkpoint().await.unwrap();
     assert_eq!(rig.rows().await, Ok(2001));

@@ -46,8 +46,8 @@ pub(super) enum Job {
     Look(PartitionId),
     /// To write everything behind: the journal wants room.
     Press,
-    /// To keep nothing of a partition's files in memory.
-    Rest(PartitionId),
+    /// To keep nothing of a partition's files in memory, where it is more than so many bytes.
+    Rest(PartitionId, u64),
 }
 
 impl Core {
@@ -149,7 +149,7 @@ impl Unusable {
     pub(super) fn store_error(self, path: &str) -> StoreError {
         match self {
             Self::NoHead => StoreError::Corrupt(format!("{path}: both heads are bad")),
-            Self::Corrupt(text) => StoreError::Corrupt(text),
+            Self::Corrupt(text) | Self::Unread(text) => StoreError::Corrupt(text),
             Self::Newer(format) => StoreError::Newer(format!(
                 "{path}: its format {format} is of a newer build; nothing was changed"
             )),
@@ -171,15 +171,18 @@ impl Loop<Job> for WriteBehind {
                         self.look(&partition);
                     }
                 }
-                Job::Rest(id) => {
+                Job::Rest(id, more_than) => {
                     if let Some(partition) = self.0.find(id) {
-                        self.rest(&partition);
+                        self.rest(&partition, more_than);
                     }
                 }
                 Job::Press => {
                     self.0.all().iter().for_each(|partition| partition.press(&self.0));
                     // Where nothing is to be written behind, what others have put into the journal since is not held.
                     self.0.release_unheld();
+                    if self.0.all().iter().all(|partition| partition.oldest().is_none()) {
+                        self.0.pressed.store(false, Ordering::Relaxed);
+                    }
                 }
             }
         }
@@ -335,9 +338,11 @@ impl WriteBehind {
 
     /// Lets go of the pages that redb has in memory: it has no other way than to be closed. Nobody reads meanwhile, and what is committed waits
     /// for its turn as while rows are written behind.
-    fn rest(&self, partition: &Partition) {
+    fn rest(&self, partition: &Partition, more_than: u64) {
         let mut files = partition.files.lock().expect("no panic under this lock");
-        if self.0.out_of_service().is_some() || files.is_none() || !partition.rest() {
+        // Closing writes; where files lie over one that is bad, that one is written no more.
+        let is_one = files.as_ref().is_some_and(|files| files.count() == 1);
+        if self.0.out_of_service().is_some() || !is_one || !partition.rest(more_than) {
             return;
         }
         let anew = |files: Files| {
@@ -353,6 +358,9 @@ impl WriteBehind {
             Some(Err(e)) => {
                 let e: StoreError = e;
                 tracing::error!(partition = %partition.id, error = %e, "the index is not as it was before it rested");
+                if let Some(e) = self.0.out_of_service() {
+                    return partition.not_written(e, Ok(None));
+                }
                 partition.close();
                 partition.not_written(e, self.open_to_read(partition, &mut files));
             }

@@ -12,7 +12,7 @@
 //! A file that lies over others (number above 0, [`super::files`]) says of each row whether it is there or removed.
 
 use super::leaps::Leaps;
-use super::pages::{Backend, Pages, Place, ReadBackend, Trouble, Unusable};
+use super::pages::{Backend, NOT_GIVEN, Pages, Place, ReadBackend, Trouble, Unusable};
 use super::reading::{GivenUp, attempt};
 use crate::StoreError;
 use bytes::Bytes;
@@ -219,6 +219,7 @@ impl Form {
             return Err(Unusable::NoHead);
         }
         let broken = |e: StoreError| match e {
+            StoreError::Corrupt(text) if text.ends_with(NOT_GIVEN) => Unusable::Unread(text),
             StoreError::Corrupt(text) => Unusable::Corrupt(text),
             other => Unusable::Refused(other),
         };

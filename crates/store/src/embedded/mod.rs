@@ -35,7 +35,7 @@ use crate::{Batch, Committed, Fence, Reread, Snapshot, Store, StoreError};
 use extent::{Journal, LogBatch, Lost};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use types::limits::{WRITE_BEHIND_QUEUE_MAX, WRITE_BEHIND_STEP_BYTES};
+use types::limits::{INDEX_REST_BYTES, WRITE_BEHIND_QUEUE_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{JournalSeq, PartitionId};
 use world::{Clock, Disk, LoopEnd, World};
 
@@ -152,18 +152,18 @@ impl Embedded {
     /// Lets go of the pages in memory of files that are hardly read: to be asked every few seconds.
     pub fn rest(&self) {
         let cold = |partition: &Arc<Partition>| partition.is_cold();
-        self.let_go(cold);
+        self.let_go(INDEX_REST_BYTES, cold);
     }
 
     /// The same of all files, however much they are read: for tests.
     pub fn rest_now(&self) {
-        self.let_go(|_| true);
+        self.let_go(0, |_| true);
     }
 
-    fn let_go(&self, of: impl Fn(&Arc<Partition>) -> bool) {
+    fn let_go(&self, more_than: u64, of: impl Fn(&Arc<Partition>) -> bool) {
         for partition in self.core.all().into_iter().filter(of) {
             // A loop with much to do is asked again.
-            let _full = self.core.send(Job::Rest(partition.id));
+            let _full = self.core.send(Job::Rest(partition.id, more_than));
         }
     }
 

@@ -30,6 +30,7 @@ mod reread;
 mod uses;
 
 pub(super) use self::backend::{Backend, ReadBackend};
+pub(super) use self::read::NOT_GIVEN;
 use self::uses::Uses;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
@@ -77,6 +78,8 @@ pub(super) enum Unusable {
     NoHead,
     /// It is not what was written; says where.
     Corrupt(String),
+    /// The device does not give what an opening needs; says where. Asked again it may.
+    Unread(String),
     /// A newer build wrote it.
     Newer(u16),
     /// The disk says no.

@@ -454,11 +454,7 @@ impl Partition {
     /// Whether little was read of the files since the last two times that this was asked, though redb has many of their pages in memory.
     pub(super) fn is_cold(&self) -> bool {
         let mut state = self.state();
-        let Some(form) = state.view.form.clone() else {
-            return false;
-        };
-        let counts = form.files().into_iter().map(|pages| pages.uses.counts());
-        let (reads, cached) = counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        let (reads, cached) = state.uses();
         let is_quiet = reads.saturating_sub(state.quiet.reads) <= INDEX_REST_READS_MAX;
         let looks = state.quiet.looks.saturating_add(1);
         state.quiet = Quiet {
@@ -468,9 +464,13 @@ impl Partition {
         state.quiet.looks >= 2 && cached > INDEX_REST_BYTES
     }
 
-    /// Whether nobody stands on the files and nothing is to be written to them: then snapshots wait from here on until it is [`Self::rested`].
-    pub(super) fn rest(&self) -> bool {
+    /// Whether nobody stands on the files, of which more than so many bytes are in memory, and nothing is to be written to them: then snapshots
+    /// wait from here on until it is [`Self::rested`].
+    pub(super) fn rest(&self, more_than: u64) -> bool {
         let mut state = self.state();
+        if state.uses().1 <= more_than {
+            return false;
+        }
         let unread = Arc::strong_count(&state.view) == 1 && Arc::strong_count(&state.view.readers) == 1;
         let is_served = state.broken.is_none() && state.behind.is_none() && !state.closed;
         state.resting = unread && is_served && state.frozen.is_none() && state.view.form.is_some();
@@ -479,8 +479,11 @@ impl Partition {
 
     /// The files are open again.
     pub(super) fn rested(&self, reader: Arc<Reader>) {
-        self.state().resting = false;
-        self.stepped(reader);
+        let mut state = self.state();
+        state.opened(Some(reader));
+        state.resting = false;
+        state.quiet.looks = 0;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -513,7 +516,8 @@ impl Partition {
     /// Writing behind failed; and what became of opening the form again: as it is, where it could be.
     pub(super) fn not_written(&self, why: StoreError, opened: Result<Option<Arc<Reader>>, StoreError>) {
         let mut state = self.state();
-        state.behind = Some(why);
+        // Where nothing waits to be written nothing would try again, and what was refused for it would be for ever.
+        state.behind = state.frozen.map(|_| why);
         state.tries += 1;
         state.resting = false;
         match opened {
@@ -526,7 +530,7 @@ impl Partition {
                     _ if state.unopened.as_ref() == Some(&e) => {}
                     _ => tracing::error!(partition = %self.id, error = %e, "the index cannot be opened anew"),
                 }
-                state.behind = Some(e.clone());
+                state.behind = state.frozen.map(|_| e.clone());
                 state.unopened = Some(e);
             }
         }
@@ -638,6 +642,13 @@ pub(super) struct Waiting {
 }
 
 impl State {
+    /// How often the files were read, and what redb may have of them in memory.
+    fn uses(&self) -> (u64, u64) {
+        let files = self.view.form.as_ref().map_or(Vec::new(), |form| form.files());
+        let counts = files.into_iter().map(|pages| pages.uses.counts());
+        counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
+    }
+
     fn moment(&self) -> Result<(Arc<View>, LogSeq), StoreError> {
         match self.broken.as_ref().or(self.unopened.as_ref()) {
             Some(e) => Err(e.clone()),

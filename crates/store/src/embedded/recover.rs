@@ -108,9 +108,11 @@ fn open_first(disk: &dyn Disk, whose: &Whose) -> Result<Opened, StoreError> {
     match Files::open(disk, whose) {
         Ok(Some(opened)) => Ok(Ok(opened)),
         Ok(None) => Ok(Err(None)),
-        Err((path, e @ (Unusable::Newer(_) | Unusable::Io(_) | Unusable::Refused(_)))) => {
-            Err(e.store_error(&path))
-        }
+        // The log never takes the place of what may be right: a laid index is not what the log says.
+        Err((
+            path,
+            e @ (Unusable::Unread(_) | Unusable::Newer(_) | Unusable::Io(_) | Unusable::Refused(_)),
+        )) => Err(e.store_error(&path)),
         Err((_, e)) => Ok(Err(Some(e))),
     }
 }

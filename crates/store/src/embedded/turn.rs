@@ -298,7 +298,11 @@ pub(super) fn choose(file: &dyn DiskFile, name: &str, owner: Owner) -> Result<Ch
             Err(e) => return Err(e),
         }
     }
-    Err(bad)
+    // What was not given may be right.
+    match unread.pop_first() {
+        Some(unread) => Err(Unusable::Unread(format!("{}; {unread}", bad.store_error(name)))),
+        None => Err(bad),
+    }
 }
 
 /// The groups as the turn of `head` has them; and which copies of their crc pages the device did not give.

@@ -9,6 +9,8 @@ use super::{PAGE_BYTES, Pages, aligned, page_crc, page_place, run};
 use std::io;
 use world::read_patiently;
 
+/// What is said of a page that the device does not give: it may be right, and no other file takes its place for that.
+pub(in crate::embedded) const NOT_GIVEN: &str = "cannot be read";
 /// Pages remembered as not given.
 const UNREAD_MAX: usize = 256;
 
@@ -82,7 +84,7 @@ impl Pages {
             io::ErrorKind::UnexpectedEof => self.bad_page(page, "is cut off"),
             // Nothing was asked of the device.
             _ if world::is_scarce(&e) => e,
-            _ => self.bad_page(page, "cannot be read"),
+            _ => self.bad_page(page, NOT_GIVEN),
         })
     }
 
