@@ -252,7 +252,10 @@ impl Run {
             return Err(format!("I5: the scrub found what nobody damaged: {found}"));
         }
         for (id, chunks, outcome) in std::mem::take(&mut record.unreadable) {
-            if !new("disk.read_error")
+            // Who waited too long for memory was refused: nothing was looked at.
+            let is_refused = matches!(outcome, Outcome::Failed(ErrorKind::Busy));
+            if !(is_refused && self.shape.memory_bytes.is_some())
+                && !new("disk.read_error")
                 && !chunks.iter().any(|chunk| self.damage.hits(chunk))
                 && !self.damage.elsewhere
             {
