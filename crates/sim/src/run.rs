@@ -253,8 +253,9 @@ impl Run {
         }
         for (id, chunks, outcome) in std::mem::take(&mut record.unreadable) {
             // Who waited too long for memory was refused: nothing was looked at.
-            let is_refused = matches!(outcome, Outcome::Failed(ErrorKind::Busy));
-            if !(is_refused && self.shape.memory_bytes.is_some())
+            let refuses = self.shape.memory_bytes.is_some();
+            let is_refused = refuses && matches!(outcome, Outcome::Failed(ErrorKind::Busy));
+            if !is_refused
                 && !new("disk.read_error")
                 && !chunks.iter().any(|chunk| self.damage.hits(chunk))
                 && !self.damage.elsewhere
