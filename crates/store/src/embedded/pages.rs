@@ -98,7 +98,7 @@ impl Unusable {
         );
         match is_ours || world::is_scarce(&e) {
             true => Self::Io(e),
-            false => Self::Corrupt(format!("{what}: {e}")),
+            false => Self::Unread(format!("{what}: {e}")),
         }
     }
 }
