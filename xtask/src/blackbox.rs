@@ -124,14 +124,10 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
 
 /// Resident memory under more at once than the budget holds, of the binary as it is released.
 pub(crate) fn memory(repo: &Repo, arguments: &[String]) -> Result<Counts> {
-    stage::run(repo.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "cairn-server",
-        "--bin",
-        "cairn",
-    ]))?;
+    let built = stage::run(repo.released())?;
+    if built.failed > 0 {
+        return Ok(built);
+    }
     let mut c = python(repo, repo.target("release/cairn"))?;
     c.arg("tests/memory/run.py").args(arguments);
     stage::run(c)

@@ -44,6 +44,18 @@ impl Repo {
         c
     }
 
+    /// Builds the binary as it is released, at `target("release/cairn")`.
+    pub(crate) fn released(&self) -> Command {
+        self.cargo(&[
+            "build",
+            "--release",
+            "--package",
+            "cairn-server",
+            "--bin",
+            "cairn",
+        ])
+    }
+
     /// The cargo that runs this program.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut c = self.command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

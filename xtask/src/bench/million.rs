@@ -323,14 +323,7 @@ fn room(binary: &Path, dir: PathBuf, verdict: &mut Verdict) -> Result<()> {
 
 /// All of it.
 pub(crate) fn million(repo: &Repo, size: &Size) -> Result<Counts> {
-    let built = stage::run(repo.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "cairn-server",
-        "--bin",
-        "cairn",
-    ]))?;
+    let built = stage::run(repo.released())?;
     if built.failed > 0 {
         return Ok(built);
     }

@@ -75,25 +75,16 @@ struct Bench<'a> {
 
 /// Measures and, if asked, writes docs/BENCHMARKS.md.
 pub(crate) fn bench(repo: &Repo, plan: &Plan) -> Result<Counts> {
-    for arguments in [
-        &[
-            "build",
-            "--release",
-            "--package",
-            "cairn-server",
-            "--bin",
-            "cairn",
-        ][..],
-        &[
-            "build",
-            "--release",
-            "--package",
-            "cairn-bench",
-            "--example",
-            "limit",
-        ],
-    ] {
-        let built = stage::run(repo.cargo(arguments))?;
+    let limit = [
+        "build",
+        "--release",
+        "--package",
+        "cairn-bench",
+        "--example",
+        "limit",
+    ];
+    for build in [repo.released(), repo.cargo(&limit)] {
+        let built = stage::run(build)?;
         if built.failed > 0 {
             return Ok(built);
         }

@@ -63,7 +63,7 @@ const fn beside(
     }
 }
 
-/// All rows. Objects of 64 MiB last: what they leave on the disk is measured by nobody after them.
+/// All rows, each in every round.
 pub(crate) const ROWS: [Row; 18] = [
     row("put 4 KiB, c1", ("put", "4KiB"), 1, 5.0, Shown::Limit),
     row("put 4 KiB, c16", ("put", "4KiB"), 16, 8.0, Shown::Limit),
