@@ -114,7 +114,8 @@ impl Listing<'_> {
                 snapshot.leap(&scan, &|row| self.behind_prefix(row)).await?
             };
             let is_last = rows.len() < scan.max;
-            for (row, value) in rows {
+            let last = rows.len().saturating_sub(1);
+            for (n, (row, value)) in rows.into_iter().enumerate() {
                 let key = key_of(&row).map_err(|e| corrupt(&e))?;
                 let common = self.common_prefix(&key);
                 let line = common.map_or(row.len() + value.len(), str::len);
@@ -122,11 +123,15 @@ impl Listing<'_> {
                 if self.most.is_full(lines.len(), bytes) {
                     return Ok((lines, true));
                 }
+                if n == last {
+                    start = common.map_or_else(
+                        || after(&row),
+                        |common| self.place.with_prefix(self.bucket, common).end,
+                    );
+                }
                 if let Some(common) = common {
-                    start = self.place.with_prefix(self.bucket, common).end;
                     lines.push(Line::Prefix(common.to_owned()));
                 } else {
-                    start = after(&row);
                     lines.push(Line::Row(key, decode(&row, &value).map_err(|e| corrupt(&e))?));
                 }
             }

@@ -14,9 +14,7 @@ pub struct ETag {
 impl fmt::Display for ETag {
     /// Without quotes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for b in self.md5 {
-            write!(f, "{b:02x}")?;
-        }
+        write!(f, "{:032x}", u128::from_be_bytes(self.md5))?;
         if self.part_count > 0 {
             write!(f, "-{}", self.part_count)?;
         }

@@ -27,7 +27,7 @@ impl BadRow {
 
 /// The value of a row as its message.
 pub(crate) fn decode<M: Message + Default>(key: &[u8], value: &Bytes) -> Result<M, BadRow> {
-    M::decode(value.clone()).map_err(|e| BadRow::new(format!("{e} in the row {}", Hex(key))))
+    M::decode(&value[..]).map_err(|e| BadRow::new(format!("{e} in the row {}", Hex(key))))
 }
 
 /// A message as the value of a row.

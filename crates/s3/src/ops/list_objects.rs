@@ -14,6 +14,9 @@ use types::{AccountId, ChecksumAlgorithm, limits};
 use wire::index::{ListEntry, ListPage};
 use wire::records::ObjectRecord;
 
+/// What a key takes in the document beside its name, with a checksum and no owner.
+const LINE_BYTES: usize = 320;
+
 /// What both versions are asked.
 struct Asked {
     prefix: String,
@@ -70,6 +73,8 @@ impl Asked {
             x.text("EncodingType", "url");
         }
         x.value("IsTruncated", page.truncated);
+        let names = page.entries.iter().map(|e| name_of(e).len());
+        x.reserve(names.map(|n| n + LINE_BYTES).sum());
         for entry in &page.entries {
             if let ListEntry::Object { key, record } = entry {
                 contents(&mut x, self.names, (key, record), with_owner);
@@ -115,10 +120,14 @@ pub(super) fn checksums(x: &mut XmlWriter, record: &ObjectRecord) {
 }
 
 fn last_name(page: &ListPage) -> Option<&str> {
-    page.entries.last().map(|e| match e {
-        ListEntry::Object { key, .. } => key.as_str(),
-        ListEntry::Prefix(prefix) => prefix.as_str(),
-    })
+    page.entries.last().map(name_of)
+}
+
+fn name_of(entry: &ListEntry) -> &str {
+    match entry {
+        ListEntry::Object { key, .. } => key,
+        ListEntry::Prefix(prefix) => prefix,
+    }
 }
 
 pub(super) async fn v1(service: &Service, request: Request) -> Result<Reply, Error> {

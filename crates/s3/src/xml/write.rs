@@ -18,6 +18,11 @@ impl XmlWriter {
         Self { out }
     }
 
+    /// Makes room for so many bytes more, so that a long document need not be moved as it grows.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.out.reserve(bytes);
+    }
+
     /// Opens the root in S3's namespace.
     pub(crate) fn root(&mut self, name: &str) {
         let _infallible = write!(self.out, "<{name} xmlns=\"{}\">", super::NAMESPACE);
@@ -57,7 +62,14 @@ impl XmlWriter {
 
     /// An element of anything that prints.
     pub(crate) fn value(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.text(name, &value.to_string());
+        self.open(name);
+        let begun = self.out.len();
+        let _infallible = write!(self.out, "{value}");
+        if self.out.as_bytes()[begun..].iter().copied().any(is_rare) {
+            let text = self.out.split_off(begun);
+            escape(&text, &mut self.out);
+        }
+        self.close(name);
     }
 
     /// The document.
@@ -67,19 +79,35 @@ impl XmlWriter {
 }
 
 fn escape(value: &str, out: &mut String) {
-    for c in value.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\t' | '\n' => out.push(c),
-            // A parser would turn a bare carriage return into a line feed.
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
-                let _infallible = write!(out, "&#x{:x};", c as u32);
-            }
-            _ => out.push(c),
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(is_rare) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let Some(c) = rest.chars().next() else { return };
+        escape_char(c, out);
+        rest = &rest[c.len_utf8()..];
+    }
+    out.push_str(rest);
+}
+
+/// Whether a byte may begin what is not written as it is; one inside a character is never asked about.
+fn is_rare(b: u8) -> bool {
+    // EF begins FFFE and FFFF, and C2 the controls behind ASCII.
+    matches!(b, b'&' | b'<' | b'>' | b'"' | 0..=0x1f | 0x7f | 0xc2 | 0xef)
+}
+
+fn escape_char(c: char, out: &mut String) {
+    match c {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' => out.push_str("&quot;"),
+        '\t' | '\n' => out.push(c),
+        // A parser would turn a bare carriage return into a line feed.
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => {
+            let _infallible = write!(out, "&#x{:x};", c as u32);
         }
+        _ => out.push(c),
     }
 }
 
@@ -101,6 +129,7 @@ pub(crate) fn url_encode(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn escapes_what_xml_cannot_carry() {
@@ -113,6 +142,16 @@ mod tests {
             let mut out = String::new();
             escape(given, &mut out);
             assert_eq!(out, written);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn escapes_each_character_by_itself(text in "[a<&\"\t\r\n\u{0}-\u{a1}é\u{fffd}-\u{ffff}🪨]{0,12}") {
+            let (mut at_once, mut one_by_one) = (String::new(), String::new());
+            escape(&text, &mut at_once);
+            text.chars().for_each(|c| escape_char(c, &mut one_by_one));
+            prop_assert_eq!(at_once, one_by_one);
         }
     }
 

@@ -5,7 +5,6 @@ use super::leaps::Way;
 use super::partition::{Generation, Partition, View};
 use crate::{Rows, Scan, Skips, Snapshot, StoreError};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::LogSeq;
 use types::limits::SCAN_ROWS_MAX;
@@ -30,7 +29,8 @@ pub(super) struct EmbeddedSnapshot {
 
 /// Rows and removals that lie over the form, up to where they are known.
 struct Cover {
-    rows: BTreeMap<Bytes, Option<Bytes>>,
+    /// Ascending, each key once.
+    rows: Vec<(Bytes, Option<Bytes>)>,
     end: Bytes,
 }
 
@@ -51,14 +51,15 @@ impl EmbeddedSnapshot {
 
     fn cover(&self, start: &Bytes, end: &Bytes, rows: usize) -> Cover {
         let mut cover = Cover {
-            rows: BTreeMap::new(),
+            rows: Vec::new(),
             end: end.clone(),
         };
-        // Older first: newer rows replace them.
-        for generation in self.view.frozen.iter().chain(std::iter::once(&self.view.active)) {
+        // Newer first: their rows stand for those of older ones.
+        for generation in std::iter::once(&self.view.active).chain(&self.view.frozen) {
             cover.add(generation, self.at, start, rows);
         }
-        cover.rows.split_off(&cover.end);
+        let known = cover.rows.partition_point(|(key, _)| *key < cover.end);
+        cover.rows.truncate(known);
         cover
     }
 
@@ -245,18 +246,22 @@ impl<'a> Below<'a> {
 }
 
 impl Cover {
+    /// Takes in the rows of a generation that is older than those taken in before.
     fn add(&mut self, generation: &Generation, at: LogSeq, start: &Bytes, max: usize) {
+        let newer = self.rows.len();
         let rows = generation.rows.read().expect("no panic under this lock");
-        let mut taken = 0;
-        let mut last = None;
         for (key, value) in rows.range(at, start, &self.end).take(max) {
-            self.rows.insert(key.clone(), value.cloned());
-            last = Some(key);
-            taken += 1;
+            self.rows.push((key.clone(), value.cloned()));
         }
-        if let (true, Some(last)) = (taken == max, last) {
+        drop(rows);
+        if let (true, Some((last, _))) = (self.rows.len() - newer == max, self.rows.last()) {
             // More may follow: nothing is known past the last one.
             self.end = [last, &b"\0"[..]].concat().into();
+        }
+        if newer > 0 {
+            // Two ascending runs; of one key the first stays, which is the newer's.
+            self.rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+            self.rows.dedup_by(|(later, _), (first, _)| later == first);
         }
     }
 }
