@@ -14,6 +14,8 @@ KEYS = signed_http.Credentials(cairn_server.ACCESS_KEY, cairn_server.SECRET_KEY)
 NAMES = [f"a-name-that-takes-some-room-in-its-row/{n:04}" for n in range(300)]
 SOURCE = os.path.join(os.path.dirname(__file__), os.pardir, "unreadable.c")
 PAGE = 4096
+# The kind of a page of redb that leads to others.
+BRANCH = 2
 
 
 def body(name):
@@ -135,3 +137,91 @@ def test_one_head_that_cannot_be_read_is_told_and_costs_nothing(directory, shim)
         assert code == 1 and f"the head at byte {page * PAGE}" in told, told
     code, told = cairn({}, "check", directory)
     assert code == 0, told
+
+
+PARTITIONS = {"directory": 1, "control": 2, "objects": 10}
+FEW = NAMES[:60]
+LARGE = FEW[::2]
+
+
+def few_body(name):
+    """Every other one is kept in the index itself."""
+    return body(name) if name in LARGE else name.encode()
+
+
+def fill_few(client):
+    assert client.request("PUT", "/bucket").status == 200
+    for name in FEW:
+        assert client.request("PUT", f"/bucket/{name}", body=few_body(name)).status == 200
+
+
+def missing(client):
+    """Names that are not there, or whose bytes the index had and lost; all others answer with their bytes."""
+    answers = {name: client.request("GET", f"/bucket/{name}") for name in FEW}
+    for name, answer in answers.items():
+        assert answer.status in ({200, 404} if name in LARGE else {200, 404, 500}), (name, answer.status)
+        assert answer.status != 200 or answer.body == few_body(name)
+    return {name for name, answer in answers.items() if answer.status != 200}
+
+
+def copied(directory, to):
+    shutil.rmtree(to, ignore_errors=True)
+    subprocess.run(["cp", "-a", "--sparse=always", directory, to], check=True)
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+def test_whichever_page_is_lost_each_way_back_says_what_it_keeps(directory, shim, partition):
+    """No page is stepped around: check names each, a backup past it has every other row, and what a rebuilding would give up is not given up unsaid."""
+    served(directory, fill_few)
+    # In its second life nothing of what the first wrote is in the log any more.
+    served(directory, lambda client: None)
+    index = f"index/{PARTITIONS[partition]:016}.redb"
+    trial, copies = os.path.dirname(directory) + "/trial", os.path.dirname(directory) + "/copies"
+    with open(f"{directory}/{index}", "rb") as f:
+        pages = f.read()
+    met = []
+    for number in range(len(pages) // PAGE):
+        page = pages[number * PAGE : (number + 1) * PAGE]
+        if not any(page):
+            continue
+        on_it = {name for name in FEW if name.encode() in page}
+        copied(directory, trial)
+        disk = spoiled(shim, f"{trial}/{index}", number)
+        code, told = cairn(disk, "check", trial)
+        if code == 0:
+            # A page of before, that nothing leads to.
+            continue
+        # A head is two pages.
+        place = f"at byte {(number // 2 * 2 if number < 4 else number) * PAGE} "
+        assert code == 1 and "DAMAGE" in told and place in told, (number, told)
+        assert " 30 needles" in told, (number, told)
+        shutil.rmtree(copies, ignore_errors=True)
+        code, told = cairn(disk, "backup", "--past-damage", trial, copies)
+        assert code in (0, 1) and (code == 0 or place in told), (number, told)
+        all_of_it = "nothing of" in told or page[0] == BRANCH
+        (snapshot,) = glob.glob(copies + "/snapshots/*.snapshot")
+        code, told = cairn(disk, "restore", "--index", snapshot, trial)
+        assert code == 0, (number, told)
+        lost = served(trial, missing)
+        if partition == "control":
+            assert not lost, (number, lost)
+        elif partition == "directory":
+            assert lost in (set(), set(FEW)), (number, lost)
+        else:
+            assert lost <= on_it or all_of_it, (number, lost)
+        copied(directory, trial)
+        disk = spoiled(shim, f"{trial}/{index}", number)
+        code, told = cairn(disk, "check", "--rebuild-index", trial)
+        met.append((number, len(lost), code))
+        if code != 0:
+            assert "there is nothing to rebuild" in told and not lost or "--past-damage" in told, (number, told)
+            assert "there is nothing to rebuild" in told or partition != "control", (number, told)
+            continue
+        # What was given up is what no needle has, of a partition of which nothing could be read.
+        if partition == "directory":
+            names = [line.split()[1].rstrip(":") for line in told.splitlines() if "its name is not known" in line]
+            assert len(names) == 1, (number, told)
+        else:
+            lost = served(trial, missing)
+            assert lost == (set() if partition == "control" else set(FEW) - set(LARGE)), (number, lost, told)
+    assert {code for _, _, code in met} == {0, 1}, met

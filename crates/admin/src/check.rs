@@ -245,26 +245,16 @@ impl Ledger {
     }
 }
 
-/// Walks a store's extents and index and compares them.
+/// Walks a store's extents and index and compares them; without the control plane where its rows cannot be had.
 ///
 /// # Errors
 /// Only where a role cannot be asked at all; what it says is damaged is in the report.
-pub async fn run(node: &dyn Node, control: &dyn Reclaim, index: &dyn Index) -> Result<Report, Fault> {
-    let uses = control.uses().await?;
-    let mut known: BTreeSet<ExtentId> = uses.iter().map(|u| u.extent).collect();
+pub async fn run(node: &dyn Node, control: Option<&dyn Reclaim>, index: &dyn Index) -> Result<Report, Fault> {
     let there = node.extents().await?;
     let mut ledger = Ledger::new(there.iter().map(|s| s.extent));
-    let mut unknown = Vec::new();
-    for extent in ledger.extents.difference(&known) {
-        unknown.push(format!("extent {extent}: the control plane does not know it"));
+    if let Some(control) = control {
+        compare_known(control, &mut ledger).await?;
     }
-    unknown.into_iter().for_each(|what| ledger.damaged(what));
-    // What is gone may be there yet, and need not.
-    let gone = uses.iter().filter(|u| u.stage == Stage::Gone);
-    for gone in gone {
-        known.remove(&gone.extent);
-    }
-    ledger.report.absent = known.difference(&ledger.extents).count() as u64;
     for group in groups(&there) {
         ledger.begin(group.iter().copied().collect());
         for extent in group {
@@ -281,6 +271,24 @@ pub async fn run(node: &dyn Node, control: &dyn Reclaim, index: &dyn Index) -> R
     let mut report = ledger.close();
     report.damage.dedup();
     Ok(report)
+}
+
+/// The extents that are there against those that the control plane knows.
+async fn compare_known(control: &dyn Reclaim, ledger: &mut Ledger) -> Result<(), Fault> {
+    let uses = control.uses().await?;
+    let mut known: BTreeSet<ExtentId> = uses.iter().map(|u| u.extent).collect();
+    let mut unknown = Vec::new();
+    for extent in ledger.extents.difference(&known) {
+        unknown.push(format!("extent {extent}: the control plane does not know it"));
+    }
+    unknown.into_iter().for_each(|what| ledger.damaged(what));
+    // What is gone may be there yet, and need not.
+    let gone = uses.iter().filter(|u| u.stage == Stage::Gone);
+    for gone in gone {
+        known.remove(&gone.extent);
+    }
+    ledger.report.absent = known.difference(&ledger.extents).count() as u64;
+    Ok(())
 }
 
 /// Walks a store's extents alone: where its index cannot be read at all, that the bytes are there is still worth knowing.

@@ -58,7 +58,7 @@ pub(crate) struct Flags {
 /// Where rows and extents come from.
 enum Source {
     Running(Running),
-    Stopped(Box<Roles>, StoreSource),
+    Stopped(Option<Box<Roles>>, StoreSource),
 }
 
 /// A server that holds reclaim for us.
@@ -90,8 +90,10 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<ExitCode> {
         let dest = Dest::open(Arc::new(dest))?;
         let mut source = open(&world, flags).await?;
         let made = make(&world, flags, &mut source, &dest).await;
-        if let Source::Stopped(roles, _) = &source {
-            roles.shutdown().await;
+        match &source {
+            Source::Stopped(Some(roles), _) => roles.shutdown().await,
+            Source::Stopped(None, source) => source.shutdown().await,
+            Source::Running(_) => {}
         }
         drop(source);
         let (disk, damaged) = made?;
@@ -120,14 +122,10 @@ async fn open(world: &World, flags: &Flags) -> anyhow::Result<Source> {
     .await?;
     let Some(mut answer) = answer else {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&flags.dir)?);
-        let roles = roles::open(world, disk, None)
-            .await
-            .context("no server answers in the directory, and it cannot be opened")?;
-        let mut source = StoreSource::of(&roles, world.clock.clone());
-        if flags.past_damage {
-            source = source.past_damage();
-        }
-        return Ok(Source::Stopped(Box::new(roles), source));
+        return match flags.past_damage {
+            true => past_damage(world, &disk),
+            false => stopped(world, disk).await,
+        };
     };
     if flags.past_damage {
         bail!(
@@ -142,6 +140,26 @@ async fn open(world: &World, flags: &Flags) -> anyhow::Result<Source> {
         token: begun.token,
         pulse: tokio::spawn(async move { while matches!(answer.next().await, Ok(Some(_))) {} }),
     }))
+}
+
+const NOBODY: &str = "no server answers in the directory, and it cannot be opened";
+
+async fn stopped(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Source> {
+    let roles = roles::open(world, disk, None).await.context(NOBODY)?;
+    let source = StoreSource::of(&roles, world.clock.clone());
+    Ok(Source::Stopped(Some(Box::new(roles)), source))
+}
+
+/// Without roles: the row that one cannot do without may be among those that cannot be read.
+fn past_damage(world: &World, disk: &Arc<dyn Disk>) -> anyhow::Result<Source> {
+    let (opened, index) = roles::judged(world, disk).context(NOBODY)?;
+    let index = index.context(
+        "no partition of the index can be had, so there are no rows to keep. `cairn check --rebuild-index` makes an index of the extents",
+    )?;
+    Ok(Source::Stopped(
+        None,
+        StoreSource::past_damage(world, opened, index),
+    ))
 }
 
 impl Running {

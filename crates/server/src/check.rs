@@ -1,13 +1,16 @@
 //! `cairn check DIR`.
 
 use crate::reclaim;
-use crate::roles::{self, Looked};
+use crate::roles;
 use admin::check::{Report, run, run_extents};
 use admin::reclaim_status;
 use anyhow::bail;
+use bytes::Bytes;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use store::Store;
+use wire::control::Reclaim;
 use world::real::RealDisk;
 use world::{Disk, Exec, Overlay, World};
 
@@ -26,15 +29,19 @@ pub(crate) fn main(dir: &Path) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let report = runtime.block_on(async {
-        let (mut report, damage) = match roles::look(&world, disk).await? {
-            Looked::Whole(roles) => {
-                let report = run(&*roles.node, &*roles.control, &*roles.index).await?;
-                reclaim::tell_holds(&reclaim_status(&*roles.control).await?);
-                (report, roles.report.damage)
-            }
-            Looked::Extents(node, damage) => (run_extents(&*node).await?, damage),
+        let looked = roles::look(&world, disk).await?;
+        let (control, index) = (looked.control.as_deref(), looked.index.as_deref());
+        let mut report = match index {
+            Some(index) => run(&*looked.node, control.map(|c| c as &dyn Reclaim), index).await?,
+            None => run_extents(&*looked.node).await?,
         };
-        report.damage.extend(damage);
+        if let (None, Some(store)) = (index, &looked.store) {
+            report.damage.extend(of_files(&**store).await);
+        }
+        if let Some(control) = control {
+            reclaim::tell_holds(&reclaim_status(control).await?);
+        }
+        report.damage.extend(looked.damage);
         anyhow::Ok(report)
     })?;
     print(&report);
@@ -43,6 +50,26 @@ pub(crate) fn main(dir: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the pages of the index's files show where nobody can ask for its rows.
+async fn of_files(store: &dyn Store) -> Vec<String> {
+    let (mut damage, mut cursor) = (Vec::new(), Bytes::new());
+    loop {
+        match store.verify(&cursor).await {
+            Ok(read) => {
+                damage.extend(read.damage.into_iter().map(|(_, what)| format!("index: {what}")));
+                cursor = read.next;
+            }
+            Err(e) => {
+                damage.push(format!("index: {e}"));
+                return damage;
+            }
+        }
+        if cursor.is_empty() {
+            return damage;
+        }
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "this command's answer")]

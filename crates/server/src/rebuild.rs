@@ -1,19 +1,19 @@
 //! `cairn check --rebuild-index DIR`: lays a new index into a stopped directory whose index cannot be had, out of its extents and of what
 //! partitions of the old one are whole. What it could not know it prints.
 
-use crate::roles::NODE;
+use crate::roles::{self, NODE};
 use admin::rebuild::{self, Around, Gathered, Lines, Sums};
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use extent::{DataDir, DataDirConfig, Found, Opened};
+use extent::{ExtentError, Opened};
 use index::{Rebuilt, Remains};
 use node::LocalNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use store::{Embedded, OldLog, Prepared, Scan, Store, StoreError};
-use types::limits::SCAN_ROWS_MAX;
+use store::{Embedded, OldLog, Prepared, Scan, Store, StoreError, readable_rows};
+use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{BucketId, BucketName, DiskId, ExtentId, Hlc, PartitionId, SessionId};
 use wire::node::Node;
 use world::real::RealDisk;
@@ -39,8 +39,8 @@ pub(crate) struct Flags {
     /// What a bucket is called whose name is lost: its id (16 hexadecimal digits), `=`, its name. More than once for more.
     #[arg(long = "bucket", value_name = "ID=NAME", requires = "rebuild_index")]
     buckets: Vec<String>,
-    /// Rebuilds an index that is damaged in places only, and gives up all that no needle says: objects up to 512 bytes, headers, tags,
-    /// versions, uploads of the whole partition.
+    /// Rebuilds partitions that are damaged in places only, and gives up of them all that no needle says: of the objects' those up to 512 bytes,
+    /// headers, tags, versions, uploads; of the directory names and settings of buckets. The control partition is made anew without it.
     #[arg(long, requires = "rebuild_index")]
     even_if_it_serves: bool,
     /// A key whose newest object is an upload names that, though nothing says that it was completed and an older object is whole.
@@ -86,22 +86,19 @@ pub(crate) fn main(dir: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)) -> anyhow::Result<()> {
-    let mut prepared = None;
-    let mut look = |found: &Found<'_>| {
-        let batches = found.batches.iter().cloned();
-        prepared = Some(Prepared::new(disk.clone(), found.disk, batches, found.lost));
-        Ok(())
-    };
-    let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
-    let prepared = prepared.context("the index was looked at")?;
-    let Old { kept, serves } = old(world, &opened, prepared).await?;
+    let (opened, prepared) = roles::judged(world, &disk)?;
+    let Old { kept, readable } = old(world, &opened, prepared).await?;
     if PARTITIONS.iter().all(|partition| kept.contains_key(partition)) {
         bail!("the index can be read, all of it: there is nothing to rebuild, and nothing was changed");
     }
-    if serves && !flags.even_if_it_serves {
-        bail!(
-            "the index is damaged in places and serves all else, so nothing was changed. `cairn backup --past-damage` and `cairn restore --index` lose only what stood there; --even-if-it-serves rebuilds all of it"
-        );
+    if !readable.is_empty() {
+        let given_up = readable.join("; ");
+        if !flags.even_if_it_serves {
+            bail!(
+                "{given_up}: they would be given up, so nothing was changed. `cairn backup --past-damage` and `cairn restore --index` keep every row that can be read, and lose only what stood where it cannot; --even-if-it-serves rebuilds all the same"
+            );
+        }
+        say(&format!("{given_up}: they are given up"));
     }
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let now_ms = world.clock.wall_ms();
@@ -126,22 +123,20 @@ async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)
 struct Old {
     /// The rows of the partitions that can be read to their end.
     kept: BTreeMap<PartitionId, Rows>,
-    /// Each partition is there, and at most some places of it cannot be read.
-    serves: bool,
+    /// Of which others some rows can be read, a sentence each. The control partition is none: the node says what stood in it.
+    readable: Vec<String>,
 }
 
-async fn old(world: &World, opened: &Opened, prepared: Result<Prepared, StoreError>) -> anyhow::Result<Old> {
+async fn old(world: &World, opened: &Opened, prepared: Result<Prepared, ExtentError>) -> anyhow::Result<Old> {
     let mut old = Old::default();
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(StoreError::Corrupt(why)) => {
+        Err(why) => {
             say(&format!("no partition of the old index can be had: {why}"));
             return Ok(old);
         }
-        Err(e) => return Err(e.into()),
     };
     let broken: BTreeSet<PartitionId> = prepared.broken().into_iter().map(|(id, _)| id).collect();
-    old.serves = broken.is_empty();
     let engine = Embedded::resume(world, prepared, opened.dir.journal());
     for partition in PARTITIONS {
         match scan_all(&engine, partition).await {
@@ -149,16 +144,50 @@ async fn old(world: &World, opened: &Opened, prepared: Result<Prepared, StoreErr
             Ok(rows) if !rows.is_empty() && !broken.contains(&partition) => {
                 drop(old.kept.insert(partition, rows))
             }
-            Ok(_) => {
-                old.serves = false;
-                say(&format!("partition {partition} of the old index is not there"));
+            Ok(_) => say(&format!("partition {partition} of the old index is not there")),
+            Err(e @ StoreError::Corrupt(_)) => {
+                say(&format!("partition {partition} of the old index: {e}"));
+                if broken.contains(&partition) || partition == PartitionId::CONTROL {
+                    continue;
+                }
+                let rows = count_readable(&engine, partition).await?;
+                if rows > 0 {
+                    let what = given_up(partition);
+                    let told = format!("{rows} rows of partition {partition} can be read ({what})");
+                    old.readable.push(told);
+                }
             }
-            Err(e @ StoreError::Corrupt(_)) => say(&format!("partition {partition} of the old index: {e}")),
             Err(e) => return Err(e.into()),
         }
     }
     engine.abandon().await;
     Ok(old)
+}
+
+/// What no needle says of a partition.
+fn given_up(partition: PartitionId) -> &'static str {
+    match partition {
+        PartitionId::DIRECTORY => "names and settings of buckets",
+        _ => "objects up to 512 bytes, headers, tags, versions, uploads, deletes",
+    }
+}
+
+/// How many rows can be read, beside the partition's own.
+async fn count_readable(engine: &Embedded, partition: PartitionId) -> Result<usize, StoreError> {
+    let snapshot = engine.snapshot(partition).await?;
+    let (mut rows, mut start) = (0, Bytes::from_static(&[2]));
+    let end = Bytes::from_static(&[0xFF]);
+    while start < end {
+        let scan = Scan {
+            start,
+            end: end.clone(),
+            max: SCAN_ROWS_MAX,
+        };
+        let page = readable_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await?;
+        rows += page.rows.len();
+        start = page.next;
+    }
+    Ok(rows)
 }
 
 async fn scan_all(engine: &Embedded, partition: PartitionId) -> Result<Rows, StoreError> {

@@ -16,11 +16,12 @@ use node::LocalNode;
 use objects::Objects;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::{Embedded, Prepared, Store, StoreError};
+use store::{Embedded, Prepared, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use types::limits::{INDEX_CACHE_BYTES_MAX, ROW_CACHE_BYTES_MAX};
-use types::{DiskId, NodeId, StampId};
+use types::{DiskId, ErrorKind, NodeId, StampId};
+use wire::Fault;
 use wire::control::Control;
 use wire::index::Index;
 use wire::node::Node;
@@ -74,39 +75,100 @@ pub(crate) async fn open(
     serving(world, opened, prepared, caches.1).await
 }
 
-/// A directory as a check finds it.
-pub(crate) enum Looked {
-    /// All of it can be asked.
-    Whole(Box<Roles>),
-    /// The index cannot be had: its extents, and what is damaged.
-    Extents(Arc<LocalNode>, Vec<String>),
-}
-
-/// Opens what there is of a directory.
-pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Looked> {
+/// What there is of a directory, however damaged: nothing of its index is taken. `Err` within: no partition can be had.
+///
+/// No room, no descriptors, or a newer build's format are no damage, and end it before anything is changed.
+pub(crate) fn judged(
+    world: &World,
+    disk: &Arc<dyn Disk>,
+) -> anyhow::Result<(Opened, Result<Prepared, ExtentError>)> {
     let mut prepared = None;
-    // Damage is what is looked for. No room, no descriptors, or a newer build's format are none, and end it before anything is changed.
     let mut look = |found: &Found<'_>| {
-        prepared = Some(match prepare(&disk, found, INDEX_CACHE_BYTES_MAX) {
+        prepared = Some(match prepare(disk, found, INDEX_CACHE_BYTES_MAX) {
             Err(e @ ExtentError::Corrupt(_)) => Err(e),
             other => Ok(other?),
         });
         Ok(())
     };
-    let mut opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
+    let opened = DataDir::open_judged(world, disk.clone(), DataDirConfig::default(), &mut look)?;
+    Ok((opened, prepared.context("the index was looked at")?))
+}
+
+/// A directory as a check finds it: what can be asked.
+pub(crate) struct Looked {
+    /// Its extents.
+    pub(crate) node: Arc<LocalNode>,
+    /// Its index files, where any can be had.
+    pub(crate) store: Option<Arc<Embedded>>,
+    /// Who knows extents, where the control partition can be read.
+    pub(crate) control: Option<Arc<ControlPlane>>,
+    /// Who knows objects, where the directory and the rows of objects can be taken.
+    pub(crate) index: Option<Arc<IndexRole>>,
+    /// Why something cannot be asked, and what opening found.
+    pub(crate) damage: Vec<String>,
+}
+
+/// Opens what there is of a directory.
+pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Looked> {
+    let (opened, prepared) = judged(world, &disk)?;
     let mut damage = opened.report.damage.clone();
-    match prepared.context("the index was looked at")? {
-        Ok(index) if index.broken().is_empty() => {
-            opened.report.damage.extend(index.damage());
-            return Ok(Looked::Whole(Box::new(
-                serving(world, opened, index, ROW_CACHE_BYTES_MAX).await?,
-            )));
-        }
-        Ok(index) => damage.extend(index.broken().into_iter().map(|(_, e)| e.to_string())),
-        Err(e) => damage.push(e.to_string()),
-    }
+    let journal = opened.dir.journal().clone();
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
-    Ok(Looked::Extents(node, damage))
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(e) => {
+            damage.push(e.to_string());
+            return Ok(Looked {
+                node,
+                store: None,
+                control: None,
+                index: None,
+                damage,
+            });
+        }
+    };
+    damage.extend(prepared.damage());
+    damage.extend(prepared.broken().into_iter().map(|(_, e)| e.to_string()));
+    let store = Arc::new(Embedded::resume(world, prepared, &journal));
+    let control = asked(control(world, &store, &node).await, &mut damage)?;
+    let index = asked(index(world, &store, ROW_CACHE_BYTES_MAX).await, &mut damage)?;
+    Ok(Looked {
+        node,
+        store: Some(store),
+        control,
+        index,
+        damage,
+    })
+}
+
+/// A role, unless damage is why it cannot be had.
+fn asked<T>(role: Result<T, Fault>, damage: &mut Vec<String>) -> Result<Option<T>, Fault> {
+    match role {
+        Err(fault) if fault.kind == ErrorKind::Corrupt => {
+            damage.push(fault.to_string());
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+async fn control(
+    world: &World,
+    store: &Arc<Embedded>,
+    node: &Arc<LocalNode>,
+) -> Result<Arc<ControlPlane>, Fault> {
+    let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];
+    let control = ControlPlane::open(world.clone(), store.clone(), nodes).await?;
+    Ok(Arc::new(control))
+}
+
+async fn index(
+    world: &World,
+    store: &Arc<Embedded>,
+    row_cache_bytes: usize,
+) -> Result<Arc<IndexRole>, Fault> {
+    let index = IndexRole::open_within(world.clone(), store.clone(), StampId::FIRST, row_cache_bytes).await?;
+    Ok(Arc::new(index))
 }
 
 fn prepare(disk: &Arc<dyn Disk>, found: &Found<'_>, cache_bytes: usize) -> Result<Prepared, ExtentError> {
@@ -123,18 +185,8 @@ async fn serving(
     let disk = opened.dir.disk_id();
     let store = Arc::new(Embedded::resume(world, prepared, opened.dir.journal()));
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
-    let engine: Arc<dyn Store> = store.clone();
-    let nodes: Vec<(NodeId, Arc<dyn Node>)> = vec![(NODE, node.clone())];
-    let control = Arc::new(
-        ControlPlane::open(world.clone(), engine.clone(), nodes)
-            .await
-            .context("the control plane")?,
-    );
-    let index = Arc::new(
-        IndexRole::open_within(world.clone(), engine, StampId::FIRST, row_cache_bytes)
-            .await
-            .context("the index")?,
-    );
+    let control = control(world, &store, &node).await.context("the control plane")?;
+    let index = index(world, &store, row_cache_bytes).await.context("the index")?;
     Ok(Roles {
         node,
         control,

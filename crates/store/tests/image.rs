@@ -306,10 +306,7 @@ async fn what_can_be_read_of_a_damaged_index_makes_a_whole_one() {
             file.write_all_at(&byte, page * 4096 + 50).unwrap();
             continue;
         }
-        let mut stream = SnapshotStream::take(&engine, DiskId(7), 5)
-            .await
-            .unwrap()
-            .past_damage();
+        let mut stream = past_damage(&engine).await;
         let mut bytes = Vec::new();
         while let Some(more) = stream.next().await.unwrap() {
             bytes.extend_from_slice(&more);
@@ -392,6 +389,18 @@ impl Snapshot for NewerFile {
     }
 }
 
+async fn past_damage(store: &dyn Store) -> SnapshotStream {
+    let mut partitions = BTreeMap::new();
+    for id in [
+        PartitionId::DIRECTORY,
+        PartitionId::CONTROL,
+        PartitionId::FIRST_DATA,
+    ] {
+        partitions.insert(id, store.snapshot(id).await);
+    }
+    SnapshotStream::past_damage(|id| partitions[&id].clone(), DiskId(7), 5).unwrap()
+}
+
 /// The row that says which numbers were given is the first of a partition: it is not left out with the page below it.
 #[tokio::test]
 async fn a_partitions_own_row_outlives_its_page() {
@@ -399,8 +408,8 @@ async fn a_partitions_own_row_outlives_its_page() {
     fill(&rig.engine, 100, 10).await;
     let before = all_rows(&rig.engine).await;
     let rotten = Rotten(rig.engine);
-    let stream = SnapshotStream::take(&rotten, DiskId(7), 5).await.unwrap();
-    let now = read(file_of(&*rig.disk, &whole(stream.past_damage()).await)).unwrap();
+    let stream = past_damage(&rotten).await;
+    let now = read(file_of(&*rig.disk, &whole(stream).await)).unwrap();
     let own = |rows: &Rows| -> Rows {
         let own = rows.iter().filter(|((_, key), _)| key[..] == [1]);
         own.map(|(key, value)| (key.clone(), value.clone())).collect()

@@ -24,7 +24,7 @@ pub struct SnapshotStream {
     disk: DiskId,
     taken_ms: u64,
     /// What is still to be written, ascending.
-    left: VecDeque<(PartitionId, Arc<dyn Snapshot>)>,
+    left: VecDeque<(PartitionId, Option<Arc<dyn Snapshot>>)>,
     stage: Stage,
     number: u64,
     /// The crc that the next block names.
@@ -60,32 +60,66 @@ impl SnapshotStream {
                 continue;
             }
             let control = store.snapshot(PartitionId::CONTROL).await?;
-            return Ok(Self {
-                disk,
-                taken_ms: now_ms,
-                left: VecDeque::from([
-                    (PartitionId::DIRECTORY, directory),
-                    (PartitionId::CONTROL, control),
-                    (PartitionId::FIRST_DATA, data),
-                ]),
-                stage: Stage::Head,
-                number: 0,
-                before: 0,
-                partition_rows: 0,
-                rows: 0,
-                lost: None,
-            });
+            let left = [
+                (PartitionId::DIRECTORY, Some(directory)),
+                (PartitionId::CONTROL, Some(control)),
+                (PartitionId::FIRST_DATA, Some(data)),
+            ];
+            return Ok(Self::of(left, (disk, now_ms)));
         }
         Err(StoreError::Busy(
             "buckets are changed without a pause: no moment of all partitions was found".into(),
         ))
     }
 
-    /// Leaves out what cannot be read because the index rotted, for whoever accepts that it is lost: [`SnapshotStream::lost`] tells of it.
-    #[must_use]
-    pub fn past_damage(mut self) -> Self {
-        self.lost = Some(Vec::new());
-        self
+    /// Of an index that nobody serves, without what cannot be read because it rotted, for whoever accepts that it is lost:
+    /// [`SnapshotStream::lost`] tells of it. `partition` gives what there is of one; no row is needed to be taken, not a partition's own either.
+    ///
+    /// # Errors
+    /// A partition's, but for [`StoreError::Corrupt`].
+    pub fn past_damage(
+        partition: impl Fn(PartitionId) -> Result<Arc<dyn Snapshot>, StoreError>,
+        disk: DiskId,
+        now_ms: u64,
+    ) -> Result<Self, StoreError> {
+        let (mut left, mut lost) = (Vec::new(), Vec::new());
+        for id in [
+            PartitionId::DIRECTORY,
+            PartitionId::CONTROL,
+            PartitionId::FIRST_DATA,
+        ] {
+            left.push(match partition(id) {
+                Ok(snapshot) => (id, Some(snapshot)),
+                Err(StoreError::Corrupt(why)) => {
+                    lost.push(StoreError::Corrupt(format!(
+                        "nothing of partition {id} can be read: {why}"
+                    )));
+                    (id, None)
+                }
+                Err(e) => return Err(e),
+            });
+        }
+        Ok(Self {
+            lost: Some(lost),
+            ..Self::of(left, (disk, now_ms))
+        })
+    }
+
+    fn of(
+        left: impl IntoIterator<Item = (PartitionId, Option<Arc<dyn Snapshot>>)>,
+        (disk, taken_ms): (DiskId, u64),
+    ) -> Self {
+        Self {
+            disk,
+            taken_ms,
+            left: left.into_iter().collect(),
+            stage: Stage::Head,
+            number: 0,
+            before: 0,
+            partition_rows: 0,
+            rows: 0,
+            lost: None,
+        }
     }
 
     /// What was left out so far: each place once, with how it was told.
@@ -116,7 +150,7 @@ impl SnapshotStream {
     /// The file's next bytes; `None` once it is whole.
     ///
     /// # Errors
-    /// Rows that cannot be read: the file is of no use. After [`SnapshotStream::past_damage`] they are left out.
+    /// Rows that cannot be read: the file is of no use. Where it is made past damage they are left out.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         match &self.stage {
             Stage::Done => Ok(None),
@@ -150,6 +184,9 @@ impl SnapshotStream {
             self.stage = Stage::Done;
             let rows = self.rows;
             return Ok(self.block((END, PartitionId(0)), &rows.to_le_bytes()));
+        };
+        let Some(snapshot) = snapshot else {
+            return Ok(self.end_partition(partition, &[]));
         };
         let mut body = BytesMut::new();
         let mut before = Bytes::new();
