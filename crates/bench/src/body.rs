@@ -4,7 +4,9 @@
 //! body of number n:  pool[slot(n) .. slot(n) + size - 16]   stamp: run (8 bytes), n (8 bytes)
 //! ```
 //! All but the stamp stands in one pool, so that no body is copied to be sent, a body that comes back is compared in place, and hashes are known
-//! but for their last block before the clock runs. A slot begins at an odd place: no block of a body is a block of another's.
+//! but for their last block before the clock runs. There are a few slots, `SLOT_STEP` apart. A body that is longer than `UNIQUE_BYTES` and is not
+//! hashed has a slot of its own, at a place that no other has modulo `UNIQUE_BYTES`: a store that keeps equal blocks of that size once finds no
+//! block of one in another, and the last one of each has its stamp.
 
 use crate::plan::Payload;
 use crate::sign::FrameSigner;
@@ -17,6 +19,11 @@ use crc_fast::CrcAlgorithm::Crc32IsoHdlc;
 const STAMP: usize = 16;
 const SLOTS: usize = 61;
 const SLOT_STEP: usize = 4099;
+/// Blocks of this size are nowhere the same. It is as many bodies that have slots of their own.
+const UNIQUE_BYTES: usize = 1 << 20;
+/// Numbers of one client's bodies have those of others above these bits; bodies of a client that have slots of their own.
+const CLIENT_BITS: u32 = 40;
+const OF_CLIENT: u64 = 1 << 14;
 /// Bytes of a frame that is signed.
 const SIGNED_FRAME: usize = 64 << 10;
 /// Bytes of a frame that is not.
@@ -26,6 +33,8 @@ const FRAME: usize = 1 << 20;
 pub(crate) struct Bodies {
     size: usize,
     run: u64,
+    /// Whether each body has a slot of its own.
+    is_unique: bool,
     pool: Vec<u8>,
     slots: Vec<Hashes>,
 }
@@ -50,8 +59,16 @@ impl Bodies {
     /// Bodies of `size` bytes that are sent as `payload`.
     pub(crate) fn new(size: usize, run: u64, payload: Payload) -> Self {
         let mut state = (0x9e37_79b9_7f4a_7c15 ^ run) | 1;
-        let mut pool = Vec::with_capacity(size + SLOTS * SLOT_STEP + 8);
-        while pool.len() < size + SLOTS * SLOT_STEP {
+        let is_hashed = matches!(payload, Payload::Signed | Payload::Streaming);
+        let is_unique = size > UNIQUE_BYTES && !is_hashed;
+        let pool_bytes = size
+            + if is_unique {
+                UNIQUE_BYTES
+            } else {
+                SLOTS * SLOT_STEP
+            };
+        let mut pool = Vec::with_capacity(pool_bytes + 8);
+        while pool.len() < pool_bytes {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
@@ -60,10 +77,11 @@ impl Bodies {
         let mut bodies = Self {
             size,
             run,
+            is_unique,
             pool,
             slots: Vec::new(),
         };
-        if matches!(payload, Payload::Signed | Payload::Streaming) {
+        if is_hashed {
             bodies.slots = (0..bodies.kinds()).map(|n| bodies.hashes(n, payload)).collect();
         }
         bodies
@@ -74,12 +92,20 @@ impl Bodies {
         SLOTS.min(((64 << 20) / self.size.max(1)).max(1))
     }
 
-    fn data(&self, slot: usize) -> &[u8] {
-        &self.pool[slot * SLOT_STEP..][..self.size.saturating_sub(STAMP)]
+    fn data(&self, begins: usize) -> &[u8] {
+        &self.pool[begins..][..self.size.saturating_sub(STAMP)]
+    }
+
+    /// Where the body of number `n` begins in the pool, if it has a slot of its own.
+    fn own_place(n: u64) -> usize {
+        let own = (n >> CLIENT_BITS).wrapping_mul(OF_CLIENT).wrapping_add(n);
+        // The step is odd: as many numbers in a row have as many places.
+        usize::try_from(own % UNIQUE_BYTES as u64).expect("fewer than UNIQUE_BYTES") * SLOT_STEP
+            % UNIQUE_BYTES
     }
 
     fn hashes(&self, slot: usize, payload: Payload) -> Hashes {
-        let data = self.data(slot);
+        let data = self.data(slot * SLOT_STEP);
         let begun = |bytes: &[u8]| {
             let mut context = Context::new(&SHA256);
             context.update(bytes);
@@ -112,7 +138,11 @@ impl Bodies {
         stamp[..8].copy_from_slice(&n.to_le_bytes());
         stamp[8..].copy_from_slice(&self.run.to_le_bytes());
         Body {
-            data: self.data(slot),
+            data: self.data(if self.is_unique {
+                Self::own_place(n)
+            } else {
+                slot * SLOT_STEP
+            }),
             stamp,
             stamped: self.size.min(STAMP),
             hashes: self.slots.get(slot),
@@ -304,6 +334,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    // A peer that names blocks by their hash would write such a body without writing it.
+    #[test]
+    fn long_bodies_have_no_block_twice() {
+        let bodies = Bodies::new(3 * UNIQUE_BYTES, 7, Payload::Unsigned);
+        let mut seen = std::collections::BTreeSet::new();
+        let of_client = |client: u64| (0..40).map(move |n| client << CLIENT_BITS | n);
+        let numbers = (0..5).flat_map(of_client);
+        for n in numbers.clone() {
+            let body = bodies.body(n);
+            assert_eq!(body.len(), 3 * UNIQUE_BYTES);
+            for block in body.data.chunks_exact(UNIQUE_BYTES) {
+                // So much that is random is as good as all of it.
+                assert!(seen.insert(block[..32].to_vec()), "{n:x}");
+            }
+        }
+        assert_eq!(seen.len(), 2 * numbers.count());
+        let places = (0..1 << 20).map(Bodies::own_place);
+        assert_eq!(
+            places.collect::<std::collections::BTreeSet<_>>().len(),
+            UNIQUE_BYTES
+        );
     }
 
     #[test]
