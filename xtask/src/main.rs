@@ -105,7 +105,8 @@ enum Command {
         keep: bool,
     },
     /// Cairn beside SeaweedFS, Garage, nginx and a server that only appends and syncs, into docs/BENCHMARKS.md: two hours on a machine
-    /// that does nothing else. Installs the peers (Garage is compiled)
+    /// that does nothing else. Installs the peers (Garage is compiled). What was measured is kept in target/bench-results.jsonl: a run
+    /// that was stopped goes on where it was
     Bench {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
@@ -114,6 +115,12 @@ enum Command {
         /// Rows whose name has this in it: `put 4 KiB`
         #[arg(long, default_value = "")]
         only: String,
+        /// Only rows that are held to something: an hour and a half
+        #[arg(long)]
+        held: bool,
+        /// Forgets what was measured before
+        #[arg(long)]
+        anew: bool,
         /// Only prints the table
         #[arg(long)]
         dry: bool,
@@ -157,14 +164,17 @@ fn run(command: Command) -> Result<bool> {
             rounds,
             seconds,
             only,
+            held,
+            anew,
             dry,
         } => {
             let plan = bench::Plan {
                 rounds,
                 seconds,
-                // A page of some rows would be none.
-                write: !dry && only.is_empty(),
                 only,
+                held,
+                anew,
+                dry,
             };
             stage::alone("bench", || bench::bench(&repo, &plan))
         }

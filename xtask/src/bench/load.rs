@@ -8,6 +8,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// What all stores of a run call theirs.
+pub(super) const REGION: &str = "us-east-1";
+/// How long a presigned URL is good for, in seconds: longer than any cell takes.
+const PRESIGNED_SECONDS: u32 = 3600;
+
 /// Who is asked, and by whom.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -61,7 +66,25 @@ impl Connection {
         self.answer(method)
     }
 
-    fn head(&mut self, method: &str, path: &str, query: &str, length: usize) -> Result<String> {
+    /// Path and query of a GET that is signed in its query.
+    pub(crate) fn presigned(&mut self, path: &str) -> Result<String> {
+        let date = self.tell_time()?;
+        let host = format!("127.0.0.1:{}", self.target.port);
+        let scope = format!("{}/{REGION}/s3/aws4_request", self.day);
+        let query = format!(
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}%2F{}&X-Amz-Date={date}&X-Amz-Expires={PRESIGNED_SECONDS}&X-Amz-SignedHeaders=host",
+            self.target.access_key,
+            scope.replace('/', "%2F")
+        );
+        let canonical = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
+        let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+        let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hashed}");
+        let signature = hex(hmac::sign(&self.key, text.as_bytes()).as_ref());
+        Ok(format!("{path}?{query}&X-Amz-Signature={signature}"))
+    }
+
+    /// The date of a signature of now; the key is of its day.
+    fn tell_time(&mut self) -> Result<String> {
         let now = OffsetDateTime::now_utc();
         let date = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
         let day = &date[..8];
@@ -70,19 +93,25 @@ impl Connection {
                 hmac::HMAC_SHA256,
                 format!("AWS4{}", self.target.secret_key).as_bytes(),
             );
-            for piece in [day, "us-east-1", "s3", "aws4_request"] {
+            for piece in [day, REGION, "s3", "aws4_request"] {
                 key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, piece.as_bytes()).as_ref());
             }
             self.key = key;
             self.day = day.to_owned();
         }
+        Ok(date)
+    }
+
+    fn head(&mut self, method: &str, path: &str, query: &str, length: usize) -> Result<String> {
+        let date = self.tell_time()?;
+        let day = &self.day;
         let host = format!("127.0.0.1:{}", self.target.port);
         let canonical = format!(
             "{method}\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:UNSIGNED-PAYLOAD\nx-amz-date:{date}\n\n\
              host;x-amz-content-sha256;x-amz-date\nUNSIGNED-PAYLOAD"
         );
         let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-        let text = format!("AWS4-HMAC-SHA256\n{date}\n{day}/us-east-1/s3/aws4_request\n{hashed}");
+        let text = format!("AWS4-HMAC-SHA256\n{date}\n{day}/{REGION}/s3/aws4_request\n{hashed}");
         let signature = hex(hmac::sign(&self.key, text.as_bytes()).as_ref());
         let target = if query.is_empty() {
             path.to_owned()
@@ -91,7 +120,7 @@ impl Connection {
         };
         Ok(format!(
             "{method} {target} HTTP/1.1\r\nhost: {host}\r\nx-amz-date: {date}\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n\
-             authorization: AWS4-HMAC-SHA256 Credential={}/{day}/us-east-1/s3/aws4_request, \
+             authorization: AWS4-HMAC-SHA256 Credential={}/{day}/{REGION}/s3/aws4_request, \
              SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature={signature}\r\ncontent-length: {length}\r\n\r\n",
             self.target.access_key
         ))

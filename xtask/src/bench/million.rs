@@ -4,8 +4,8 @@
 //! is a ratio, a size, or a count; times of a start are printed, and held only to each other.
 
 use super::load::{self, Connection};
-use super::median;
 use super::stores::{self, Store};
+use super::verdict::median;
 use crate::repo::Repo;
 use crate::stage::{self, Counts};
 use anyhow::{Context, Result, ensure};
@@ -251,7 +251,7 @@ fn listings(small: &Served, large: &Served, objects: usize, verdict: &mut Verdic
             clocks.push(b_clock / a_clock);
             costs.push(b);
         }
-        let (ratio, clock, cost) = (median(ratios), median(clocks), median(costs));
+        let (ratio, clock, cost) = (middle(ratios)?, middle(clocks)?, middle(costs)?);
         verdict.hold(
             what,
             ratio <= PAGE_RATIO_MAX,
@@ -269,11 +269,15 @@ fn starts(served: &mut Served, objects: usize) -> Result<(f64, f64)> {
         first.push(f.as_secs_f64() * 1e3);
         ready.push(r.as_secs_f64() * 1e3);
     }
-    let (first, ready) = (median(first), median(ready));
+    let (first, ready) = (middle(first)?, middle(ready)?);
     println!(
         "     start after SIGKILL under puts, {objects} objects: first object after {first:.0} ms, ready for writes after {ready:.0} ms"
     );
     Ok((first, ready))
+}
+
+fn middle(measured: Vec<f64>) -> Result<f64> {
+    median(measured).context("nothing was measured")
 }
 
 /// Bytes that the files of a directory take on the disk: all, and those that are reserved whatever is stored.

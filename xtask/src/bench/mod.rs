@@ -1,28 +1,37 @@
-//! `cargo xtask bench`: Cairn beside its peers and beside what the machine can do, the same load from `cairn bench`, in interleaved rounds.
+//! `cargo xtask bench`: Cairn beside its peers and beside what the machine can do, the same load from `cairn bench`.
+//!
+//! Rows, in each row rounds, in each round the stores in an order of that round. Each cell has a store of its own, begun on an empty directory and
+//! alone on the machine: nobody pays for what another left dirty, compacts or collects, and nothing fills the disk. What a cell came to is kept
+//! as it comes (`ledger`), so a run that was stopped goes on; what goes wrong with a peer is told in a column of the page and is the end of nothing.
 //!
 //! The peers are installed: SeaweedFS from PyPI, Garage by `cargo install`, nginx from Debian. nginx over static files is the limit of a GET; the
-//! limit of what is synced is a server of ours that only appends and syncs (crates/bench/examples/limit.rs), begun anew for each time that it is
-//! measured, so that it always writes where zeros were written before. docs/BENCHMARKS.md has the medians and, of Cairn and the peers, the spread.
+//! limit of what is synced is a server of ours that only appends and syncs (crates/bench/examples/limit.rs).
 
+mod cell;
+mod ledger;
 mod load;
 mod million;
 mod page;
+mod peers;
 mod plot;
 mod rows;
+mod second;
 mod stores;
+mod verdict;
 
 use crate::machine;
 use crate::repo::Repo;
 use crate::stage::{self, Counts};
 use anyhow::{Context, Result, ensure};
+use aws_lc_rs::digest;
+use cell::{Programs, WARM_UP_SECONDS};
+use ledger::{Begun, Ledger};
 pub(crate) use million::{Size, million};
-use rows::{ROWS, Row, Shown};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use page::Page;
+use rows::{ROWS, Row, Who};
 use std::fs;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use stores::{BUCKET, Store};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What to run.
 pub(crate) struct Plan {
@@ -32,49 +41,60 @@ pub(crate) struct Plan {
     pub(crate) seconds: u64,
     /// Rows whose name has this in it.
     pub(crate) only: String,
-    /// Whether to write the page.
-    pub(crate) write: bool,
+    /// Only rows that are held to something.
+    pub(crate) held: bool,
+    /// Forgets what an earlier run came to.
+    pub(crate) anew: bool,
+    /// Writes no page.
+    pub(crate) dry: bool,
 }
 
 const GARAGE_VERSION: &str = "2.5.0";
 const STARTS: usize = 5;
+/// Fewer or shorter rounds are no page.
+const PAGE_ROUNDS_MIN: usize = 5;
+const PAGE_SECONDS_MIN: u64 = 15;
+/// No store here writes more in a second.
+const WRITTEN_BYTES_PER_SECOND_MAX: u64 = 1 << 30;
+/// What else a cell leaves on the disk while it is measured: the limit server's zeros, a journal, what is read.
+const CELL_BYTES: u64 = 3 << 30;
+/// With less than this share of the disk free Cairn gives back room at once, beside what is measured.
+const FREE_SHARE: u64 = 10;
+/// About what a cell takes beside its seconds: a start, what is read or deleted, an end.
+const CELL_SECONDS: u64 = 6;
 
-/// What one store did in one row in one round.
-#[derive(Clone, Copy)]
-pub(crate) struct Measured {
-    ops_per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    /// Of the server, user and system.
-    cpu_us_per_op: f64,
-    cpu_s_per_gib: Option<f64>,
-    flushes_per_op: Option<f64>,
-}
+impl Plan {
+    /// Whether there is to be a page: of all rows that are held, often and long enough.
+    fn writes(&self) -> bool {
+        !self.dry
+            && self.only.is_empty()
+            && self.rounds >= PAGE_ROUNDS_MIN
+            && self.seconds >= PAGE_SECONDS_MIN
+    }
 
-/// Of each row, by the store's name, what it did in each round.
-pub(crate) type Cells = Vec<BTreeMap<&'static str, Vec<Measured>>>;
-
-/// All that was measured.
-pub(crate) struct Results {
-    rows: Vec<&'static Row>,
-    cells: Cells,
-    /// Name, what it is, when it syncs, bytes in memory when all was over.
-    stores: Vec<(&'static str, String, &'static str, Option<u64>)>,
-    /// From its start to the first answer of Cairn on an empty directory, in milliseconds.
-    first_answer_ms: f64,
+    fn rows(&self) -> Vec<&'static Row> {
+        let wanted = |row: &&Row| row.what.contains(&self.only) && (row.is_held() || !self.held);
+        ROWS.iter().filter(wanted).collect()
+    }
 }
 
 /// What is measured with.
 struct Bench<'a> {
     repo: &'a Repo,
     plan: &'a Plan,
-    cairn: PathBuf,
-    limit: PathBuf,
+    programs: Programs,
+    /// Of the cell that is being measured.
     dir: PathBuf,
 }
 
 /// Measures and, if asked, writes docs/BENCHMARKS.md.
 pub(crate) fn bench(repo: &Repo, plan: &Plan) -> Result<Counts> {
+    let rows = plan.rows();
+    ensure!(!rows.is_empty(), "no row has `{}` in its name", plan.only);
+    ensure!(
+        plan.rounds > 0 && plan.seconds > 0,
+        "rounds and seconds: one at least"
+    );
     let limit = [
         "build",
         "--release",
@@ -89,152 +109,154 @@ pub(crate) fn bench(repo: &Repo, plan: &Plan) -> Result<Counts> {
             return Ok(built);
         }
     }
-    let dir = repo.target("bench-data");
-    if dir.exists() {
-        fs::remove_dir_all(&dir)?;
-    }
-    fs::create_dir_all(&dir)?;
+    let requirements = repo.root().join("bench/requirements.txt");
+    let python = machine::environment(repo, "bench", &requirements)?;
+    machine::programs(&[("nginx", "nginx-light")])?;
     let bench = Bench {
         repo,
         plan,
-        cairn: repo.target("release/cairn"),
-        limit: repo.target("release/examples/limit"),
-        dir,
+        programs: Programs {
+            cairn: repo.target("release/cairn"),
+            limit: repo.target("release/examples/limit"),
+            garage: machine::cargo_installed(repo, "garage", GARAGE_VERSION)?,
+            clients: second::Clients::find(repo, &python)?,
+            python,
+        },
+        dir: repo.target("bench-data"),
     };
-    let results = bench.results()?;
-    fs::remove_dir_all(&bench.dir)?;
-    let (text, counts) = page::render(&results, plan);
+    let machine = page::machine();
+    let begun = Begun {
+        seconds: plan.seconds,
+        cairn: sha256(&bench.programs.cairn)?,
+        limit: sha256(&bench.programs.limit)?,
+        machine: machine.clone(),
+    };
+    let mut ledger = Ledger::open(&repo.target("bench-results.jsonl"), begun, plan.anew)?;
+    bench.measure(&rows, &mut ledger)?;
+    let page = Page {
+        plan,
+        rows: &rows,
+        kept: &ledger.kept,
+        machine: &machine,
+    };
+    let (text, counts) = page.render();
     println!("\n{text}");
-    if plan.write {
-        page::write(&repo.root().join("docs"), &results, &text)?;
+    if plan.writes() {
+        page.write(&repo.root().join("docs"), &text)?;
+    } else {
+        println!(
+            "No page: it is of all rows, {PAGE_ROUNDS_MIN} rounds and {PAGE_SECONDS_MIN} s a cell at least."
+        );
     }
     Ok(counts)
 }
 
 impl Bench<'_> {
-    fn results(&self) -> Result<Results> {
-        let python = machine::environment(
-            self.repo,
-            "bench",
-            &self.repo.root().join("bench/requirements.txt"),
-        )?;
-        machine::programs(&[("nginx", "nginx-light")])?;
-        let garage = machine::cargo_installed(self.repo, "garage", GARAGE_VERSION)?;
-        let first_answer_ms = self.first_answer_ms()?;
-        let mut stores = vec![
-            stores::cairn(&self.cairn, &self.dir)?,
-            stores::seaweedfs(&python, &self.dir)?,
-            stores::garage(&garage, &self.dir)?,
-            stores::files(&self.dir)?,
-        ];
-        let rows: Vec<&Row> = ROWS.iter().filter(|r| r.what.contains(&self.plan.only)).collect();
-        let mut cells: Cells = vec![BTreeMap::new(); rows.len()];
-        let mut about: Vec<_> = stores
-            .iter()
-            .map(|s| (s.name, s.about.clone(), s.syncs))
-            .collect();
-        for round in 0..self.plan.rounds {
-            for (row, cells) in rows.iter().zip(&mut cells) {
-                for turn in 0..stores.len() {
-                    // Who goes first changes, so that nobody always runs on a disk the other has just filled.
-                    let store = &stores[(round + turn) % stores.len()];
-                    if store.name != "nginx" || row.shown == Shown::Files {
-                        self.measure(store, row, cells)?;
-                    }
-                }
-                if row.shown == Shown::Limit {
-                    let limit = stores::limit(&self.limit, &self.dir)?;
-                    self.measure(&limit, row, cells)?;
-                    if about.iter().all(|(name, ..)| *name != limit.name) {
-                        about.push((limit.name, limit.about.clone(), limit.syncs));
-                    }
-                }
-            }
+    fn measure(&self, rows: &[&'static Row], ledger: &mut Ledger) -> Result<()> {
+        self.fresh_dir()?;
+        self.has_room()?;
+        while ledger.kept.starts_ms.len() < STARTS {
+            let ms = self.first_answer_ms()?;
+            ledger.keep_start(ms)?;
         }
-        let resident = |name| {
-            let store = stores.iter().find(|s| s.name == name)?;
-            store.resident().ok()
-        };
-        let told = about
-            .into_iter()
-            .map(|(name, about, syncs)| (name, about, syncs, resident(name)))
+        let todo: Vec<(&Row, usize, Who)> = rows
+            .iter()
+            .flat_map(|row| (0..self.plan.rounds).map(move |round| (*row, round)))
+            .flat_map(|(row, round)| row.order(round).into_iter().map(move |who| (row, round, who)))
+            .filter(|(row, round, who)| !ledger.kept.has(row, *who, *round))
             .collect();
-        stores.clear();
-        Ok(Results {
-            rows,
-            cells,
-            stores: told,
-            first_answer_ms,
-        })
+        let cell_seconds = self.plan.seconds + WARM_UP_SECONDS + CELL_SECONDS;
+        println!(
+            "     {} cells are left, about {} minutes",
+            todo.len(),
+            (todo.len() as u64 * cell_seconds).div_ceil(60)
+        );
+        for (row, round, who) in todo {
+            self.has_room()?;
+            self.cell(row, round, who, ledger)?;
+        }
+        fs::remove_dir_all(&self.dir).context("removing what was measured")
+    }
+
+    /// An empty directory, on a disk that has nothing left to write and a second of rest behind it.
+    fn fresh_dir(&self) -> Result<()> {
+        if self.dir.exists() {
+            fs::remove_dir_all(&self.dir).with_context(|| self.dir.display().to_string())?;
+        }
+        fs::create_dir_all(&self.dir)?;
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    fn has_room(&self) -> Result<()> {
+        let disk = rustix::fs::statvfs(&self.dir)?;
+        let bytes = |blocks: u64| blocks * disk.f_frsize;
+        let (free, all) = (bytes(disk.f_bavail), bytes(disk.f_blocks));
+        let wanted = room(all, self.plan.seconds);
+        ensure!(
+            free >= wanted,
+            "{} GiB are free where {} is, and it takes {}: what one cell writes, above the tenth of the disk that Cairn leaves free",
+            free >> 30,
+            self.dir.display(),
+            wanted.div_ceil(1 << 30)
+        );
+        Ok(())
     }
 
     fn first_answer_ms(&self) -> Result<f64> {
-        let mut took = Vec::new();
-        for n in 0..STARTS {
-            let dir = self.dir.join(format!("start-{n}"));
-            fs::create_dir_all(&dir)?;
-            let begun = Instant::now();
-            let store = stores::cairn_begun(&self.cairn, &dir)?;
-            let first = stores::first_answer(&store, "PUT", "/first", Duration::from_secs(60))?;
-            took.push(first.duration_since(begun).as_secs_f64() * 1e3);
-        }
-        Ok(median(took))
-    }
-
-    fn measure(
-        &self,
-        store: &Store,
-        row: &Row,
-        cells: &mut BTreeMap<&'static str, Vec<Measured>>,
-    ) -> Result<()> {
-        let mut c = self.repo.command(&self.cairn);
-        c.args([
-            "bench",
-            &format!("http://127.0.0.1:{}", store.target.port),
-            row.operation,
-        ])
-        .args(["--size", row.size, "--payload", row.payload, "--bucket", BUCKET])
-        .args(["-c", &row.connections.to_string()])
-        .args([
-            "--duration",
-            &format!("{}s", self.plan.seconds),
-            "--warm-up",
-            "2s",
-        ])
-        .args(["--server-pid", &store.pid().to_string(), "--json"])
-        .env("AWS_ACCESS_KEY_ID", &store.target.access_key)
-        .env("AWS_SECRET_ACCESS_KEY", &store.target.secret_key);
-        if store.name == "Garage" {
-            // It waits for it in the middle of an answer.
-            c.arg("--quick-ack");
-        }
-        let what = || format!("{} of {}", row.what, store.name);
-        let out = c.output().with_context(what)?;
-        let told = String::from_utf8_lossy(&out.stderr);
-        let report: Value =
-            serde_json::from_slice(&out.stdout).with_context(|| format!("{}: {told}", what()))?;
-        ensure!(out.status.success(), "{}: {report}", what());
-        let number = |of: &Value, name: &str| of.get(name).and_then(Value::as_f64);
-        let server = report.get("server").unwrap_or(&Value::Null);
-        let m = Measured {
-            ops_per_second: number(&report, "ops_per_second").with_context(what)?,
-            p50_ms: number(&report, "p50_ms").with_context(what)?,
-            p99_ms: number(&report, "p99_ms").with_context(what)?,
-            cpu_us_per_op: number(server, "cpu_us_per_op").unwrap_or_default(),
-            cpu_s_per_gib: number(server, "cpu_s_per_gib"),
-            flushes_per_op: number(server, "flushes_per_op"),
-        };
-        println!(
-            "{:<26} {:<10} {:>9.0} ops/s  p50 {:>8.3} ms  p99 {:>8.3} ms  {:>7.0} us cpu",
-            row.what, store.name, m.ops_per_second, m.p50_ms, m.p99_ms, m.cpu_us_per_op
-        );
-        cells.entry(store.name).or_default().push(m);
-        Ok(())
+        self.fresh_dir()?;
+        std::thread::sleep(cell::REST);
+        let begun = std::time::Instant::now();
+        let store = stores::cairn_begun(&self.programs.cairn, &self.dir)?;
+        let first = stores::first_answer(&store, "PUT", "/first", Duration::from_secs(60))?;
+        Ok(first.duration_since(begun).as_secs_f64() * 1e3)
     }
 }
 
-/// The middle one.
-pub(crate) fn median(mut v: Vec<f64>) -> f64 {
-    v.sort_by(f64::total_cmp);
-    v.get(v.len() / 2).copied().unwrap_or(0.0)
+/// Bytes that must be free on a disk of `all`.
+fn room(all: u64, seconds: u64) -> u64 {
+    (seconds + WARM_UP_SECONDS) * WRITTEN_BYTES_PER_SECOND_MAX + CELL_BYTES + all / FREE_SHARE
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let hash = digest::digest(&digest::SHA256, &bytes);
+    Ok(hash.as_ref().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_of_all_that_is_held_often_and_long_enough() {
+        let plan = |rounds, seconds, only: &str, held, dry| Plan {
+            rounds,
+            seconds,
+            only: only.to_owned(),
+            held,
+            anew: false,
+            dry,
+        };
+        assert!(plan(5, 15, "", false, false).writes());
+        assert!(plan(5, 15, "", true, false).writes());
+        for (rounds, seconds, only, dry) in [
+            (4, 15, "", false),
+            (5, 14, "", false),
+            (5, 15, "put", false),
+            (5, 15, "", true),
+        ] {
+            assert!(
+                !plan(rounds, seconds, only, false, dry).writes(),
+                "{rounds} {seconds} {only}"
+            );
+        }
+        assert!(plan(5, 15, "", true, false).rows().len() < ROWS.len());
+        assert_eq!(plan(5, 15, "", false, false).rows().len(), ROWS.len());
+    }
+
+    #[test]
+    fn room_is_what_a_cell_writes_above_what_cairn_leaves_free() {
+        assert_eq!(room(100 << 30, 15), (17 + 3 + 10) << 30);
+    }
 }

@@ -1,6 +1,6 @@
 //! The table at a glance: how many times the faster peer, a bar a row, on a logarithmic scale; marks where the floor and the limit are.
 
-use super::page::Verdict;
+use super::verdict::Verdict;
 use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
@@ -55,7 +55,7 @@ pub(super) fn svg(verdicts: &[Verdict]) -> String {
             x(*ratio).max(x(1.0)) + 6.0,
             y + 13.0
         );
-        for (of, color) in [(v.floor, "#000"), (v.limit.or(v.files), "#a00")] {
+        for (of, color) in [(v.floor.map(|f| f.ops), "#000"), (v.limit.or(v.files), "#a00")] {
             if let Some(at) = of.map(|ops| x(ops / peer)) {
                 let _infallible = writeln!(
                     out,

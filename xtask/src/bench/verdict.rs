@@ -1,0 +1,297 @@
+//! What each row came to, and whether it holds what it is held to. What was not measured does not hold.
+
+use super::ledger::Kept;
+use super::rows::{AGREES_WITHIN, DOUBTED_OF_LIMIT, OF_LIMIT, PEERS, Row, Who};
+
+/// The goal beyond the floors.
+pub(super) const GOAL: f64 = 10.0;
+
+/// What a row is held to, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Floor {
+    /// Operations a second.
+    pub(super) ops: f64,
+    pub(super) by: By,
+    /// The other that it might have been, where there was one.
+    pub(super) other: Option<(f64, By)>,
+}
+
+/// Where a floor comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum By {
+    /// So many times the faster peer.
+    Peer(f64, Who),
+    /// So much of nginx.
+    Files(f64),
+    /// `OF_LIMIT` of the limit server.
+    Limit,
+}
+
+/// What came of one row.
+pub(super) struct Verdict {
+    pub(super) row: &'static Row,
+    /// Operations a second.
+    pub(super) cairn: Option<f64>,
+    /// The faster peer.
+    pub(super) peer: Option<(f64, Who)>,
+    pub(super) limit: Option<f64>,
+    pub(super) files: Option<f64>,
+    pub(super) floor: Option<Floor>,
+    /// Of Cairn's requests how many failed in all rounds, and rounds that came to nothing.
+    pub(super) cairn_failed: u64,
+}
+
+/// The middle one, or what lies between the two in the middle.
+pub(super) fn median(mut v: Vec<f64>) -> Option<f64> {
+    v.sort_by(f64::total_cmp);
+    let upper = v.get(v.len() / 2)?;
+    let lower = v.get((v.len() - 1) / 2)?;
+    Some(f64::midpoint(*lower, *upper))
+}
+
+impl Floor {
+    fn of(row: &Row, peer: Option<(f64, Who)>, limit: Option<f64>, files: Option<f64>) -> Option<Self> {
+        let by_peer = row
+            .floor
+            .zip(peer)
+            .map(|(times, (ops, who))| (times * ops, By::Peer(times, who)));
+        let by_files = row
+            .of_files
+            .zip(files)
+            .map(|(share, ops)| (share * ops, By::Files(share)));
+        let higher = |a: (f64, By), b: (f64, By)| if b.0 > a.0 { b } else { a };
+        let wanted = by_peer.into_iter().chain(by_files).reduce(higher)?;
+        let by_limit = limit.map(|ops| (OF_LIMIT * ops, By::Limit));
+        let ((ops, by), other) = match by_limit {
+            Some(lower) if lower.0 < wanted.0 => (lower, Some(wanted)),
+            _ => (wanted, by_limit),
+        };
+        Some(Self { ops, by, other })
+    }
+}
+
+impl Verdict {
+    pub(super) fn of(row: &'static Row, kept: &Kept) -> Self {
+        let of = |who| median(kept.figures(row, who, |m| Some(m.ops_per_second)));
+        let peers = PEERS.iter().filter_map(|peer| Some((of(*peer)?, *peer)));
+        let peer = peers.max_by(|a, b| a.0.total_cmp(&b.0));
+        let (limit, files) = (of(Who::Limit), of(Who::Nginx));
+        let failed = |m: Option<u64>| m.unwrap_or(1);
+        Self {
+            row,
+            cairn: of(Who::Cairn),
+            peer,
+            limit,
+            files,
+            floor: Floor::of(row, peer, limit, files),
+            cairn_failed: kept
+                .cells(row, Who::Cairn)
+                .map(|c| failed(c.measured.as_ref().map(|m| m.errors)))
+                .sum(),
+        }
+    }
+
+    /// Nothing of Cairn's failed, and it is as fast as it must be: known to be.
+    pub(super) fn holds(&self) -> bool {
+        let fast = match (self.row.floor, self.floor, self.cairn) {
+            (None, _, cairn) => cairn.is_some(),
+            (Some(_), Some(floor), Some(cairn)) => cairn >= floor.ops,
+            (Some(_), _, _) => false,
+        };
+        fast && self.cairn_failed == 0
+    }
+
+    /// Times the faster peer.
+    pub(super) fn ratio(&self) -> Option<f64> {
+        Some(self.cairn? / self.peer?.0)
+    }
+
+    /// How much of the way to `GOAL` times the faster peer.
+    pub(super) fn of_goal(&self) -> Option<f64> {
+        Some(self.ratio()? / GOAL)
+    }
+
+    pub(super) fn of_limit(&self) -> Option<f64> {
+        Some(self.cairn? / self.limit?)
+    }
+
+    pub(super) fn of_files(&self) -> Option<f64> {
+        Some(self.cairn? / self.files?)
+    }
+
+    /// Whether it is so near to the limit server, or beyond it, that the server is none.
+    pub(super) fn doubts_limit(&self) -> bool {
+        self.of_limit().is_some_and(|share| share > DOUBTED_OF_LIMIT)
+    }
+}
+
+/// Flushes an operation of Cairn in a row, and whether they are few enough. None at all are not few: a write that was acknowledged was flushed, so
+/// the disk told nothing, or nothing was synced.
+pub(super) fn flushes(row: &Row, most: f64, kept: &Kept) -> (Option<f64>, bool) {
+    let measured = median(kept.figures(row, Who::Cairn, |m| m.flushes_per_op));
+    (measured, measured.is_some_and(|n| n > 0.0 && n <= most))
+}
+
+/// What another client measured of Cairn, and of what `cairn bench` did; whether they agree.
+pub(super) fn agreement(row: &Row, kept: &Kept) -> (Option<(f64, f64)>, bool) {
+    let theirs = median(kept.seconds(row).filter_map(|s| s.ops_per_second).collect());
+    let ours = median(kept.figures(row, Who::Cairn, |m| Some(m.ops_per_second)));
+    let both = theirs.zip(ours);
+    let agrees = both.is_some_and(|(theirs, ours)| (theirs / ours - 1.0).abs() <= AGREES_WITHIN);
+    (both, agrees)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::tests::{cell, kept, measured};
+    use super::super::ledger::{Cell, Second};
+    use super::super::rows::{Client, ROWS};
+    use super::*;
+
+    fn row(what: &str) -> &'static Row {
+        ROWS.iter().find(|row| row.what == what).expect("a row")
+    }
+
+    fn each(row: &Row, figures: &[(Who, f64)]) -> Vec<Cell> {
+        figures
+            .iter()
+            .map(|(who, ops)| cell(row, *who, 0, *ops))
+            .collect()
+    }
+
+    #[test]
+    fn the_middle_of_an_even_number_lies_between_two() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(vec![7.0]), Some(7.0));
+        assert_eq!(median(Vec::new()), None);
+    }
+
+    #[test]
+    fn the_lower_of_peer_and_limit_is_the_floor_and_the_other_is_told() {
+        let put = row("put 4 KiB, c16");
+        let (weed, garage) = ((Who::SeaweedFS, 5_000.0), (Who::Garage, 2_000.0));
+        for (limit, cairn, ops, by, holds) in [
+            (50_000.0, 30_000.0, 30_000.0, By::Limit, true),
+            (50_000.0, 29_999.0, 30_000.0, By::Limit, false),
+            (80_000.0, 40_000.0, 40_000.0, By::Peer(8.0, Who::SeaweedFS), true),
+            (80_000.0, 39_999.0, 40_000.0, By::Peer(8.0, Who::SeaweedFS), false),
+        ] {
+            let cells = each(put, &[(Who::Cairn, cairn), weed, garage, (Who::Limit, limit)]);
+            let v = Verdict::of(put, &kept(cells, Vec::new()));
+            let floor = v.floor.expect("a floor");
+            assert!(
+                (floor.ops - ops).abs() < 1e-6 && floor.by == by,
+                "{limit} {floor:?}"
+            );
+            assert_ne!(floor.other.map(|(_, by)| by), Some(floor.by), "{limit}");
+            assert!(floor.other.is_some(), "{limit}");
+            assert_eq!(v.holds(), holds, "{limit} {cairn}");
+            assert!((v.of_goal().expect("a ratio") - cairn / 50_000.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn of_peers_and_nginx_the_higher_is_the_floor() {
+        let get = row("get 64 MiB, c4");
+        let cells = |files| {
+            each(
+                get,
+                &[(Who::Cairn, 45.0), (Who::SeaweedFS, 20.0), (Who::Nginx, files)],
+            )
+        };
+        assert!(
+            Verdict::of(get, &kept(cells(60.0), Vec::new())).holds(),
+            "40 and 30"
+        );
+        let v = Verdict::of(get, &kept(cells(100.0), Vec::new()));
+        assert!(!v.holds(), "40 and 50");
+        assert_eq!(v.floor.expect("a floor").by, By::Files(0.5));
+    }
+
+    #[test]
+    fn what_was_not_measured_does_not_hold() {
+        let put = row("put 4 KiB, c16");
+        assert!(!Verdict::of(put, &Kept::default()).holds());
+        let alone = kept(each(put, &[(Who::Cairn, 1e9), (Who::Limit, 1.0)]), Vec::new());
+        assert!(!Verdict::of(put, &alone).holds(), "no peer came to anything");
+        let peers = kept(each(put, &[(Who::SeaweedFS, 1.0)]), Vec::new());
+        assert!(!Verdict::of(put, &peers).holds(), "Cairn came to nothing");
+    }
+
+    #[test]
+    fn an_error_of_cairn_fails_the_row_and_one_of_a_peer_does_not() {
+        let put = row("put 4 KiB, c16");
+        let with_errors = |whose| {
+            let mut cells = each(put, &[(Who::Cairn, 100.0), (Who::Garage, 1.0)]);
+            for c in cells.iter_mut().filter(|c| c.who == whose) {
+                c.measured = Some(super::super::ledger::Measured {
+                    errors: 1,
+                    ..measured(c.measured.as_ref().expect("figures").ops_per_second)
+                });
+            }
+            Verdict::of(put, &kept(cells, Vec::new()))
+        };
+        assert!(with_errors(Who::Garage).holds());
+        assert!(!with_errors(Who::Cairn).holds());
+        let mut cells = each(put, &[(Who::Cairn, 100.0), (Who::Garage, 1.0)]);
+        cells.push(Cell {
+            measured: None,
+            ..cell(put, Who::Cairn, 1, 0.0)
+        });
+        assert!(
+            !Verdict::of(put, &kept(cells, Vec::new())).holds(),
+            "a round without figures"
+        );
+    }
+
+    #[test]
+    fn a_limit_that_is_nearly_reached_is_doubted() {
+        let put = row("put 4 KiB, c16");
+        for (cairn, doubted) in [(90.0, false), (91.0, true), (120.0, true)] {
+            let cells = each(put, &[(Who::Cairn, cairn), (Who::Limit, 100.0)]);
+            assert_eq!(
+                Verdict::of(put, &kept(cells, Vec::new())).doubts_limit(),
+                doubted,
+                "{cairn}"
+            );
+        }
+    }
+
+    #[test]
+    fn flushes_that_nobody_told_of_are_not_few() {
+        let put = row("put 4 KiB, c16");
+        for (told, held) in [
+            (None, false),
+            (Some(0.0), false),
+            (Some(0.25), true),
+            (Some(0.26), false),
+        ] {
+            let mut c = cell(put, Who::Cairn, 0, 1.0);
+            c.measured.as_mut().expect("figures").flushes_per_op = told;
+            assert_eq!(flushes(put, 0.25, &kept(vec![c], Vec::new())), (told, held));
+        }
+        assert_eq!(flushes(put, 0.25, &Kept::default()), (None, false));
+    }
+
+    #[test]
+    fn a_second_client_agrees_within_its_bound_and_was_asked() {
+        let get = row("get 4 KiB, c16");
+        let said = |ops| Second {
+            row: get.what.to_owned(),
+            round: 0,
+            client: Client::Wrk,
+            ops_per_second: ops,
+            why: None,
+        };
+        for (ops, agrees) in [
+            (Some(86.0), true),
+            (Some(84.0), false),
+            (Some(116.0), false),
+            (None, false),
+        ] {
+            let kept = kept(each(get, &[(Who::Cairn, 100.0)]), vec![said(ops)]);
+            assert_eq!(agreement(get, &kept).1, agrees, "{ops:?}");
+        }
+    }
+}
