@@ -118,7 +118,7 @@ enum Command {
         /// Only rows that are held to something: an hour and a half
         #[arg(long)]
         held: bool,
-        /// Forgets what was measured before
+        /// Forgets what was measured before (it stays in target/bench-results.jsonl.old)
         #[arg(long)]
         anew: bool,
         /// Only prints the table

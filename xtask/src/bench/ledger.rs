@@ -132,11 +132,13 @@ impl Kept {
 }
 
 impl Ledger {
-    /// Goes on with the file if it is of what `begun` says, and begins one where there is none or `anew` says so.
+    /// Goes on with the file if it is of what `begun` says, and begins one where there is none or `anew` says so: then the old one is called `.old`.
     pub(crate) fn open(path: &Path, begun: Begun, anew: bool) -> Result<Self> {
+        if anew && path.exists() {
+            fs::rename(path, path.with_extension("jsonl.old"))?;
+        }
         let text = match fs::read_to_string(path) {
-            Ok(text) if !anew => text,
-            Ok(_) => String::new(),
+            Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(e).with_context(|| path.display().to_string()),
         };
@@ -279,6 +281,8 @@ pub(super) mod tests {
         assert!(Ledger::open(&path, begun(15), false).is_err());
         let ledger = Ledger::open(&path, begun(15), true)?;
         assert!(ledger.kept.starts_ms.is_empty(), "begun anew");
+        let old = fs::read_to_string(dir.path().join("results.jsonl.old"))?;
+        assert!(old.contains("\"Start\":7"), "the old one stays: {old}");
         Ok(())
     }
 }
