@@ -158,7 +158,7 @@ impl Bench<'_> {
     /// What `cairn bench` reports of `store`. What it put stays: the store ends.
     fn load(&self, store: &Store, row: &Row) -> Result<Value> {
         let (said, told) = (self.dir.join("load.json"), self.dir.join("load.log"));
-        let mut c = self.repo.command(&self.programs.cairn);
+        let mut c = stores::bound(&self.programs.cairn, "KILL");
         c.args([
             "bench",
             &format!("http://127.0.0.1:{}", store.target.port),

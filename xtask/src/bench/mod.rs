@@ -80,7 +80,6 @@ impl Plan {
 
 /// What is measured with.
 struct Bench<'a> {
-    repo: &'a Repo,
     plan: &'a Plan,
     programs: Programs,
     /// Of the cell that is being measured.
@@ -111,9 +110,8 @@ pub(crate) fn bench(repo: &Repo, plan: &Plan) -> Result<Counts> {
     }
     let requirements = repo.root().join("bench/requirements.txt");
     let python = machine::environment(repo, "bench", &requirements)?;
-    machine::programs(&[("nginx", "nginx-light")])?;
+    machine::programs(&[("nginx", "nginx-light"), ("setpriv", "util-linux")])?;
     let bench = Bench {
-        repo,
         plan,
         programs: Programs {
             cairn: repo.target("release/cairn"),

@@ -2,7 +2,7 @@
 
 use super::load::Target;
 use super::rows::Who;
-use super::stores::{ACCESS_KEY, BUCKET, SECRET_KEY, Store, output, target};
+use super::stores::{ACCESS_KEY, BUCKET, SECRET_KEY, Store, bound, output, target};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::fs;
@@ -27,7 +27,7 @@ pub(crate) fn seaweedfs(python: &Path, dir: &Path) -> Result<Store> {
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     }]});
     fs::write(&identities, identity.to_string())?;
-    let mut c = Command::new(&weed);
+    let mut c = bound(&weed, "KILL");
     c.arg("server")
         .arg(format!("-dir={}", data.display()))
         .args([
@@ -87,7 +87,7 @@ pub(crate) fn garage(garage: &Path, dir: &Path) -> Result<Store> {
         "5a".repeat(32),
     );
     fs::write(&conf, text)?;
-    let process = Command::new(garage)
+    let process = bound(garage, "KILL")
         .arg("-c")
         .arg(&conf)
         .arg("server")
@@ -152,7 +152,7 @@ pub(crate) fn files(dir: &Path) -> Result<Store> {
     );
     let path = root.join("conf");
     fs::write(&path, conf)?;
-    let process = Command::new("nginx")
+    let process = bound("nginx", "TERM")
         .arg("-c")
         .arg(&path)
         .stdin(Stdio::null())
@@ -180,7 +180,7 @@ pub(crate) fn limit(binary: &Path, dir: &Path) -> Result<Store> {
     let target = target()?;
     let data = dir.join("limit");
     fs::create_dir_all(&data)?;
-    let process = Command::new(binary)
+    let process = bound(binary, "KILL")
         .arg(&data)
         .arg(target.port.to_string())
         .stdin(Stdio::null())

@@ -2,14 +2,14 @@
 
 use super::load::{self, Connection};
 use super::rows::{Client, Row};
-use super::stores::Store;
+use super::stores::{Store, bound};
 use crate::machine;
 use crate::repo::Repo;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 /// s5cmd neither cuts an object into parts nor asks for one in pieces.
@@ -85,7 +85,7 @@ impl Clients {
         }
         let path = dir.join("s5cmd-commands");
         fs::write(&path, script)?;
-        let mut c = Command::new(&self.s5cmd);
+        let mut c = bound(&self.s5cmd, "KILL");
         c.args([
             "--endpoint-url",
             &format!("http://127.0.0.1:{}", store.target.port),
@@ -124,7 +124,7 @@ fn wrk((store, dir): (&Store, &Path), (row, seconds): (&Row, u64), keys: &[Strin
     fs::write(&list, urls)?;
     // A thread a connection, as `cairn bench` has: where processors are scarce, who has more threads gets more of them.
     let connections = row.connections.to_string();
-    let out = Command::new("wrk")
+    let out = bound("wrk", "KILL")
         .args(["--threads", &connections, "--connections", &connections])
         .args(["--duration", &format!("{seconds}s"), "--script"])
         .arg(&script)

@@ -4,6 +4,7 @@ use super::load::{Connection, Target};
 use super::rows::Who;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -128,6 +129,13 @@ pub(super) fn output(program: &Path, argument: &str) -> String {
         .unwrap_or_default()
 }
 
+/// A program that gets a signal when this one ends, however that comes: a store that nobody measures any more would be measured by the next run.
+pub(super) fn bound(program: impl AsRef<OsStr>, ends_by: &str) -> Command {
+    let mut c = Command::new("setpriv");
+    c.args(["--pdeathsig", ends_by, "--"]).arg(program);
+    c
+}
+
 /// Cairn, as it comes; it can serve.
 pub(crate) fn cairn(binary: &Path, dir: &Path) -> Result<Store> {
     cairn_begun(binary, dir)?.wait()
@@ -136,7 +144,7 @@ pub(crate) fn cairn(binary: &Path, dir: &Path) -> Result<Store> {
 /// Cairn, just started.
 pub(crate) fn cairn_begun(binary: &Path, dir: &Path) -> Result<Store> {
     let target = target()?;
-    let process = Command::new(binary)
+    let process = bound(binary, "KILL")
         .arg("server")
         .arg(dir.join("cairn"))
         .args(["--listen", &format!("127.0.0.1:{}", target.port)])
