@@ -236,8 +236,8 @@ fn second_clients(page: &Page<'_>, out: &mut String) -> Counts {
         };
         let (both, agrees) = agreement(row, page.kept);
         counts += Counts::one(agrees);
-        let said = both.map_or("came to nothing".to_owned(), |(theirs, ours)| {
-            format!("{} ops/s, {:.2} of `cairn bench`", figure(theirs), theirs / ours)
+        let said = both.map_or("came to nothing".to_owned(), |(theirs, share)| {
+            format!("{} ops/s, {:.2} of `cairn bench`", figure(theirs), share)
         });
         let why = page.kept.seconds(row).find_map(|s| s.why.as_deref());
         let why = why.map_or(String::new(), |why| {

@@ -132,12 +132,15 @@ pub(super) fn flushes(row: &Row, most: f64, kept: &Kept) -> (Option<f64>, bool) 
     (measured, measured.is_some_and(|n| n > 0.0 && n <= most))
 }
 
-/// What another client measured of Cairn, and of what `cairn bench` did; whether they agree.
+/// What another client measured of Cairn, and how much of what `cairn bench` did right before it in the same round; whether they agree.
 pub(super) fn agreement(row: &Row, kept: &Kept) -> (Option<(f64, f64)>, bool) {
-    let theirs = median(kept.seconds(row).filter_map(|s| s.ops_per_second).collect());
-    let ours = median(kept.figures(row, Who::Cairn, |m| Some(m.ops_per_second)));
-    let both = theirs.zip(ours);
-    let agrees = both.is_some_and(|(theirs, ours)| (theirs / ours - 1.0).abs() <= AGREES_WITHIN);
+    let pairs = kept.seconds(row).filter_map(|s| {
+        let ours = kept.cells(row, Who::Cairn).find(|c| c.round == s.round)?;
+        Some((s.ops_per_second?, ours.measured.as_ref()?.ops_per_second))
+    });
+    let (theirs, shares): (Vec<f64>, Vec<f64>) = pairs.map(|(theirs, ours)| (theirs, theirs / ours)).unzip();
+    let both = median(theirs).zip(median(shares));
+    let agrees = both.is_some_and(|(_, share)| (share - 1.0).abs() <= AGREES_WITHIN);
     (both, agrees)
 }
 
@@ -293,5 +296,14 @@ mod tests {
             let kept = kept(each(get, &[(Who::Cairn, 100.0)]), vec![said(ops)]);
             assert_eq!(agreement(get, &kept).1, agrees, "{ops:?}");
         }
+        // Round by round: what another round came to says nothing.
+        let rounds = [(0, 100.0), (1, 200.0), (2, 300.0)];
+        let ours = rounds.map(|(round, ops)| cell(get, Who::Cairn, round, ops));
+        let theirs = rounds.map(|(round, ops)| Second {
+            round,
+            ..said(Some(ops * if round == 1 { 0.5 } else { 0.9 }))
+        });
+        let (both, agrees) = agreement(get, &kept(ours.into(), theirs.into()));
+        assert!(agrees, "{both:?}");
     }
 }
