@@ -6,7 +6,7 @@
 use crate::rows::{COPY_PRESENT, Change, IN_SERVICE, SEALED};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use store::{Scan, Snapshot, StoreError, readable_rows};
+use store::{Places, Scan, Snapshot, StoreError, readable_rows};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, ExtentId, NodeId, SessionId};
 use wire::node::ExtentStatus;
@@ -67,13 +67,14 @@ impl Given {
             }
         }
         let (mut start, end) = (Bytes::from_static(&[0]), Bytes::from_static(&[0xFF]));
+        let mut places = Places::default();
         while start < end {
             let scan = Scan {
                 start,
                 end: end.clone(),
                 max: SCAN_ROWS_MAX,
             };
-            let page = readable_rows(control, scan, ROW_KEY_BYTES_MAX).await?;
+            let page = readable_rows(control, scan, ROW_KEY_BYTES_MAX, &mut places).await?;
             let taken = page.rows.iter().map(|(key, value)| given.take(key, value));
             lost.extend(taken.filter_map(Result::err).map(StoreError::Corrupt));
             lost.extend(page.lost);

@@ -3,7 +3,7 @@
 
 use crate::rows::{Row, RowRef, bucket_of, decode, encode};
 use bytes::Bytes;
-use store::{Scan, Snapshot, StoreError, readable_rows};
+use store::{Places, Scan, Snapshot, StoreError, readable_rows};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{BucketId, ErrorKind, Hlc, SessionId, VersionId};
 use wire::Fault;
@@ -60,6 +60,7 @@ impl Told {
             Err(e) => return Err(e),
         };
         let (mut lost, mut start) = (vec![why], Bytes::from_static(&[0]));
+        let mut places = Places::default();
         let end = Bytes::from_static(&[0xFF]);
         while start < end {
             let scan = Scan {
@@ -67,7 +68,7 @@ impl Told {
                 end: end.clone(),
                 max: SCAN_ROWS_MAX,
             };
-            let page = readable_rows(partition, scan, ROW_KEY_BYTES_MAX).await?;
+            let page = readable_rows(partition, scan, ROW_KEY_BYTES_MAX, &mut places).await?;
             for (key, value) in &page.rows {
                 told.take(key, value);
             }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use store::{Embedded, OldLog, Prepared, Scan, Store, StoreError, readable_rows};
+use store::{Embedded, OldLog, Places, Prepared, Scan, Store, StoreError, readable_rows};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{BucketId, BucketName, DiskId, ExtentId, Hlc, PartitionId, SessionId};
 use wire::node::Node;
@@ -176,6 +176,7 @@ fn given_up(partition: PartitionId) -> &'static str {
 async fn count_readable(engine: &Embedded, partition: PartitionId) -> Result<usize, StoreError> {
     let snapshot = engine.snapshot(partition).await?;
     let (mut rows, mut start) = (0, Bytes::from_static(&[2]));
+    let mut places = Places::default();
     let end = Bytes::from_static(&[0xFF]);
     while start < end {
         let scan = Scan {
@@ -183,7 +184,7 @@ async fn count_readable(engine: &Embedded, partition: PartitionId) -> Result<usi
             end: end.clone(),
             max: SCAN_ROWS_MAX,
         };
-        let page = readable_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await?;
+        let page = readable_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX, &mut places).await?;
         rows += page.rows.len();
         start = page.next;
     }

@@ -15,4 +15,4 @@ pub use api::{Batch, Committed, Fence, Reread, Rows, Scan, Skips, Snapshot, Stor
 pub use embedded::{Embedded, LaidRows, OldLog, Prepared, lay};
 pub use image::{SnapshotHead, SnapshotRows, SnapshotStream};
 pub use memory::Memory;
-pub use past::{NextRows, ReadableRows, next_rows, readable_rows};
+pub use past::{NextRows, Places, ReadableRows, next_rows, readable_rows};

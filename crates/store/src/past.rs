@@ -73,9 +73,14 @@ pub struct ReadableRows {
     pub next: Bytes,
 }
 
+/// Where the bad place ends in which a reading of a snapshot stands, of each layer: found once, however many rows lie over it, for to find it
+/// each key that is tried may have to wait for the device.
+#[derive(Debug, Default)]
+pub struct Places(Vec<Bytes>);
+
 /// The first rows of a range that can be read, at most `scan.max`, and where there are none, where to go on. A row that was written since is readable by
 /// its key though the page under it is not: where rows cannot be read the layers above them are asked, one less after the other. Row keys have
-/// at most `key_bytes_max` bytes.
+/// at most `key_bytes_max` bytes. `places` is one reading's, begun empty, of one snapshot and ascending; each place is told once, when it is come to.
 ///
 /// # Errors
 /// As for [`next_rows`].
@@ -83,11 +88,37 @@ pub async fn readable_rows(
     snapshot: &dyn Snapshot,
     scan: Scan,
     key_bytes_max: usize,
+    places: &mut Places,
+) -> Result<ReadableRows, StoreError> {
+    in_layer((snapshot, 0), scan, key_bytes_max, places).await
+}
+
+async fn in_layer(
+    (snapshot, layer): (&dyn Snapshot, usize),
+    scan: Scan,
+    key_bytes_max: usize,
+    places: &mut Places,
 ) -> Result<ReadableRows, StoreError> {
     let (start, max) = (scan.start.clone(), scan.max);
-    let NextRows { rows, lost, next } = next_rows(snapshot, scan, key_bytes_max).await?;
+    let known = places.0.get(layer).filter(|end| **end > start);
+    let NextRows { rows, lost, next } = match known {
+        Some(end) => NextRows {
+            rows: Rows::new(),
+            lost: None,
+            next: end.clone().min(scan.end),
+        },
+        None => next_rows(snapshot, scan, key_bytes_max).await?,
+    };
+    if known.is_none() && lost.is_none() {
+        let lost = Vec::new();
+        return Ok(ReadableRows { rows, lost, next });
+    }
+    if lost.is_some() {
+        places.0.resize(places.0.len().max(layer + 1), Bytes::new());
+        places.0[layer] = next.clone();
+    }
     let mut lost: Vec<StoreError> = lost.into_iter().collect();
-    let Some(upper) = snapshot.upper().filter(|_| !lost.is_empty()) else {
+    let Some(upper) = snapshot.upper() else {
         return Ok(ReadableRows { rows, lost, next });
     };
     let over = Scan {
@@ -95,7 +126,7 @@ pub async fn readable_rows(
         end: next,
         max,
     };
-    let over = Box::pin(readable_rows(&*upper, over, key_bytes_max)).await?;
+    let over = Box::pin(in_layer((&*upper, layer + 1), over, key_bytes_max, places)).await?;
     lost.extend(over.lost);
     Ok(ReadableRows { lost, ..over })
 }
@@ -202,4 +233,83 @@ fn middle(low: &[u8], high: &[u8]) -> Vec<u8> {
         (all >> 1) as u8
     });
     halved.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use types::limits::ROW_KEY_BYTES_MAX;
+
+    /// Rows of which those up to a key cannot be read.
+    struct Layer {
+        rows: BTreeMap<Bytes, Bytes>,
+        bad_to: Bytes,
+        upper: Option<Arc<Layer>>,
+        scans: AtomicUsize,
+    }
+
+    #[async_trait::async_trait]
+    impl Snapshot for Layer {
+        async fn get(&self, _: &[Bytes]) -> Result<Vec<Option<Bytes>>, StoreError> {
+            unreachable!("only scans are asked for")
+        }
+        async fn scan(&self, scan: &Scan) -> Result<Rows, StoreError> {
+            self.scans.fetch_add(1, Ordering::Relaxed);
+            if scan.start <= self.bad_to {
+                return Err(StoreError::Corrupt("the page at byte 5".into()));
+            }
+            let rows = self.rows.range(scan.start.clone()..scan.end.clone());
+            Ok(rows.take(scan.max).map(|(k, v)| (k.clone(), v.clone())).collect())
+        }
+        fn upper(&self) -> Option<Arc<dyn Snapshot>> {
+            Some(self.upper.clone()?)
+        }
+    }
+
+    fn key(n: u32) -> Bytes {
+        format!("key-{n:05}").into()
+    }
+
+    /// Where much lies over a bad place, its end is looked for once. // I9
+    #[tokio::test]
+    async fn the_end_of_a_place_is_found_once_however_much_lies_over_it() {
+        let all = |n| (0..n).map(|n| (key(n), Bytes::new())).collect();
+        let over = Layer {
+            rows: all(1000),
+            bad_to: Bytes::new(),
+            upper: None,
+            scans: AtomicUsize::new(0),
+        };
+        let layer = Layer {
+            rows: all(1200),
+            bad_to: key(999),
+            upper: Some(Arc::new(over)),
+            scans: AtomicUsize::new(0),
+        };
+        let mut scans = Vec::new();
+        for max in [2000, 10] {
+            let (mut places, mut rows, mut lost) = (Places::default(), Rows::new(), Vec::new());
+            let (mut start, end) = (Bytes::from_static(&[0]), Bytes::from_static(&[0xFF]));
+            while start < end {
+                let scan = Scan {
+                    start,
+                    end: end.clone(),
+                    max,
+                };
+                let page = readable_rows(&layer, scan, ROW_KEY_BYTES_MAX, &mut places)
+                    .await
+                    .unwrap();
+                rows.extend(page.rows);
+                lost.extend(page.lost);
+                start = page.next;
+            }
+            assert_eq!((rows.len(), lost.len()), (1200, 1));
+            scans.push(layer.scans.swap(0, Ordering::Relaxed));
+        }
+        // Twenty pages of rows are behind it.
+        assert!(scans[1] <= scans[0] + 25, "{scans:?}");
+    }
 }

@@ -8,7 +8,7 @@ use journal::TestJournal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::embedded::Embedded;
-use store::{Batch, Scan, Snapshot, Store, StoreError, next_rows, readable_rows, suite};
+use store::{Batch, Places, Scan, Snapshot, Store, StoreError, next_rows, readable_rows, suite};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, PartitionId};
 use world::real::RealDisk;
@@ -116,6 +116,7 @@ async fn leaves(file: &[u8], rows: &Rows) -> Vec<(usize, BTreeSet<Bytes>)> {
 /// All rows that are read past damage, a page of `max` at a time, those over it too (`over`), and what was told.
 async fn read_past(snapshot: &dyn Snapshot, max: usize, over: bool) -> (Rows, BTreeSet<String>) {
     let (mut rows, mut lost) = (Rows::new(), BTreeSet::new());
+    let mut places = Places::default();
     let end = Bytes::from_static(&[0xFF]);
     let mut start = Bytes::from_static(&[0]);
     while start < end {
@@ -125,7 +126,9 @@ async fn read_past(snapshot: &dyn Snapshot, max: usize, over: bool) -> (Rows, BT
             max,
         };
         let (found, told, next) = if over {
-            let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
+            let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX, &mut places)
+                .await
+                .unwrap();
             (page.rows, page.lost, page.next)
         } else {
             let page = next_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();

@@ -183,6 +183,10 @@ pub const WRITE_BEHIND_STEP_BYTES: usize = 4 << 20;
 pub const WRITE_BEHIND_PAUSE_MS_MAX: u64 = 50;
 /// Pages of one partition's index file in memory, at most; what lies over it has as much again together.
 pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
+/// How long a page of the index that the device refused is refused to readers without asking it again, at least.
+pub const INDEX_REFUSED_MS: u64 = 5_000;
+/// And at most, however long the device took to say no.
+pub const INDEX_REFUSED_MS_MAX: u64 = 60_000;
 /// A partition whose files were read no more often than this between two looks, twice in a row, is at rest.
 pub const INDEX_REST_READS_MAX: u64 = 50;
 /// What of its files' pages may stay in memory then.

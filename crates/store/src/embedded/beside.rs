@@ -2,14 +2,17 @@
 
 use super::log::{Done, Log};
 use super::*;
-use crate::Scan;
+use crate::{Scan, next_rows};
 use bytes::Bytes;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use types::DiskId;
-use types::limits::{INDEX_REOPEN_MS, INDEX_REST_BYTES, INDEX_REST_READS_MAX, SCAN_ROWS_MAX};
+use types::limits::{
+    INDEX_REFUSED_MS, INDEX_REOPEN_MS, INDEX_REST_BYTES, INDEX_REST_READS_MAX, ROW_KEY_BYTES_MAX,
+    SCAN_ROWS_MAX,
+};
 use world::real::RealDisk;
 use world::{DiskFile, DiskLock, Exec, Overlay, Space};
 
@@ -480,6 +483,41 @@ async fn files_at_rest_are_not_kept_in_memory() {
     rig.commit(fence, 10_002..10_003).await;
     rig.engine.checkpoint().await.unwrap();
     assert_eq!(rig.rows().await, Ok(10_003));
+}
+
+/// A page that the device does not give: clients that poll it wait for the device once in a while, not each time. // I9
+#[tokio::test]
+async fn a_device_that_says_no_is_not_asked_by_every_poll() {
+    let rig = rig();
+    let fence = rig.engine.take(ID).await.unwrap();
+    rig.commit(fence, 0..1000).await;
+    rig.engine.checkpoint().await.unwrap();
+    assert_eq!(rig.rows().await, Ok(1000));
+    let asked = || rig.ways.reads.swap(0, Ordering::Relaxed);
+    asked();
+    rig.ways.no_reads.store(true, Ordering::Relaxed);
+    for _ in 0..1000 {
+        assert!(matches!(rig.rows().await, Err(StoreError::Corrupt(_))));
+    }
+    let snapshot = rig.engine.snapshot(ID).await.unwrap();
+    let scan = Scan {
+        start: Bytes::from_static(&[0]),
+        end: Bytes::from_static(&[0xFF]),
+        max: 100,
+    };
+    let past = next_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX).await.unwrap();
+    assert!(past.rows.is_empty() && past.lost.is_some());
+    assert_eq!(asked(), 3, "patiently, once");
+    let a_while = |ms| rig.clock.0.fetch_add(ms, Ordering::Relaxed);
+    a_while(INDEX_REFUSED_MS);
+    for _ in 0..1000 {
+        assert!(matches!(rig.rows().await, Err(StoreError::Corrupt(_))));
+    }
+    assert_eq!(asked(), 1, "one asks again");
+    rig.ways.no_reads.store(false, Ordering::Relaxed);
+    assert!(rig.rows().await.is_err());
+    a_while(INDEX_REFUSED_MS);
+    assert_eq!(rig.rows().await, Ok(1000));
 }
 
 /// A device that gives nothing while files are at rest: that is told, and when it gives again they are opened for whoever reads, though there is

@@ -5,7 +5,7 @@ use super::catalogue::Catalogue;
 use super::files::{Files, Whose, path_of};
 use super::form::{Mark, Reader};
 use super::log::Log;
-use super::pages::{Retired, Unusable};
+use super::pages::{Retired, StartClock, Unusable};
 use super::partition::{Generation, Partition, Work};
 use crate::{Batch, StoreError};
 use bytes::Bytes;
@@ -30,6 +30,7 @@ pub(super) struct Core {
     pub(super) retired: Retired,
     /// Bytes of pages that one file keeps in memory.
     pub(super) cache_bytes: usize,
+    pub(super) clock: StartClock,
     /// Rows written behind in one transaction; tests make it small.
     pub(super) step_bytes: AtomicUsize,
     /// The next writing behind begins a file over those that there are; tests ask for it.
@@ -76,6 +77,7 @@ impl Core {
             partition,
             retired: self.retired.clone(),
             cache_bytes: self.cache_bytes,
+            clock: self.clock.clone(),
         }
     }
 

@@ -10,7 +10,7 @@
 
 use super::core::DIR;
 use super::form::{Form, Mark, Reader};
-use super::pages::{Owner, Place, Retired, Unusable};
+use super::pages::{Owner, Place, Retired, StartClock, Unusable};
 use crate::StoreError;
 use std::sync::Arc;
 use types::{DiskId, LogSeq, PartitionId};
@@ -44,6 +44,8 @@ pub(super) struct Whose {
     pub(super) retired: Retired,
     /// Bytes of pages that one file keeps in memory.
     pub(super) cache_bytes: usize,
+    /// What tells them the time.
+    pub(super) clock: StartClock,
 }
 
 impl Whose {
@@ -58,6 +60,7 @@ impl Whose {
             path: path_of(self.partition, number),
             retired: self.retired.clone(),
             cache_bytes: self.cache_bytes,
+            clock: self.clock.clone(),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::catalogue::{self, Catalogue};
 use super::core::DIR;
 use super::files::{Whose, file_of, path_of};
 use super::form::{Form, Mark};
-use super::pages::Retired;
+use super::pages::{Retired, StartClock};
 use crate::{Batch, StoreError};
 use bytes::Bytes;
 use extent::LogBatch;
@@ -133,6 +133,7 @@ impl Laying<'_> {
             partition,
             retired: Retired::default(),
             cache_bytes: INDEX_CACHE_BYTES_MAX,
+            clock: StartClock::default(),
         };
         let mut place = whose.place(0);
         place.path = laid_path(partition);

@@ -99,6 +99,7 @@ impl Embedded {
     }
 
     fn start(world: &World, prepared: Prepared, log: Box<dyn Log>) -> Self {
+        prepared.clock.start(world.clock.clone());
         let core = Arc::new(Core {
             disk: prepared.disk,
             log,
@@ -106,6 +107,7 @@ impl Embedded {
             partitions: Mutex::new(prepared.partitions),
             retired: prepared.retired,
             cache_bytes: prepared.cache_bytes,
+            clock: prepared.clock,
             step_bytes: AtomicUsize::new(WRITE_BEHIND_STEP_BYTES),
             begin_over: AtomicBool::new(false),
             pressed: AtomicBool::new(false),

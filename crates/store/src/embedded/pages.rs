@@ -26,11 +26,14 @@
 
 mod backend;
 mod read;
+mod refused;
 mod reread;
 mod uses;
 
 pub(super) use self::backend::{Backend, ReadBackend};
 pub(super) use self::read::NOT_GIVEN;
+use self::refused::Refused;
+pub(super) use self::refused::StartClock;
 use self::uses::Uses;
 use super::turn::{
     CRC_PAGE_BYTES, Choice, FIRST_COPY, GROUP_PAGES, Head, PAGE_BYTES, choose, crc_page_place,
@@ -69,6 +72,8 @@ pub(super) struct Place {
     pub(super) retired: Retired,
     /// Bytes of pages that one file keeps in memory.
     pub(super) cache_bytes: usize,
+    /// Tells how long ago the device refused a page.
+    pub(super) clock: StartClock,
 }
 
 /// Why a file cannot be used.
@@ -128,7 +133,7 @@ pub(super) struct Pages {
     /// How much it is read.
     pub(super) uses: Uses,
     /// Pages that the device did not give when they were last asked for, some of them.
-    unread: Mutex<BTreeSet<u64>>,
+    refused: Refused,
     /// Copies of heads and crc pages that it did not give when the file was opened, a sentence each: they were written anew.
     mended: BTreeSet<String>,
 }
@@ -222,7 +227,7 @@ impl Pages {
             writing: Mutex::default(),
             trouble: Mutex::new(None),
             uses: Uses::default(),
-            unread: Mutex::default(),
+            refused: Refused::default(),
             mended: BTreeSet::new(),
         }
     }

@@ -7,7 +7,7 @@ use super::catalogue::Catalogue;
 use super::core::DIR;
 use super::files::{Whose, file_of};
 use super::lay;
-use super::pages::Retired;
+use super::pages::{Retired, StartClock};
 use super::partition::Partition;
 use super::recover::{self, LogTail};
 use super::snapshot::EmbeddedSnapshot;
@@ -27,6 +27,8 @@ pub struct Prepared {
     pub(super) retired: Retired,
     /// Bytes of pages that each partition's index file keeps in memory.
     pub(super) cache_bytes: usize,
+    /// There is none before the index is started.
+    pub(super) clock: StartClock,
     pub(super) partitions: BTreeMap<PartitionId, Arc<Partition>>,
 }
 
@@ -81,6 +83,7 @@ impl Prepared {
             catalogue,
             retired,
             cache_bytes,
+            clock: StartClock::default(),
             partitions: BTreeMap::new(),
         };
         for (id, log) in logs {
@@ -106,6 +109,7 @@ impl Prepared {
             partition,
             retired,
             cache_bytes: self.cache_bytes,
+            clock: self.clock.clone(),
         };
         match recover::open(self.disk.as_ref(), (&whose, files), log, lost) {
             Ok(found) => {

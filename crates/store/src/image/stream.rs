@@ -2,7 +2,7 @@
 
 use super::{BLOCK_BYTES, END, FORMAT, HEAD_BYTES, MAGIC, PARTITION_END, ROWS, block_crc, head_crc};
 use crate::api::shared_bytes;
-use crate::{Rows, Scan, Snapshot, Store, StoreError, readable_rows};
+use crate::{Places, Rows, Scan, Snapshot, Store, StoreError, readable_rows};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub struct SnapshotStream {
     rows: u64,
     /// What could not be read, where that is left out.
     lost: Option<Vec<StoreError>>,
+    /// Where reading stands in it, of the partition that is being read.
+    places: Places,
 }
 
 enum Stage {
@@ -119,6 +121,7 @@ impl SnapshotStream {
             partition_rows: 0,
             rows: 0,
             lost: None,
+            places: Places::default(),
         }
     }
 
@@ -137,9 +140,9 @@ impl SnapshotStream {
             };
             return Ok((rows, next));
         };
-        let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX).await?;
+        let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX, &mut self.places).await?;
         for place in page.lost {
-            // Met again, where what lies over it is more than a page.
+            // Come to again, where another lies over it.
             if lost.len() < LOST_TOLD_MAX && !lost.contains(&place) {
                 lost.push(place);
             }
@@ -229,6 +232,7 @@ impl SnapshotStream {
         out.extend_from_slice(&self.block((PARTITION_END, partition), &rows.to_le_bytes()));
         // Not held longer than it is read.
         self.left.pop_front();
+        self.places = Places::default();
         self.stage = Stage::Rows(Bytes::from_static(&[0]));
         out.freeze()
     }

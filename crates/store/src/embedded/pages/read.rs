@@ -2,17 +2,16 @@
 //!
 //! A sector that the device does not give is damage as a flipped bit is: for the one who needs it, and named by its place alone, so that the
 //! same place is the same sentence whatever the device says. It is asked for more than once before that, because a file is begun over
-//! this one where a writer needs the page; but not again each time that a client polls it, for a device may take seconds to say no.
+//! this one where a writer needs the page; but not again each time that a client polls it, for a device may take seconds to say no ([`super::refused`]).
 
 use super::super::reading;
+use super::refused::Known;
 use super::{PAGE_BYTES, Pages, aligned, page_crc, page_place, run};
 use std::io;
 use world::read_patiently;
 
 /// What is said of a page that the device does not give: it may be right, and no other file takes its place for that.
 pub(in crate::embedded) const NOT_GIVEN: &str = "cannot be read";
-/// Pages remembered as not given.
-const UNREAD_MAX: usize = 256;
 
 impl Pages {
     /// Fills `out` from whole pages at `offset`, or from inside page 0. A page that is not as written, or that the device does not give, is
@@ -61,7 +60,9 @@ impl Pages {
 
     /// Pages that lie side by side: at once, or, where the device does not give them, each by itself.
     fn read_run(&self, page: u64, out: &mut [u8]) -> io::Result<()> {
-        if out.len() > PAGE_BYTES && self.file.read_exact_at(out, page_place(page)).is_ok() {
+        let pages = page..page + (out.len() / PAGE_BYTES) as u64;
+        let is_asked = out.len() > PAGE_BYTES && !self.refused.knows_any(pages);
+        if is_asked && self.file.read_exact_at(out, page_place(page)).is_ok() {
             return Ok(());
         }
         for (page, bytes) in (page..).zip(out.chunks_exact_mut(PAGE_BYTES)) {
@@ -71,30 +72,31 @@ impl Pages {
     }
 
     fn read_one(&self, page: u64, out: &mut [u8]) -> io::Result<()> {
-        let was_unread = self.is_unread(page, None);
-        let read = match was_unread {
-            true => self.file.read_exact_at(out, page_place(page)),
-            false => read_patiently(&*self.file, out, page_place(page)),
-        };
-        if was_unread != read.is_err() {
-            self.is_unread(page, Some(read.is_err()));
+        let asked = self.place.clock.now();
+        let known = self.refused.known(page, asked);
+        // A writer goes on in another file where it cannot have the page: it hears that from the device.
+        if known == Known::Refused && reading::is_attempt() {
+            return Err(self.bad_page(page, NOT_GIVEN));
         }
-        read.map_err(|e| match e.kind() {
+        let read = match known {
+            Known::No => read_patiently(&*self.file, out, page_place(page)),
+            Known::AskAgain | Known::Refused => self.file.read_exact_at(out, page_place(page)),
+        };
+        match read {
+            Ok(()) => {
+                if known != Known::No {
+                    self.refused.given(page);
+                }
+                Ok(())
+            }
             // A page that redb wrote is in the file: a shorter file has lost it.
-            io::ErrorKind::UnexpectedEof => self.bad_page(page, "is cut off"),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(self.bad_page(page, "is cut off")),
             // Nothing was asked of the device.
-            _ if world::is_scarce(&e) => e,
-            _ => self.bad_page(page, NOT_GIVEN),
-        })
-    }
-
-    /// Whether the device did not give the page when it was last asked for; and whether it did now.
-    fn is_unread(&self, page: u64, now: Option<bool>) -> bool {
-        let mut unread = self.unread.lock().expect("no panic under this lock");
-        match now {
-            Some(true) if unread.len() < UNREAD_MAX => unread.insert(page),
-            Some(_) => unread.remove(&page),
-            None => unread.contains(&page),
+            Err(e) if world::is_scarce(&e) => Err(e),
+            Err(_) => {
+                self.refused.refused(page, (asked, self.place.clock.now()));
+                Err(self.bad_page(page, NOT_GIVEN))
+            }
         }
     }
 
