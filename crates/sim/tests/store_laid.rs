@@ -100,3 +100,51 @@ fn a_cut_while_an_index_is_laid_leaves_the_old_one_or_the_new_one() {
         "{cuts} cuts: {old} old, {new} new"
     );
 }
+
+/// Nobody can say whether the index that was being laid counts: the store is refused, never served as of before, and another can be laid over both.
+#[test]
+fn where_what_was_laid_is_not_known_to_count_another_is_laid() {
+    let mut met = 0;
+    for cut in 0.. {
+        let (machine, _) = killed();
+        machine.disk.plan(Fault::new(FaultKind::PowerOff, cut));
+        let _cut_off = life(lay_fresh(&machine));
+        let is_over = machine.disk.planned() != 0;
+        machine.disk.clear_plan();
+        machine.disk.crash();
+        if is_over {
+            break;
+        }
+        if !machine.disk.exists("index-laid").unwrap() {
+            continue;
+        }
+        let file = machine.disk.open("index-laid").unwrap();
+        file.write_all_at(&vec![7; file.len().unwrap() as usize], 0)
+            .unwrap();
+        file.sync_data().unwrap();
+        let refused = life(async { machine.open().err().map(|e| e.to_string()) });
+        assert!(refused.is_some_and(|e| e.contains("index-laid")), "cut {cut}");
+        // A crash in the middle leaves it refused.
+        for again in [Some(12), None] {
+            if let Some(operations) = again {
+                machine.disk.plan(Fault::new(FaultKind::PowerOff, operations));
+            }
+            let laid = life(lay_fresh(&machine));
+            machine.disk.clear_plan();
+            if again.is_none() {
+                assert_eq!(laid.map(|rows| rows > 0), Ok(true), "cut {cut}");
+                continue;
+            }
+            machine.disk.crash();
+            let refused = life(async { machine.open().is_err() });
+            assert!(refused, "cut {cut}: what was there before is served");
+        }
+        life(async {
+            let running = machine.open().unwrap();
+            assert!(every_row(&running.engine).await.unwrap() == fresh(), "cut {cut}");
+            running.stop().await.unwrap();
+        });
+        met += 1;
+    }
+    assert!(met > 3, "{met}");
+}

@@ -13,7 +13,7 @@
 //! All numbers little-endian. The second copy is there for the day on which a bit of the first one turns.
 
 use super::log::meaning;
-use super::pages::Retired;
+use super::pages::{Retired, Unusable};
 use crate::StoreError;
 use crc_fast::{CrcAlgorithm, checksum};
 use extent::Superblock;
@@ -149,6 +149,7 @@ impl Catalogue {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Ok(vec![format!("{NAME}: the file is missing")]);
             }
+            Err(e) if !world::is_scarce(&e) => return Ok(vec![format!("{NAME}: it cannot be opened: {e}")]),
             Err(e) => return Err(failed(e)),
         };
         let mut bad = Vec::new();
@@ -309,14 +310,16 @@ fn bad_copy(name: &str, at: usize, is_read: bool) -> String {
 
 /// What the file lists, `None` where there is no file; and what is wrong with a copy of it.
 fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<(Option<Listed>, Vec<String>), StoreError> {
-    let failed = |e: io::Error| StoreError::io(name, &e);
+    // A file that the device does not open is as one of which it gives neither copy.
+    let unread =
+        |e: io::Error| Unusable::unread(&format!("{name}: it cannot be opened"), e).store_error(name);
     let file = match disk.open(name) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
-        Err(e) => return Err(failed(e)),
+        Err(e) => return Err(unread(e)),
     };
     let (mut whole, mut newer, mut bad) = (None::<Listed>, None, Vec::new());
-    for (at, copy) in copies(&*file).map_err(failed)? {
+    for (at, copy) in copies(&*file).map_err(unread)? {
         match copy.as_deref().map(|b| decode(b, owner)) {
             Some(Found::Whole(listed)) if whole.as_ref().is_none_or(|first| *first == listed) => {
                 whole = Some(listed);
@@ -343,22 +346,22 @@ fn read(disk: &dyn Disk, name: &str, owner: DiskId) -> Result<(Option<Listed>, V
 #[allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicI32, Ordering};
     use world::real::RealDisk;
     use world::{DiskLock, Space};
 
-    /// A disk of a process that has no descriptor left, now and then.
+    /// A disk that opens and makes nothing, now and then, and why; with EIO (5) it is the catalogue that it does not open.
     struct Scarce {
         below: RealDisk,
-        now: AtomicBool,
+        errno: AtomicI32,
     }
 
     impl Scarce {
         fn judge(&self) -> io::Result<()> {
-            if self.now.load(Ordering::Relaxed) {
-                return Err(io::Error::from_raw_os_error(24)); // EMFILE
+            match self.errno.load(Ordering::Relaxed) {
+                0 => Ok(()),
+                errno => Err(io::Error::from_raw_os_error(errno)),
             }
-            Ok(())
         }
     }
 
@@ -367,7 +370,11 @@ mod tests {
             self.judge().and_then(|()| self.below.create(path))
         }
         fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-            self.judge().and_then(|()| self.below.open(path))
+            match self.errno.load(Ordering::Relaxed) {
+                5 if path != NAME => {}
+                _ => self.judge()?,
+            }
+            self.below.open(path)
         }
         fn exists(&self, path: &str) -> io::Result<bool> {
             self.below.exists(path)
@@ -400,17 +407,27 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(Scarce {
             below: RealDisk::open(dir.path()).unwrap(),
-            now: AtomicBool::new(false),
+            errno: AtomicI32::new(0),
         });
         let retired = Retired::default();
         let open = || Catalogue::open(disk.clone(), DiskId(9), retired.clone(), std::iter::empty());
         let catalogue = open().unwrap();
-        disk.now.store(true, Ordering::Relaxed);
+        disk.errno.store(24, Ordering::Relaxed); // EMFILE
         let told = catalogue.add(PartitionId(1), 1);
         assert!(matches!(told, Err(StoreError::Busy(_))), "{told:?}");
         assert!(matches!(open(), Err(StoreError::Busy(_))));
         assert!(retired.get().is_none());
-        disk.now.store(false, Ordering::Relaxed);
+        // A file that the device does not open is damage: whoever mends goes on past it. // I5
+        disk.errno.store(5, Ordering::Relaxed); // EIO
+        let told = open().map(|_| ()).unwrap_err();
+        assert!(
+            matches!(&told, StoreError::Corrupt(what) if what.contains(NAME)),
+            "{told:?}"
+        );
+        let listed = catalogue.with(Listed::from([(PartitionId(1), 1)]));
+        assert_eq!(listed.verify().unwrap().len(), 1);
+        let catalogue = listed.with(Listed::new());
+        disk.errno.store(0, Ordering::Relaxed);
         catalogue.add(PartitionId(1), 1).unwrap();
         assert_eq!(open().unwrap().files(PartitionId(1)), 1);
     }

@@ -55,7 +55,10 @@ pub fn lay(
         disk.create_dir(DIR).map_err(failed)?;
         disk.sync_dir("").map_err(failed)?;
     }
-    finish(disk, owner)?;
+    match finish(disk, owner) {
+        Err(StoreError::Corrupt(why)) => set_aside(&**disk, &why)?,
+        other => other?,
+    }
     let mut marks = marks_over(under);
     let mut laying = Laying {
         disk: disk.as_ref(),
@@ -236,6 +239,24 @@ pub(super) fn finish(disk: &Arc<dyn Disk>, owner: DiskId) -> Result<(), StoreErr
     // The superblock learns of the catalogue, if it did not know.
     Catalogue::open(disk.clone(), owner, Retired::default(), std::iter::empty())?;
     Ok(())
+}
+
+/// Where nobody can say any more whether an index that was laid counts, another is laid over both: its files are kept with those that it was to
+/// take the place of.
+fn set_aside(disk: &dyn Disk, why: &str) -> Result<(), StoreError> {
+    let failed = |e: io::Error| StoreError::io(DIR, &e);
+    match disk.exists(LAID).map_err(failed)? {
+        true => tracing::warn!(why, "an index that was being laid is set aside"),
+        false => return Err(StoreError::Corrupt(why.to_owned())),
+    }
+    let names = disk.list(DIR).map_err(failed)?;
+    for name in names.iter().filter(|name| name.ends_with(SUFFIX)) {
+        let aside = aside(&names, name);
+        disk.rename(&format!("{DIR}/{name}"), &format!("{DIR}/{aside}"))
+            .map_err(failed)?;
+    }
+    // What says nothing any more stays until the new one says that it counts: without it the old index would, unasked.
+    disk.sync_dir(DIR).map_err(failed)
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StoreError> {
