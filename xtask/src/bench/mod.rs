@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: Cairn beside its peers and beside what the machine can do, the same load from `cairn bench`.
 //!
-//! Rows, in each row rounds, in each round the stores in an order of that round. Each cell has a store of its own, begun on an empty directory and
+//! Rounds, in each round rows, in each row the stores in an order of that round. Each cell has a store of its own, begun on an empty directory and
 //! alone on the machine: nobody pays for what another left dirty, compacts or collects, and nothing fills the disk. What a cell came to is kept
 //! as it comes (`ledger`), so a run that was stopped goes on; what goes wrong with a peer is told in a column of the page and is the end of nothing.
 //!
@@ -157,10 +157,8 @@ impl Bench<'_> {
             let ms = self.first_answer_ms()?;
             ledger.keep_start(ms)?;
         }
-        let todo: Vec<(&Row, usize, Who)> = rows
-            .iter()
-            .flat_map(|row| (0..self.plan.rounds).map(move |round| (*row, round)))
-            .flat_map(|(row, round)| row.order(round).into_iter().map(move |who| (row, round, who)))
+        let todo: Vec<_> = cells(rows, self.plan.rounds)
+            .into_iter()
             .filter(|(row, round, who)| !ledger.kept.has(row, *who, *round))
             .collect();
         let cell_seconds = self.plan.seconds + WARM_UP_SECONDS + CELL_SECONDS;
@@ -211,6 +209,20 @@ impl Bench<'_> {
     }
 }
 
+/// All cells, in order: round by round, so that a run which is stopped has whole rounds; what the page needs before what stands beside.
+fn cells(rows: &[&'static Row], rounds: usize) -> Vec<(&'static Row, usize, Who)> {
+    let (held, beside): (Vec<&Row>, Vec<&Row>) = rows.iter().copied().partition(|row| row.is_held());
+    let mut all = Vec::new();
+    for rows in [held, beside] {
+        for round in 0..rounds {
+            for row in &rows {
+                all.extend(row.order(round).into_iter().map(|who| (*row, round, who)));
+            }
+        }
+    }
+    all
+}
+
 /// Bytes that must be free on a disk of `all`.
 fn room(all: u64, seconds: u64) -> u64 {
     (seconds + WARM_UP_SECONDS) * WRITTEN_BYTES_PER_SECOND_MAX + CELL_BYTES + all / FREE_SHARE
@@ -251,6 +263,20 @@ mod tests {
         }
         assert!(plan(5, 15, "", true, false).rows().len() < ROWS.len());
         assert_eq!(plan(5, 15, "", false, false).rows().len(), ROWS.len());
+    }
+
+    #[test]
+    fn what_is_held_is_measured_first_and_round_by_round() {
+        let rows: Vec<&Row> = ROWS.iter().collect();
+        let all = cells(&rows, 3);
+        let place = |(row, round, _): &(&'static Row, usize, Who)| (!row.is_held(), *round);
+        assert!(all.is_sorted_by_key(place));
+        let once: std::collections::BTreeSet<_> = all
+            .iter()
+            .map(|(row, round, who)| (row.what, round, who))
+            .collect();
+        let parties: usize = rows.iter().map(|row| row.parties().len()).sum();
+        assert_eq!((all.len(), once.len()), (3 * parties, 3 * parties));
     }
 
     #[test]
