@@ -395,7 +395,11 @@ impl Blob {
         self.come_in_time(frames.come(), &mut left, waited).await?;
         let room = async { Ok(frames.room(bytes).await) };
         let room = self.in_time("memory of a frame", room).await?;
-        self.come_in_time(frames.fill(room), &mut left, waited).await
+        let frame = self.come_in_time(frames.fill(room), &mut left, waited).await?;
+        // Nor for what is done with the frames before.
+        self.in_time("a frame's digests", async { Ok(frames.show(&frame).await) })
+            .await??;
+        Ok(frame)
     }
 
     /// What waits for the client: for `left` at most, for less where it let the extent wait before and others wait for one.

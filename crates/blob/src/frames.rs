@@ -151,7 +151,15 @@ impl<'a, S: Source> Frames<'a, S> {
     pub(crate) async fn next(&mut self, wanted: usize) -> Result<Frame, PutError<S::Error>> {
         self.come().await?;
         let room = self.room(wanted).await;
-        self.fill(room).await
+        let frame = self.fill(room).await?;
+        self.show(&frame).await?;
+        Ok(frame)
+    }
+
+    /// Shows the source a frame of its bytes.
+    pub(crate) async fn show(&mut self, frame: &Frame) -> Result<(), PutError<S::Error>> {
+        let shown = self.source.frame(&frame.checked.bytes).await;
+        shown.map_err(PutError::Source)
     }
 
     /// Waits for the source alone, until the first of the next bytes has come. Memory for them is looked for only then: who sends nothing

@@ -18,6 +18,11 @@ pub trait Source: Send {
     fn is_ours(&self) -> bool {
         false
     }
+    /// The bytes that follow those of the frames before, as they stand in memory until they are written: every byte that was given, in order.
+    /// May wait for work on the frames before, never for whoever gives the bytes.
+    fn frame(&mut self, _frame: &Bytes) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Why a blob was not stored. Nothing names what was written of it.

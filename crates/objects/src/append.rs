@@ -20,6 +20,8 @@ use wire::records::{self, ObjectRecord, PutAnswer, object_record::Data};
 /// The object's own bytes, then a client's.
 struct Prefixed<'a> {
     head: Option<Bytes>,
+    /// How many of the object's own bytes are still to be stored; their MD5 is known.
+    own: usize,
     intake: &'a mut Intake,
 }
 
@@ -39,6 +41,12 @@ impl Source for Prefixed<'_> {
 
     fn is_ours(&self) -> bool {
         self.intake.is_ours()
+    }
+
+    async fn frame(&mut self, frame: &Bytes) -> Result<(), ObjectsError> {
+        let own = self.own.min(frame.len());
+        self.own -= own;
+        self.intake.frame(&frame.slice(own..)).await
     }
 }
 
@@ -75,7 +83,7 @@ impl Objects {
         check_seen(seen.as_ref(), &put, offset)?;
         let wanted = seen.as_ref().and_then(|f| continued(&f.record));
         check_algorithm(&put.expect, wanted)?;
-        let mut intake = Intake::new(put.body, put.length, put.expect, wanted);
+        let mut intake = self.intake(put.body, put.length, put.expect, wanted);
         let owner = OwnerRef {
             bucket,
             key: put.key.as_str().to_owned(),
@@ -89,7 +97,7 @@ impl Objects {
             headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
             metadata: put.metadata,
             tags: put.tags,
-            ..intake.finish()?.record(put.length, wanted, caller.account)
+            ..intake.finish().await?.record(put.length, wanted, caller.account)
         };
         let data = AppendData {
             offset,
@@ -132,6 +140,7 @@ impl Objects {
             return Ok((StoredData::Inline(intake.whole().await?), false));
         }
         let mut source = Prefixed {
+            own: there as usize,
             head: inline.filter(|b| !b.is_empty()),
             intake,
         };

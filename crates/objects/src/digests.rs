@@ -1,12 +1,15 @@
 //! The digests of a body as it passes: the MD5 of its ETag and the checksums asked for.
 
+use crate::md5::{Ended, Lanes, Md5};
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
-use md5::{Digest as _, Md5};
+use std::sync::Arc;
 use types::{AccountId, Checksum, ChecksumAlgorithm, ChecksumKind};
 use wire::records::{self, ObjectRecord};
 
-/// Digests under way. The seam where hashing leaves the request's own task one day.
+/// Digests under way. Checksums are taken of pieces as they come; the MD5, which costs more than all else of a large body, of the frames
+/// that it is stored from, beside those of other bodies.
 pub(crate) struct Digests {
     md5: Md5,
     sums: Vec<(ChecksumAlgorithm, Sum)>,
@@ -59,7 +62,7 @@ pub(crate) fn recorded(checksums: Vec<Checksum>) -> Vec<records::Checksum> {
 
 impl Digests {
     /// MD5 and `algorithms`, each once.
-    pub(crate) fn new(algorithms: &[ChecksumAlgorithm]) -> Self {
+    pub(crate) fn new(algorithms: &[ChecksumAlgorithm], lanes: Option<Arc<Lanes>>) -> Self {
         let mut sums: Vec<(ChecksumAlgorithm, Sum)> = Vec::with_capacity(algorithms.len());
         for &algorithm in algorithms {
             if sums.iter().all(|(a, _)| *a != algorithm) {
@@ -67,13 +70,13 @@ impl Digests {
             }
         }
         Self {
-            md5: Md5::new(),
+            md5: Md5::new(lanes),
             sums,
         }
     }
 
+    /// Takes the next bytes, of which the MD5 is still to be taken.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.md5.update(bytes);
         for (_, sum) in &mut self.sums {
             match sum {
                 Sum::Crc(crc) => crc.update(bytes),
@@ -82,9 +85,19 @@ impl Digests {
         }
     }
 
-    pub(crate) fn finish(self) -> Digested {
-        Digested {
-            md5: self.md5.finalize().into(),
+    /// Takes the next bytes' MD5, from where they stand until they are written.
+    pub(crate) async fn frame(&mut self, frame: &Bytes) -> Result<(), Ended> {
+        self.md5.frame(frame).await
+    }
+
+    /// How many bytes have had their MD5 taken.
+    pub(crate) fn framed(&self) -> u64 {
+        self.md5.length()
+    }
+
+    pub(crate) async fn finish(self) -> Result<Digested, Ended> {
+        Ok(Digested {
+            md5: self.md5.finish().await?,
             checksums: self
                 .sums
                 .into_iter()
@@ -93,7 +106,7 @@ impl Digests {
                     value: sum.finish(algorithm.len_bytes()),
                 })
                 .collect(),
-        }
+        })
     }
 }
 
@@ -120,13 +133,14 @@ impl Sum {
 mod tests {
     use super::*;
 
-    #[test]
-    fn known_answers_of_the_check_string() {
+    #[tokio::test]
+    async fn known_answers_of_the_check_string() {
         // The check values of the CRC catalogue and of FIPS 180 and RFC 1321 for "123456789".
-        let mut digests = Digests::new(&ChecksumAlgorithm::ALL);
+        let mut digests = Digests::new(&ChecksumAlgorithm::ALL, None);
         digests.update(b"1234");
         digests.update(b"56789");
-        let digested = digests.finish();
+        digests.frame(&Bytes::from_static(b"123456789")).await.unwrap();
+        let digested = digests.finish().await.unwrap();
         assert_eq!(hex(&digested.md5), "25f9e794323b453885f5181f1b624d0b");
         let values: Vec<String> = digested.checksums.iter().map(|c| hex(&c.value)).collect();
         assert_eq!(values[0], "cbf43926");

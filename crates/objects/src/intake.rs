@@ -1,10 +1,13 @@
 //! A body on its way in: measured, digested, and checked against what it was said to be.
 
 use crate::digests::{Digested, Digests};
+use crate::md5::{Ended, Lanes};
 use crate::{Body, BodyError, Expect, ObjectsError};
 use blob::Source;
 use bytes::Bytes;
-use types::{Checksum, ChecksumAlgorithm};
+use std::sync::Arc;
+use types::{Checksum, ChecksumAlgorithm, ErrorKind};
+use wire::Fault;
 use world::Share;
 
 /// A body that lets nothing pass uncounted.
@@ -13,6 +16,8 @@ pub(crate) struct Intake {
     expect: Expect,
     digests: Digests,
     left: u64,
+    /// How many bytes have come.
+    came: u64,
     /// How many bytes fewer it may have.
     slack: u64,
     ended: bool,
@@ -22,10 +27,10 @@ impl Intake {
     /// `also`: checksums wanted beside those that `expect` names. With none named at all, CRC-64/NVME is computed, as
     /// S3 has done since December 2024.
     pub(crate) fn new(
-        body: Box<dyn Body>,
-        length: u64,
+        (body, length): (Box<dyn Body>, u64),
         expect: Expect,
         also: Option<ChecksumAlgorithm>,
+        lanes: Option<Arc<Lanes>>,
     ) -> Self {
         let named = expect.checksums.iter().map(|c| c.algorithm);
         let mut algorithms: Vec<_> = named.chain(expect.trailing.iter().copied()).chain(also).collect();
@@ -35,8 +40,9 @@ impl Intake {
         Self {
             body,
             expect,
-            digests: Digests::new(&algorithms),
+            digests: Digests::new(&algorithms, lanes),
             left: length,
+            came: 0,
             slack: 0,
             ended: false,
         }
@@ -59,13 +65,16 @@ impl Intake {
         while let Some(piece) = self.next().await? {
             all.extend_from_slice(&piece);
         }
-        Ok(all.into())
+        let all = all.into();
+        self.frame(&all).await?;
+        Ok(all)
     }
 
     /// What it was, once it has ended; refused where that is not what was said.
-    pub(crate) fn finish(mut self) -> Result<Digested, ObjectsError> {
+    pub(crate) async fn finish(mut self) -> Result<Digested, ObjectsError> {
         assert!(self.ended, "a body is judged when it has ended");
-        let digested = self.digests.finish();
+        assert_eq!(self.digests.framed(), self.came, "every byte was hashed, once");
+        let digested = self.digests.finish().await.map_err(stopping)?;
         if self.expect.md5.is_some_and(|md5| md5 != digested.md5) {
             return Err(ObjectsError::BadDigest);
         }
@@ -114,6 +123,7 @@ impl Source for Intake {
                 continue;
             }
             self.left -= piece.len() as u64;
+            self.came += piece.len() as u64;
             self.digests.update(&piece);
             return Ok(Some(piece));
         }
@@ -126,4 +136,16 @@ impl Source for Intake {
     fn is_ours(&self) -> bool {
         self.body.is_ours()
     }
+
+    async fn frame(&mut self, frame: &Bytes) -> Result<(), ObjectsError> {
+        self.digests.frame(frame).await.map_err(stopping)
+    }
+}
+
+fn stopping(_: Ended) -> ObjectsError {
+    Fault::new(
+        ErrorKind::Unavailable,
+        "hashing has ended: the process is stopping",
+    )
+    .into()
 }

@@ -14,6 +14,7 @@ mod get;
 mod in_hand;
 mod intake;
 mod keys;
+mod md5;
 mod put;
 mod readers;
 mod service;

@@ -3,11 +3,11 @@
 use crate::commands::unexpected;
 use crate::intake::Intake;
 use crate::service::Objects;
-use crate::{BodyError, Caller, ObjectsError, PutObject};
+use crate::{Body, BodyError, Caller, Expect, ObjectsError, PutObject};
 use blob::{PutError, Source, Unnamed};
 use bytes::Bytes;
 use types::limits::{FRAME_BYTES_MAX, INLINE_BYTES_MAX, PUT_BYTES_MAX};
-use types::{BucketId, ObjectKey};
+use types::{BucketId, ChecksumAlgorithm, ObjectKey};
 use wire::index::{Command, Match, Precondition, Reason, StoredChunks, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
@@ -53,7 +53,9 @@ impl Objects {
         if put.length > CHECKED_FIRST_BYTES_MIN {
             self.check_first(bucket, &put.key, &put.precondition).await?;
         }
-        let mut intake = Intake::new(put.body, put.length, put.expect, put.checksum).with_slack(slack);
+        let mut intake = self
+            .intake(put.body, put.length, put.expect, put.checksum)
+            .with_slack(slack);
         let owner = OwnerRef {
             bucket,
             key: put.key.as_str().to_owned(),
@@ -65,7 +67,7 @@ impl Objects {
             headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
             metadata: put.metadata,
             tags: put.tags,
-            ..intake.finish()?.record(size, put.checksum, caller.account)
+            ..intake.finish().await?.record(size, put.checksum, caller.account)
         };
         let name = || Command::Put {
             bucket,
@@ -86,6 +88,17 @@ impl Objects {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// A body on its way in.
+    pub(crate) fn intake(
+        &self,
+        body: Box<dyn Body>,
+        length: u64,
+        expect: Expect,
+        also: Option<ChecksumAlgorithm>,
+    ) -> Intake {
+        Intake::new((body, length), expect, also, self.lanes.clone())
     }
 
     /// Answers for needles until they have a name; for none where there are none.

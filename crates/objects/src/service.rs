@@ -3,6 +3,7 @@
 use crate::buckets::Turns;
 use crate::commands::Commands;
 use crate::in_hand::UploadsInHand;
+use crate::md5::Lanes;
 use crate::readers::Readers;
 use crate::{Caller, ObjectsError};
 use blob::Blob;
@@ -27,6 +28,8 @@ pub struct Objects {
     pub(crate) readers: Readers,
     pub(crate) uploads: UploadsInHand,
     pub(crate) region: String,
+    /// Where large bodies are hashed together; `None`: each on its own.
+    pub(crate) lanes: Option<Arc<Lanes>>,
 }
 
 impl Objects {
@@ -34,6 +37,7 @@ impl Objects {
     pub fn new(world: World, blob: Arc<Blob>, index: Arc<dyn Index>, session: SessionId) -> Self {
         Self {
             commands: Commands::new(Arc::clone(&index), Arc::clone(&world.clock), session),
+            lanes: Lanes::start(world.exec),
             world,
             blob,
             index,

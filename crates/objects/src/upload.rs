@@ -3,7 +3,6 @@
 use crate::append::check_algorithm;
 use crate::commands::unexpected;
 use crate::digests::{Digested, recorded};
-use crate::intake::Intake;
 use crate::service::Objects;
 use crate::{Caller, CompleteUpload, ListParts, ListUploads, ObjectsError, PutPart, StartUpload};
 use types::limits::{LIST_KEYS_MAX, PART_NUMBER_MAX, PUT_BYTES_MAX};
@@ -69,7 +68,7 @@ impl Objects {
         // Without an algorithm of the upload's own the object gets a CRC-64/NVME, as a plain put does.
         let own = ChecksumAlgorithm::from_number(upload.checksum_algorithm);
         check_algorithm(&put.expect, own)?;
-        let mut intake = Intake::new(
+        let mut intake = self.intake(
             put.body,
             put.length,
             put.expect,
@@ -82,7 +81,7 @@ impl Objects {
         };
         let stored = self.store(&owner, put.length, &mut intake).await?;
         let unnamed = self.blob.unnamed(&owner, &stored);
-        let Digested { md5, checksums } = intake.finish()?;
+        let Digested { md5, checksums } = intake.finish().await?;
         let mut record = PartRecord {
             number: put.number,
             size: put.length,

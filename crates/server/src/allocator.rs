@@ -1,4 +1,4 @@
-//! What the system's allocator is asked for beside memory. The one unsafe call of ours.
+//! What the system's allocator is asked for beside memory. The one unsafe call of ours, vector kernels apart.
 
 /// Gives the system what was freed. The allocator alone gives back only what lies above everything that is still held of an arena, and a
 /// long-lived row among the buffers of a load keeps all of these: hundreds of MiB after hundreds of large reads.

@@ -134,6 +134,10 @@ pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// Largest piece of a needle in flight between gateway and node; a multiple of [`BLOCK_BYTES`].
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Frames from here on are hashed beside those of other bodies; smaller ones at once, where they are.
+pub const LANE_BYTES_MIN: usize = 256 << 10;
+/// Bytes of each body that are hashed before those that came meanwhile join, and those that went away are left out.
+pub const LANE_SLICE_BYTES: usize = 64 << 10;
 /// Bodies up to here ride in the index's commit.
 pub const INLINE_BYTES_MAX: usize = 512;
 /// Needles up to here go whole through the journal; larger ones go to their extent, which is synced first.
