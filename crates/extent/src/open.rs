@@ -12,7 +12,7 @@ use crate::generations::Foreseen;
 use crate::journal::recover::{Verdict, judge};
 use crate::journal::ring::{Ring, Span};
 use crate::journal::scan::{FoundHeader, payload, scan};
-use crate::journal::writer::{Position, Writer};
+use crate::journal::writer::{Position, SharedWriter, Writer};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
 use crate::leaving::Leaving;
 use crate::mapping::Mappings;
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX};
 use types::{DiskId, JournalSeq};
 use world::rot::{self, Rot};
-use world::{Disk, DiskFile, DiskLock, World, read_patiently};
+use world::{Disk, DiskFile, DiskLock, Exec, World, read_patiently};
 
 pub(crate) const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
@@ -394,8 +394,11 @@ fn start_journal(
     };
     let mut writer = Writer::new(shared.clone(), file, superblock.journal_salt, position);
     writer.start(world.clock.wall_ms())?;
-    let (wake, _end) = world.exec.run_loop("journal", 1, 1, writer);
+    let writer = SharedWriter::new(writer);
+    let (wake, _end) = world.exec.run_loop("journal", 1, 1, writer.clone());
     // Once, so that the first put does not wait for zeroing.
     let _awake = wake.try_send(());
-    Ok(Journal::new(shared, wake))
+    // In one thread the loop is a task, and nothing is won by not waking it.
+    let driven = (world.exec == Exec::Threads).then_some(writer);
+    Ok(Journal::new(shared, wake, driven))
 }

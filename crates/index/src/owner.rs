@@ -31,6 +31,9 @@ use world::{Clock, World};
 /// Times a command may ask for rows. Each asks for what the last could not name; none needs more than four.
 const NEEDS_MAX: usize = 16;
 
+/// Times in a row that the owner lets others run though nothing came of it.
+const GATHER_YIELDS: usize = 2;
+
 /// What comes through the queue.
 pub(crate) enum Job {
     /// A command.
@@ -234,12 +237,28 @@ impl Owner {
                 }
                 self.backlog.extend(jobs.drain(..));
             }
+            self.gather(&mut queue).await;
+            self.turn().await;
+        }
+    }
+
+    /// Takes what is queued, and what is about to be: as long as more comes, whoever can run now goes first, so that those whose requests
+    /// are here already share this batch's sync and do not have to wait for the next. Nobody waits for what is not here: with nothing
+    /// else to run a yield is a look at the sockets and no more.
+    async fn gather(&mut self, queue: &mut mpsc::Receiver<Job>) {
+        let mut idle = 0;
+        loop {
+            let before = self.backlog.len();
             while self.backlog.len() < BATCH_COMMANDS_MAX
                 && let Ok(job) = queue.try_recv()
             {
                 self.backlog.push_back(job);
             }
-            self.turn().await;
+            idle = if self.backlog.len() > before { 0 } else { idle + 1 };
+            if idle > GATHER_YIELDS || self.backlog.len() >= BATCH_COMMANDS_MAX {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
     }
 

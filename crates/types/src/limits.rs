@@ -251,6 +251,11 @@ pub const JOURNAL_GROUP_BYTES_MAX: u64 = 4 << 20;
 pub const JOURNAL_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of ordered appends in a journal's queue that are written without waiting for a record that asks for the sync.
 pub const JOURNAL_LAZY_BYTES_MAX: usize = 4 << 20;
+/// Microseconds that a group may take on average to be written on the thread that queued it, which serves clients: to wake another and be woken
+/// takes about a tenth of it. Where syncs take longer they are the journal's own thread's.
+pub const JOURNAL_DRIVE_US_MAX: u64 = 400;
+/// Bytes queued for the journal past which its own thread writes them.
+pub const JOURNAL_DRIVE_BYTES_MAX: usize = 512 << 10;
 /// Smallest journal that the size of a disk leads to: the largest record always finds room in it.
 pub const JOURNAL_BYTES_MIN: u64 = 24 << 20;
 /// Appends of an open extent that a retry finds again.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   submit ─▶ queue (bounded) ─▶ loop: group ─ one write ─ one fdatasync ─▶ done, done, done
-//!   lazy records wait in the queue for one that wants the sync: a needle for the batch that names it
+//!   lazy records wait in the queue for one that wants the sync: a needle for the batch that names it, also where a sync ends meanwhile
 //! ```
+//! The loop is a thread of its own; where syncs are short, whoever queued a batch does a group in its stead ([`Journal::drive`]).
 //! Invariants: the order of sequences is the order of `submit`, on disk and in completions. `done` is called once, after the
 //! sync that covers the record, or with an error. A failed write or sync ends the journal until it is opened again.
 
@@ -11,8 +12,11 @@ pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod ring;
 pub(crate) mod scan;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
+use self::writer::SharedWriter;
 use crate::ExtentError;
 use bytes::Bytes;
 pub use record::{LogBatch, Lost, RecordType};
@@ -20,7 +24,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
-use types::limits::{DISK_QUEUE_MAX, JOURNAL_LAZY_BYTES_MAX, JOURNAL_QUEUE_BYTES_MAX, SYNC_MARK_MS};
+use types::limits::{
+    DISK_QUEUE_MAX, JOURNAL_DRIVE_US_MAX, JOURNAL_LAZY_BYTES_MAX, JOURNAL_QUEUE_BYTES_MAX, SYNC_MARK_MS,
+};
 use types::{DiskId, JournalSeq};
 use world::{Clock, JobSender};
 
@@ -62,6 +68,8 @@ struct Queue {
     waiting: VecDeque<Pending>,
     bytes: usize,
     lazy_bytes: usize,
+    /// Somebody waits for a sync of what is queued, or it is too much to wait any longer.
+    wanted: bool,
     /// A mark is to be written when nothing else is.
     mark: bool,
     /// Sends its answer once everything queued before is synced and marked; nothing is taken after it.
@@ -86,6 +94,8 @@ pub(crate) struct Shared {
     /// The last synced record is named by no synced record yet.
     unnamed: AtomicBool,
     last_sync: Mutex<Duration>,
+    /// What a group takes to be written and synced, of late.
+    pub(crate) pace_us: AtomicU64,
     pub(crate) stats: JournalStats,
 }
 
@@ -94,6 +104,8 @@ pub(crate) struct Shared {
 pub struct Journal {
     shared: Arc<Shared>,
     wake: JobSender<()>,
+    /// `None`: only its loop writes.
+    writer: Option<SharedWriter>,
 }
 
 /// Whether a record may wait for a later one's sync.
@@ -101,6 +113,8 @@ pub struct Journal {
 pub(crate) enum Urgency {
     Lazy,
     Now,
+    /// As `Now`, and who queues it calls [`Journal::drive`] next.
+    Driven,
 }
 
 impl Shared {
@@ -115,6 +129,7 @@ impl Shared {
                 waiting: VecDeque::new(),
                 bytes: 0,
                 lazy_bytes: 0,
+                wanted: false,
                 mark: false,
                 stop: None,
                 closed: false,
@@ -125,6 +140,7 @@ impl Shared {
             synced: AtomicU64::new(0),
             unnamed: AtomicBool::new(false),
             last_sync,
+            pace_us: AtomicU64::new(0),
             stats: JournalStats::default(),
         }
     }
@@ -134,6 +150,14 @@ impl Shared {
         if self.failed.set(why.to_owned()).is_ok() {
             tracing::error!(disk = %self.disk, why, "disk out of service");
         }
+    }
+
+    /// A group took so long.
+    pub(crate) fn took(&self, long: Duration) {
+        let long_us = u64::try_from(long.as_micros()).unwrap_or(u64::MAX);
+        let before = self.pace_us.load(Ordering::Relaxed);
+        let now = before - before / 8 + long_us / 8;
+        self.pace_us.store(now, Ordering::Relaxed);
     }
 
     pub(crate) fn check(&self) -> Result<(), ExtentError> {
@@ -159,8 +183,8 @@ impl Shared {
 }
 
 impl Journal {
-    pub(crate) fn new(shared: Arc<Shared>, wake: JobSender<()>) -> Self {
-        Self { shared, wake }
+    pub(crate) fn new(shared: Arc<Shared>, wake: JobSender<()>, writer: Option<SharedWriter>) -> Self {
+        Self { shared, wake, writer }
     }
 
     /// Whose journal it is.
@@ -176,6 +200,28 @@ impl Journal {
     pub fn submit_batch(&self, batch: LogBatch, done: Done) -> Result<JournalSeq, ExtentError> {
         let pieces = [batch.head().into(), batch.payload, Bytes::new()];
         self.submit(RecordType::Batch, pieces, Urgency::Now, Some(done))
+    }
+
+    /// As [`Journal::submit_batch`], but nothing is begun before the caller's [`Journal::drive`], which must come next.
+    ///
+    /// # Errors
+    /// As [`Journal::submit_batch`].
+    pub fn submit_batch_to_drive(&self, batch: LogBatch, done: Done) -> Result<JournalSeq, ExtentError> {
+        let pieces = [batch.head().into(), batch.payload, Bytes::new()];
+        self.submit(RecordType::Batch, pieces, Urgency::Driven, Some(done))
+    }
+
+    /// Sees to it that what is wanted is synced. Where syncs are so short that waking the loop and being woken by it would take as long, one
+    /// group is written and synced here, on the caller's thread, which must hold no lock that a `done` takes; else the loop is woken.
+    pub fn drive(&self) {
+        let is_short = self.shared.pace_us.load(Ordering::Relaxed) <= JOURNAL_DRIVE_US_MAX;
+        let more = match &self.writer {
+            Some(writer) if is_short => writer.drive(),
+            _ => true,
+        };
+        if more {
+            self.wake();
+        }
     }
 
     /// Largest `LogBatch` payload that this journal takes.
@@ -219,6 +265,7 @@ impl Journal {
             wake = urgency == Urgency::Now
                 || q.lazy_bytes > JOURNAL_LAZY_BYTES_MAX
                 || q.waiting.len() >= DISK_QUEUE_MAX / 2;
+            q.wanted |= wake || urgency == Urgency::Driven;
             q.waiting.push_back(Pending {
                 sequence,
                 kind,
@@ -251,6 +298,7 @@ impl Journal {
                     pieces: [Bytes::new(), Bytes::new(), Bytes::new()],
                     done: Some(done),
                 });
+                q.wanted = true;
                 drop(q);
                 self.wake();
                 return Ok(());
@@ -320,6 +368,7 @@ impl Journal {
             }
             q.mark = true;
         }
+        q.wanted = true;
         drop(q);
         self.wake();
     }
@@ -331,6 +380,7 @@ impl Journal {
             if !q.closed && self.shared.failed.get().is_none() {
                 q.closed = true;
                 q.mark = true;
+                q.wanted = true;
                 q.stop = Some(done);
                 drop(q);
                 self.wake();

@@ -7,9 +7,9 @@ use crate::ExtentError;
 use crate::fields::{crc32c, round_up};
 use bytes::Bytes;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX};
+use std::sync::{Arc, Mutex};
+use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_DRIVE_BYTES_MAX, JOURNAL_GROUP_BYTES_MAX};
 use world::plant::{Plant, is_planted};
 use world::{DiskFile, Loop};
 
@@ -97,9 +97,15 @@ impl Writer {
             // What is released and not on disk would come back at the next opening: a stop in order says it, too.
             let says_more =
                 self.named < self.at.known_synced || self.at.ring.would_free(shared.low_water(self.last + 1));
+            q.wanted = false;
             let wanted = std::mem::take(&mut q.mark) && says_more;
             return if wanted { self.mark() } else { None };
         };
+        if !q.wanted {
+            // Needles that came while the last group was synced. A sync of their own would be one more for what the batch that names
+            // them is about to sync.
+            return None;
+        }
         let least = round_up(record_bytes(first.payload_bytes()) as u64, BLOCK);
         let Some((position, room)) = self.at.ring.room(least, false) else {
             // What is released becomes free once a mark has made that durable.
@@ -126,6 +132,8 @@ impl Writer {
             self.group.push(pending);
         }
         q.lazy_bytes = q.bytes;
+        // What did not fit may be wanted, too.
+        q.wanted = !q.waiting.is_empty();
         Some(position)
     }
 
@@ -185,6 +193,7 @@ impl Writer {
         let (low_water, crc) = self.encode(position);
         let last = self.group.last().expect("a group has a record").sequence;
         let naming = self.at.known_synced;
+        let begun = self.shared.clock.mono();
         let written = self.file.write_all_at(&self.buffer, position).and_then(|()| {
             if is_planted(Plant::SkipSync) {
                 return Ok(());
@@ -219,7 +228,9 @@ impl Writer {
         self.named = naming;
         self.shared.synced.store(last, Ordering::Release);
         self.shared.unnamed.store(naming < last, Ordering::Release);
-        *self.shared.last_sync.lock().expect("no panic under this lock") = self.shared.clock.mono();
+        let now = self.shared.clock.mono();
+        self.shared.took(now.saturating_sub(begun));
+        *self.shared.last_sync.lock().expect("no panic under this lock") = now;
         self.answer(&Ok(()));
         Ok(())
     }
@@ -247,12 +258,23 @@ impl Writer {
         }
     }
 
+    fn zero_step(&self) -> u64 {
+        ZERO_BYTES.min(self.at.ring.bytes() / 8)
+    }
+
+    /// Whether a loop without anything to write would zero a step.
+    fn zeroes_when_idle(&self) -> bool {
+        let (head, bytes) = (self.at.ring.head(), self.at.ring.bytes());
+        self.zeroed
+            .is_some_and(|zeroed| zeroed < bytes && zeroed.max(head) - head < 2 * self.zero_step())
+    }
+
     /// Zeroes the next step ahead of the head, in the first lap. `idle`: nobody waits, so a larger step with its own sync.
     fn zero_ahead(&mut self, idle: bool) -> io::Result<()> {
         let Some(zeroed) = self.zeroed else { return Ok(()) };
         let (head, bytes) = (self.at.ring.head(), self.at.ring.bytes());
         let from = zeroed.max(head);
-        let step = ZERO_BYTES.min(bytes / 8);
+        let step = self.zero_step();
         if from - head >= if idle { 2 * step } else { step / 4 } {
             return Ok(());
         }
@@ -290,18 +312,86 @@ impl Writer {
     }
 }
 
-impl Loop<()> for Writer {
-    fn apply(&mut self, _woken: &mut Vec<()>) {
-        loop {
-            if let Err(why) = self.shared.check() {
-                return self.refuse_all(&why);
-            }
-            let Some(position) = self.collect() else { break };
-            if self.flush(position).is_err() {
-                continue;
-            }
+/// The writer, and who may write now: the loop, or whoever drives it.
+#[derive(Clone)]
+pub(crate) struct SharedWriter(Arc<Mutex<Writer>>);
+
+/// A writer whose state is half changed must not write again, whoever's thread it was.
+struct WholeOrNothing;
+
+impl Drop for WholeOrNothing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the journal's writer panicked: the process ends, as by a crash");
+            std::process::abort();
+        }
+    }
+}
+
+impl SharedWriter {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self(Arc::new(Mutex::new(writer)))
+    }
+
+    /// Writes a group, unless somebody is writing. Answers whether the loop is to look: there may be more to do.
+    pub(crate) fn drive(&self) -> bool {
+        let Ok(mut writer) = self.0.try_lock() else {
+            return true;
+        };
+        let _whole = WholeOrNothing;
+        if writer.queued_bytes() > JOURNAL_DRIVE_BYTES_MAX {
+            return true;
+        }
+        writer.group();
+        writer.has_more()
+    }
+}
+
+impl Loop<()> for SharedWriter {
+    fn apply(&mut self, woken: &mut Vec<()>) {
+        let mut writer = self.0.lock().expect("a panic under this lock ends the process");
+        let _whole = WholeOrNothing;
+        writer.apply(woken);
+    }
+}
+
+impl Writer {
+    /// Takes one group through to its answers. `false`: there was none, or no room for it.
+    fn group(&mut self) -> bool {
+        if let Err(why) = self.shared.check() {
+            self.refuse_all(&why);
+            return false;
+        }
+        let Some(position) = self.collect() else {
+            return false;
+        };
+        if self.flush(position).is_ok() {
             self.press();
             self.zero(false);
+        }
+        true
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.shared.queue.lock().expect("no panic under this lock").bytes
+    }
+
+    /// Whether there is anything for the loop: another group, room to press for, a stop, or zeroing ahead while nobody waits.
+    fn has_more(&self) -> bool {
+        let q = self.shared.queue.lock().expect("no panic under this lock");
+        q.wanted
+            || q.stop.is_some()
+            || self.stalled
+            || self.zeroes_when_idle()
+            || self.shared.check().is_err()
+    }
+}
+
+impl Loop<()> for Writer {
+    fn apply(&mut self, _woken: &mut Vec<()>) {
+        while self.group() {}
+        if self.shared.check().is_err() {
+            return;
         }
         if self.stalled {
             self.press();

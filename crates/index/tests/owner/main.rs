@@ -52,6 +52,33 @@ async fn many_puts_share_few_commits() {
     assert!(commits <= 3, "{commits} commits for 500 puts");
 }
 
+/// Whoever is about to queue a command when a batch is begun is waited for, as long as one more comes each time that others may run.
+#[test]
+fn who_is_about_to_put_shares_the_commit() {
+    runtime().block_on(async {
+        let slow = Slow::new(1);
+        let g = Arc::new(Gateway::over(slow.clone(), 1).await);
+        let bucket = BucketId(g.bucket("bucket").await.bucket);
+        let before = slow.commits.load(Ordering::Relaxed);
+        let puts: Vec<_> = (0..40_u64)
+            .map(|i| {
+                let g = g.clone();
+                tokio::spawn(async move {
+                    for _ in 0..i {
+                        tokio::task::yield_now().await;
+                    }
+                    g.call(put(bucket, &format!("k{i}"), i)).await.unwrap()
+                })
+            })
+            .collect();
+        for put in puts {
+            put.await.unwrap();
+        }
+        let commits = slow.commits.load(Ordering::Relaxed) - before;
+        assert_eq!(commits, 1, "for 40 puts");
+    });
+}
+
 /// I2: a read beside appends sees the record and its pages of one moment, or else reads again; it is not told of damage.
 #[tokio::test]
 async fn reads_beside_appends_see_one_moment() {

@@ -16,6 +16,8 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// Busy, too large, or out of service.
     fn submit(&self, batch: LogBatch, done: Done) -> Result<JournalSeq, StoreError>;
+    /// Called after each `submit`, with no lock held that a `done` takes: what is queued may be written now, by the caller.
+    fn drive(&self) {}
     /// The next sequence to be queued.
     fn next(&self) -> JournalSeq;
     /// Everything below is in synced files of the engine's own.
@@ -55,7 +57,12 @@ impl Log for JournalLog {
     }
     fn submit(&self, batch: LogBatch, done: Done) -> Result<JournalSeq, StoreError> {
         let heard = Box::new(move |result: Result<(), ExtentError>| done(result.map_err(|e| meaning(&e))));
-        self.journal.submit_batch(batch, heard).map_err(|e| meaning(&e))
+        self.journal
+            .submit_batch_to_drive(batch, heard)
+            .map_err(|e| meaning(&e))
+    }
+    fn drive(&self) {
+        self.journal.drive();
     }
     fn next(&self) -> JournalSeq {
         self.journal.next()

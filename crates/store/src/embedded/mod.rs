@@ -229,6 +229,7 @@ impl Embedded {
             match partition.submit(&self.core, step) {
                 Submitted::No(committed) => return committed,
                 Submitted::Queued(fence, landed) => {
+                    self.core.log.drive();
                     return match landed.await {
                         Ok(Ok(())) => Committed::Done(fence),
                         Ok(Err(e)) => Committed::Unknown(e),
