@@ -76,7 +76,7 @@ pub fn verify(parts: &Parts, keys: &dyn KeyStore, region: &str, now_ms: u64) -> 
     .to_bytes();
     let scope = claim.scope(region);
     let to_sign = string_to_sign(&claim.at.basic, &scope, &canonical);
-    let signing_key = SigningKey::derive(&key.secret.0, claim.at.date(), region);
+    let signing_key = SigningKey::of(&key.secret.0, claim.at.date(), region);
     let signature = signing_key.sign(to_sign.as_bytes());
     if !signature.is(claim.signature.as_bytes()) {
         return Err(AuthError::SignatureDoesNotMatch(Box::new(Mismatch {
