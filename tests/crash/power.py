@@ -1,7 +1,8 @@
 """A file system whose power can be cut: ext4 on a loop device, shut down by ioctl.
 
 After the shutdown every write and sync fails and nothing more reaches the device: what was not synced is lost when it is mounted again. Direct I/O does not
-wait in the page cache, so it would survive this; for it, put the image on a second ext4 on a loop device and shut down that one.
+wait in the page cache and would survive this: `CachedDisk` lies on a second such file system, which is the one that is shut down, so that what reached its device is in
+memory until it is synced, as in a disk's own cache.
 Needs root. Devices and mounts are given back whatever happens.
 """
 
@@ -67,6 +68,10 @@ class Disk:
                 time.sleep(0.05)
         raise last
 
+    def sync(self):
+        """All that is there is on the device."""
+        run("sync", "--file-system", self.mount_point)
+
     def cut(self):
         """From here on nothing reaches the device."""
         handle = os.open(self.mount_point, os.O_RDONLY)
@@ -78,4 +83,40 @@ class Disk:
     def come_back(self):
         """Power is there again: what the device has is what there is."""
         self.unmount()
+        self.mount()
+
+
+class CachedDisk(Disk):
+    """A disk whose device has a cache of its own that a cut loses: an image on another disk."""
+
+    def __init__(self, directory, size=BYTES):
+        self.below = Disk(directory + "/below", size + (size >> 3))
+        super().__init__(directory, size)
+        self.image = self.below.mount_point + "/disk.img"
+
+    def __enter__(self):
+        self.below.__enter__()
+        try:
+            super().__enter__()
+            self.below.sync()
+        except BaseException:
+            self.below.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *arguments):
+        try:
+            super().__exit__(*arguments)
+        finally:
+            self.below.__exit__(*arguments)
+
+    def cut(self):
+        self.below.cut()
+
+    def come_back(self):
+        self.unmount()
+        run("losetup", "--detach", self.device)
+        self.device = None
+        self.below.come_back()
+        self.device = run("losetup", "--find", "--show", self.image)
         self.mount()

@@ -1,5 +1,6 @@
 """The harness itself: it must see each kind of loss, allow what may be, and its power cut must lose what was not synced."""
 
+import mmap
 import os
 import shutil
 
@@ -121,4 +122,29 @@ def test_a_power_cut_keeps_what_was_synced_and_nothing_more():
             assert f.read() == b"synced" * 1000
         lost = f"{disk.mount_point}/not"
         assert not os.path.exists(lost) or os.path.getsize(lost) == 0
+    shutil.rmtree(place)
+
+
+def test_a_cut_below_the_devices_cache_loses_direct_writes_that_were_not_synced():
+    """Over bytes whose place in the file is durable already, so that nothing but the bytes themselves can be lost."""
+    place = cairn_server.test_dir("power-cached")
+    length = 1 << 20
+    with power.CachedDisk(place, 1 << 30) as disk, mmap.mmap(-1, length) as pages:
+        def write(byte, sync):
+            handle = os.open(f"{disk.mount_point}/file", os.O_CREAT | os.O_WRONLY | os.O_DIRECT)
+            pages[:] = byte * length
+            assert os.pwrite(handle, pages, 0) == length
+            if sync:
+                os.fsync(handle)
+            os.close(handle)
+
+        write(b"1", True)
+        directory = os.open(disk.mount_point, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+        write(b"2", False)
+        disk.cut()
+        disk.come_back()
+        with open(f"{disk.mount_point}/file", "rb") as f:
+            assert f.read() == b"1" * length
     shutil.rmtree(place)

@@ -10,6 +10,8 @@ use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Power cuts that take the device's own cache, too.
+const CACHED_CYCLES: &str = "8";
 /// Cycles of each kind within which a skipped sync must show.
 const PLANTED_CYCLES: &str = "12";
 /// What of a soak is part of every test, beside the half minute that it rests and is checked.
@@ -118,6 +120,16 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
         let mut c = python(repo, binary(repo))?;
         c.arg("tests/crash/run.py").args(arguments);
         counts += stage::run(c)?;
+        let mut c = python(repo, binary(repo))?;
+        c.args([
+            "tests/crash/run.py",
+            "--cached",
+            "--kills",
+            "0",
+            "--cuts",
+            CACHED_CYCLES,
+        ]);
+        counts += stage::run(c)?;
     }
     Ok(counts)
 }
@@ -165,19 +177,25 @@ pub(crate) fn soak(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     stage::run(c)
 }
 
-/// Kills and power cuts with one sync left out of the binary: it must be found out.
+/// Power cuts with one sync left out of the binary, of each way of writing: it must be found out. What is written past the page cache
+/// waits in the device's.
 pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
-    let mut c = python(repo, planted(repo))?;
-    c.args([
-        "tests/crash/run.py",
-        "--kills",
-        "0",
-        "--cuts",
-        PLANTED_CYCLES,
-        "--expect-loss",
-    ])
-    .env("CAIRN_PLANT", "skip-sync");
-    stage::run(c)
+    let mut counts = Counts::default();
+    for (bug, arguments) in [("skip-sync", &[][..]), ("skip-extent-sync", &["--cached"])] {
+        let mut c = python(repo, planted(repo))?;
+        c.args([
+            "tests/crash/run.py",
+            "--kills",
+            "0",
+            "--cuts",
+            PLANTED_CYCLES,
+            "--expect-loss",
+        ])
+        .args(arguments)
+        .env("CAIRN_PLANT", bug);
+        counts += stage::run(c)?;
+    }
+    Ok(counts)
 }
 
 /// Flipped bytes: all of a small store in one process, then with the real binary: all of a small store, and ten thousand of a large one, or

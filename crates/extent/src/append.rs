@@ -6,13 +6,15 @@ use crate::fields::round_up;
 use crate::journal::record::{PLACE_BYTES, Place};
 use crate::journal::{Done, RecordType, Urgency};
 use crate::needle::{Head, Header, block_count};
+use crate::run::Run;
 use crate::{ExtentError, Journal};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
-use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, SMALL_APPEND_BYTES_MAX};
+use types::limits::{BLOCK_BYTES, DIRECT_NEEDLE_BYTES_MIN, FRAME_BYTES_MAX, SMALL_APPEND_BYTES_MAX};
 use types::{Epoch, ExtentId, JournalSeq, NeedleId};
 use world::DiskFile;
+use world::plant::{Plant, is_planted};
 
 /// A needle's bytes with the crc32c of each 64 KiB block.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +104,10 @@ impl DataDir {
             dir: self.clone(),
             extent,
             file,
+            run: Run::new(
+                offset + header.head.header_bytes(),
+                header.head.length >= DIRECT_NEEDLE_BYTES_MIN,
+            ),
             header,
             offset,
             token,
@@ -247,6 +253,7 @@ pub struct LargeAppend {
     dir: DataDir,
     extent: Arc<Extent>,
     file: Arc<dyn DiskFile>,
+    run: Run,
     header: Header,
     offset: u64,
     token: u64,
@@ -273,12 +280,12 @@ impl LargeAppend {
             block_count(bytes.len() as u64),
         )?;
         if self.before.is_none() {
-            let at = self.offset + self.header.head.header_bytes() + self.written;
             // Under the lock: a writer that was fenced must not write over what comes after it.
             let mut state = self.extent.lock();
             self.check(&state)?;
             state.dirty = true;
-            self.dir.written(self.file.write_all_at(bytes, at))?;
+            let written = self.run.write(&*self.file, bytes, &self.dir.0.buffers);
+            self.dir.written(written)?;
         }
         self.written += bytes.len() as u64;
         self.crcs.extend_from_slice(crcs);
@@ -321,11 +328,11 @@ impl LargeAppend {
             };
             record.extend_from_slice(&place.encode());
             self.header.encode(salt, &mut record);
-            self.dir.written(self.file.write_all_at(&tail, body_end))?;
+            self.dir.written(self.run.end(&*self.file, &tail))?;
             self.dir
                 .written(self.file.write_all_at(&record[PLACE_BYTES..], self.offset))?;
         }
-        if let Err(e) = self.file.sync_data() {
+        if let Err(e) = self.sync() {
             let why = format!("extent {}: {e}", self.extent.id);
             self.dir.journal().fail(&why);
             return Err(ExtentError::Unknown(why));
@@ -347,6 +354,13 @@ impl LargeAppend {
         drop(state);
         self.before = Some(appended);
         Ok(appended)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if is_planted(Plant::SkipExtentSync) {
+            return Ok(());
+        }
+        self.file.sync_data()
     }
 
     /// Leaves a void: the header alone, so that the space is not lost with it.

@@ -10,6 +10,7 @@ use crate::leaving::Leaving;
 use crate::mapping::Mappings;
 use crate::places::Places;
 use crate::room::Room;
+use crate::run::Buffers;
 use crate::superblock::Superblock;
 use crate::table::Row;
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub(crate) struct Open {
     pub(crate) checkpointing: Mutex<u64>,
     pub(crate) tokens: AtomicU64,
     pub(crate) places: Mutex<Places>,
+    pub(crate) buffers: Buffers,
     pub(crate) leaving: Leaving,
     /// Whether an extent is being compacted.
     pub(crate) compacting: AtomicBool,

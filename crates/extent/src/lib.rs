@@ -38,6 +38,7 @@ mod places;
 mod read;
 mod replay;
 mod room;
+mod run;
 mod sizes;
 mod superblock;
 mod survey;

@@ -18,6 +18,7 @@ use crate::leaving::Leaving;
 use crate::mapping::Mappings;
 use crate::replay::{Recovered, Replay};
 use crate::room::Room;
+use crate::run::Buffers;
 use crate::superblock::{self, Copies, Superblock};
 use crate::table::{Row, Table};
 use crate::{ExtentError, ballast};
@@ -249,6 +250,7 @@ fn start(
         checkpointing: Mutex::new(released),
         tokens: AtomicU64::new(1),
         places: Mutex::default(),
+        buffers: Buffers::default(),
         leaving: Leaving::of(recovered.gone),
         compacting: AtomicBool::new(false),
         room: Room::of(&superblock, short || !recovered.leaving.is_empty()),

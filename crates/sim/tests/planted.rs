@@ -22,6 +22,12 @@ fn a_skipped_sync_is_caught() {
     caught_within(Plant::SkipSync, 40);
 }
 
+// I1
+#[test]
+fn a_large_needle_named_before_its_bytes_are_synced_is_caught() {
+    caught_within(Plant::SkipExtentSync, 100);
+}
+
 #[test]
 fn an_answer_before_the_index_is_caught() {
     caught_within(Plant::AckBeforeIndex, 40);

@@ -138,6 +138,12 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const LANE_BYTES_MIN: usize = 256 << 10;
 /// Bytes of each body that are hashed before those that came meanwhile join, and those that went away are left out.
 pub const LANE_SLICE_BYTES: usize = 64 << 10;
+/// What large needles are written past the page cache in whole multiples of: a page, and no device's block is larger.
+pub const DIRECT_BYTES: usize = 4096;
+/// Needles from here on are written past the page cache.
+pub const DIRECT_NEEDLE_BYTES_MIN: u64 = 1 << 20;
+/// Buffers that one disk keeps for that, each a frame and a page.
+pub const DIRECT_BUFFERS_MAX: usize = 4;
 /// Bodies up to here ride in the index's commit.
 pub const INLINE_BYTES_MAX: usize = 512;
 /// Needles up to here go whole through the journal; larger ones go to their extent, which is synced first.

@@ -3,6 +3,7 @@
 //! Promises: what `sync_data` (for bytes and length) and `sync_dir` (for names) have answered survives a power cut;
 //! anything else may survive, whole, torn or not at all. A failed sync says nothing about what survived, and is never retried.
 
+use crate::Aligned;
 use std::io;
 use std::sync::Arc;
 
@@ -36,6 +37,11 @@ pub trait DiskFile: Send + Sync {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `buf` at `offset`, growing the file where needed.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// As [`DiskFile::write_all_at`] for whole pages of the file, past the page cache where the file system does that: a large body that is not
+    /// read at once costs less so. Nothing is durable before [`DiskFile::sync_data`], here either.
+    fn write_pages_at(&self, pages: &Aligned, offset: u64) -> io::Result<()> {
+        self.write_all_at(pages.bytes(), offset)
+    }
     /// Makes every byte written before this call, and the length, durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
     /// Length in bytes.

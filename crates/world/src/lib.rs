@@ -3,6 +3,7 @@
 //! Real forms live in `real`; the simulated ones in the `sim` crate. Roles hold a [`World`] and never ask the
 //! operating system themselves (clippy.toml bans the raw calls).
 
+mod aligned;
 mod budget;
 mod clock;
 mod disk;
@@ -17,6 +18,7 @@ pub mod rot;
 pub mod suite;
 mod watched;
 
+pub use aligned::Aligned;
 pub use budget::{Budget, Claim, OverBudget, Share, held};
 pub use clock::Clock;
 pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce, read_patiently};

@@ -43,11 +43,13 @@ pub enum Plant {
     ScrubOverBad = 65536,
     /// The scrub tells nobody what it found.
     ScrubSilent = 131_072,
+    /// A large needle is named before its bytes are synced.
+    SkipExtentSync = 262_144,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SkipSync,
         Self::AckBeforeIndex,
         Self::ReplayPreviousLap,
@@ -66,12 +68,13 @@ impl Plant {
         Self::ScrubSkips,
         Self::ScrubOverBad,
         Self::ScrubSilent,
+        Self::SkipExtentSync,
     ];
 
     /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
     /// `forget-done`, `second-deleter`, `compact-over-bad`, `drop-under-reader`, `condemn-without-commit`, `reclaim-after-restore`,
     /// `recycle-early`, `reclaim-while-held`, `keep-slot`, `snapshot-by-partition`, `keep-memory`, `scrub-skips`,
-    /// `scrub-over-bad`, `scrub-silent`.
+    /// `scrub-over-bad`, `scrub-silent`, `skip-extent-sync`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SkipSync => "skip-sync",
@@ -92,6 +95,7 @@ impl Plant {
             Self::ScrubSkips => "scrub-skips",
             Self::ScrubOverBad => "scrub-over-bad",
             Self::ScrubSilent => "scrub-silent",
+            Self::SkipExtentSync => "skip-extent-sync",
         }
     }
 

@@ -1,7 +1,7 @@
 //! The real world: the operating system's clock, randomness, files and sockets.
 #![allow(clippy::disallowed_methods, reason = "this is where the raw calls live")]
 
-use crate::{Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
+use crate::{Aligned, Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
 use std::fs::{File, Metadata, OpenOptions};
 use std::future::Future;
 use std::io;
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use types::limits;
 
@@ -138,7 +138,34 @@ impl RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// The same file past the page cache, opened when first needed; `None` where its file system has no such thing.
+    direct: OnceLock<Option<File>>,
+}
+
+impl RealFile {
+    fn of(file: File) -> Arc<Self> {
+        let direct = OnceLock::new();
+        Arc::new(Self { file, direct })
+    }
+
+    fn direct(&self) -> Option<&File> {
+        use std::os::fd::AsRawFd as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let open = || {
+            // By its descriptor: its name may be another file's by now.
+            let itself = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+            let opened = OpenOptions::new().write(true).custom_flags(flags).open(itself);
+            opened
+                .inspect_err(|error| tracing::debug!(%error, "a file is written through the page cache"))
+                .ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
 struct RealLock(#[allow(dead_code, reason = "held, not read: closing it releases the lock")] File);
 impl DiskLock for RealLock {}
 
@@ -199,15 +226,15 @@ fn unsynced(e: io::Error) -> io::Error {
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.made(options().create_new(true), path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(RealFile::of(file))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.path(path);
-        Ok(Arc::new(RealFile(match self.is_read_only {
+        Ok(RealFile::of(match self.is_read_only {
             true => File::open(path)?,
             false => options().open(path)?,
-        })))
+        }))
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {
@@ -261,27 +288,42 @@ impl Disk for RealDisk {
 
 impl DiskFile for RealFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn write_pages_at(&self, pages: &Aligned, offset: u64) -> io::Result<()> {
+        assert!(
+            offset.is_multiple_of(limits::DIRECT_BYTES as u64),
+            "pages go where pages are"
+        );
+        let Some(direct) = self.direct() else {
+            return self.write_all_at(pages.bytes(), offset);
+        };
+        match direct.write_all_at(pages.bytes(), offset) {
+            // Not in this way, says the file system or the device under it.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.write_all_at(pages.bytes(), offset),
+            written => written,
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data().map_err(unsynced)
+        self.file.sync_data().map_err(unsynced)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), offset, len) {
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, len) {
             // A file system without fallocate grows as it is written.
             Err(rustix::io::Errno::OPNOTSUPP) => {
                 static TOLD: std::sync::Once = std::sync::Once::new();
@@ -292,7 +334,7 @@ impl DiskFile for RealFile {
                 });
                 let end = offset + len;
                 if self.len()? < end {
-                    self.0.set_len(end)
+                    self.file.set_len(end)
                 } else {
                     Ok(())
                 }

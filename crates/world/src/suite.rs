@@ -2,9 +2,10 @@
 //!
 //! What survives a power cut is not here: only the simulated disk can be cut.
 
-use crate::Disk;
+use crate::{Aligned, Disk};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use types::limits::DIRECT_BYTES;
 
 /// Runs every case, each on a fresh, empty disk.
 ///
@@ -14,6 +15,7 @@ pub fn disk(fresh: &dyn Fn() -> Arc<dyn Disk>) {
     for case in [
         files_are_made_once,
         bytes_come_back,
+        pages_come_back_between_other_bytes,
         reads_do_not_pass_the_end,
         lengths_cut_and_grow_with_zeroes,
         allocation_grows_and_keeps,
@@ -60,6 +62,34 @@ fn bytes_come_back(disk: &dyn Disk) {
     assert_eq!(back[5000..20_000], bytes[5000..]);
     assert!(back[20_000..30_001].iter().all(|b| *b == 0));
     assert_eq!(back[30_001..], [9; 3]);
+}
+
+/// Whatever was in memory of these pages before, whoever looks sees what was written last.
+fn pages_come_back_between_other_bytes(disk: &dyn Disk) {
+    const PAGE: usize = DIRECT_BYTES;
+    let file = disk.create("a").expect("a new file");
+    file.allocate(0, 8 * PAGE as u64).expect("room");
+    let mut pages = Aligned::default();
+    for byte in [1, 2] {
+        file.write_all_at(&[byte; 3 * PAGE], 100)
+            .expect("bytes around them");
+        pages.hold([&[byte + 2; 5], &[byte + 4; 2 * PAGE - 5]]);
+        file.write_pages_at(&pages, PAGE as u64).expect("pages");
+        file.write_all_at(&[byte + 6; PAGE], 3 * PAGE as u64)
+            .expect("bytes behind them");
+        if byte == 2 {
+            file.sync_data().expect("a sync");
+        }
+        let mut back = vec![9; 8 * PAGE];
+        file.read_exact_at(&mut back, 0).expect("a read");
+        assert_eq!(back[..100], [0; 100]);
+        assert!(back[100..PAGE].iter().all(|b| *b == byte));
+        assert_eq!(back[PAGE..PAGE + 5], [byte + 2; 5]);
+        assert!(back[PAGE + 5..3 * PAGE].iter().all(|b| *b == byte + 4));
+        assert!(back[3 * PAGE..4 * PAGE].iter().all(|b| *b == byte + 6));
+        assert!(back[4 * PAGE..].iter().all(|b| *b == 0));
+    }
+    assert_eq!(file.len().ok(), Some(8 * PAGE as u64));
 }
 
 fn reads_do_not_pass_the_end(disk: &dyn Disk) {
