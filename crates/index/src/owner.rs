@@ -34,6 +34,9 @@ const NEEDS_MAX: usize = 16;
 /// Times in a row that the owner lets others run though nothing came of it.
 const GATHER_YIELDS: usize = 2;
 
+/// How long it gathers at most: on a busy machine each time that others run may take milliseconds, and who came first waits for all of them.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+
 /// What comes through the queue.
 pub(crate) enum Job {
     /// A command.
@@ -244,8 +247,9 @@ impl Owner {
 
     /// Takes what is queued, and what is about to be: as long as more comes, whoever can run now goes first, so that those whose requests
     /// are here already share this batch's sync and do not have to wait for the next. Nobody waits for what is not here: with nothing
-    /// else to run a yield is a look at the sockets and no more.
+    /// else to run a yield is a look at the sockets and no more. Where others take long, the batch begins without those that come late.
     async fn gather(&mut self, queue: &mut mpsc::Receiver<Job>) {
+        let begun = self.world.clock.mono();
         let mut idle = 0;
         loop {
             let before = self.backlog.len();
@@ -255,7 +259,8 @@ impl Owner {
                 self.backlog.push_back(job);
             }
             idle = if self.backlog.len() > before { 0 } else { idle + 1 };
-            if idle > GATHER_YIELDS || self.backlog.len() >= BATCH_COMMANDS_MAX {
+            let long = self.world.clock.mono().saturating_sub(begun);
+            if idle > GATHER_YIELDS || self.backlog.len() >= BATCH_COMMANDS_MAX || long >= GATHER_MAX {
                 return;
             }
             tokio::task::yield_now().await;

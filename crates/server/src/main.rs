@@ -15,6 +15,7 @@ mod root_key;
 mod serve;
 mod source;
 mod tls;
+mod waking;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use anyhow::Context;
 use blob::Blob;
 use control::ControlPlane;
-use extent::{DataDir, DataDirConfig, ExtentError, Found, Opened, RecoveryReport};
+use extent::{DataDir, DataDirConfig, ExtentError, Found, Journal, Opened, RecoveryReport};
 use index::IndexRole;
 use node::LocalNode;
 use objects::Objects;
@@ -43,6 +43,8 @@ pub(crate) struct Roles {
     pub(crate) index: Arc<IndexRole>,
     /// The index's engine.
     pub(crate) store: Arc<Embedded>,
+    /// Where writes are made durable.
+    pub(crate) journal: Journal,
     /// Whose directory it is.
     pub(crate) disk: DiskId,
     /// What recovery found.
@@ -183,7 +185,8 @@ async fn serving(
     row_cache_bytes: usize,
 ) -> anyhow::Result<Roles> {
     let disk = opened.dir.disk_id();
-    let store = Arc::new(Embedded::resume(world, prepared, opened.dir.journal()));
+    let journal = opened.dir.journal().clone();
+    let store = Arc::new(Embedded::resume(world, prepared, &journal));
     let node = Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir]));
     let control = control(world, &store, &node).await.context("the control plane")?;
     let index = index(world, &store, row_cache_bytes).await.context("the index")?;
@@ -192,6 +195,7 @@ async fn serving(
         control,
         index,
         store,
+        journal,
         disk,
         report: opened.report,
     })

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, ConfiguredKey, Flags};
 use crate::source::StoreSource;
+use crate::waking::Waking;
 use crate::{descriptors, memory, roles, root_key, tls};
 use admin::{Admin, Operator as Operators, Readiness, SOCKET, serve_operator};
 use anyhow::{Context, bail};
@@ -22,6 +23,9 @@ use world::{Budget, Disk, Listener, LocalListener, Net, Stream, World};
 /// How long requests under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// One may wait for a disk in the middle of a sync; the others serve.
+const WORKERS_MIN: usize = 2;
+
 /// Serves until SIGTERM or SIGINT; the second signal ends at once.
 pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
     let config = Config::settle(flags)?;
@@ -34,8 +38,10 @@ pub(crate) fn main(flags: Flags) -> anyhow::Result<()> {
         .init();
     config.memory.warn_of_little();
     let connections_max = descriptors::connections_max(config.memory.connections_max);
+    let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, |n| n.get().max(WORKERS_MIN));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("gateway")
+        .worker_threads(workers)
         .enable_all()
         .build()
         .context("the runtime")?;
@@ -53,6 +59,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let tls = secure(&config)?;
     let opened = roles::open(&world, disk.clone(), Some(config.memory)).await?;
     opened.report();
+    let _waking = Waking::of(&world, opened.journal.clone());
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let (requests, connections) = config.memory.budgets(&world.clock);
@@ -64,7 +71,6 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
     let held = (opened.store.clone(), opened.index.clone());
     let tending = memory::tend(world.clone(), held, (requests, connections.clone()));
-    let clock = world.clock.clone();
     let operators_world = world.clone();
     let face = Service::new(
         world,
@@ -102,7 +108,7 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
         };
         let serve_operators = async {
             if let Some((listener, operators)) = operators {
-                serve_operator(listener, operators, clock, operators_end).await;
+                serve_operator(listener, operators, operators_world.clock.clone(), operators_end).await;
             }
         };
         tokio::join!(faces, serve_operators);

@@ -96,6 +96,10 @@ pub(crate) struct Shared {
     last_sync: Mutex<Duration>,
     /// What a group takes to be written and synced, of late.
     pub(crate) pace_us: AtomicU64,
+    /// Groups that were begun on a caller's thread.
+    drives: AtomicU64,
+    /// The last of them is through.
+    driven: AtomicU64,
     pub(crate) stats: JournalStats,
 }
 
@@ -141,6 +145,8 @@ impl Shared {
             unnamed: AtomicBool::new(false),
             last_sync,
             pace_us: AtomicU64::new(0),
+            drives: AtomicU64::new(0),
+            driven: AtomicU64::new(0),
             stats: JournalStats::default(),
         }
     }
@@ -216,12 +222,20 @@ impl Journal {
     pub fn drive(&self) {
         let is_short = self.shared.pace_us.load(Ordering::Relaxed) <= JOURNAL_DRIVE_US_MAX;
         let more = match &self.writer {
-            Some(writer) if is_short => writer.drive(),
+            Some(writer) if is_short => writer.drive(&self.shared),
             _ => true,
         };
         if more {
             self.wake();
         }
+    }
+
+    /// How many groups were begun on callers' threads, and whether the last of them is under way: what to look at for whoever must not let a
+    /// thread that waits for a disk keep others from running.
+    pub fn drives(&self) -> (u64, bool) {
+        let through = self.shared.driven.load(Ordering::Acquire);
+        let begun = self.shared.drives.load(Ordering::Acquire);
+        (begun, begun != through)
     }
 
     /// Largest `LogBatch` payload that this journal takes.

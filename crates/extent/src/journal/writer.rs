@@ -334,7 +334,7 @@ impl SharedWriter {
     }
 
     /// Writes a group, unless somebody is writing. Answers whether the loop is to look: there may be more to do.
-    pub(crate) fn drive(&self) -> bool {
+    pub(crate) fn drive(&self, shared: &Shared) -> bool {
         let Ok(mut writer) = self.0.try_lock() else {
             return true;
         };
@@ -342,7 +342,9 @@ impl SharedWriter {
         if writer.queued_bytes() > JOURNAL_DRIVE_BYTES_MAX {
             return true;
         }
+        let nth = shared.drives.fetch_add(1, Ordering::AcqRel) + 1;
         writer.group();
+        shared.driven.store(nth, Ordering::Release);
         writer.has_more()
     }
 }
