@@ -22,6 +22,8 @@ pub struct Index {
     pub head: SnapshotHead,
     /// How many rows it has.
     pub rows: u64,
+    /// In how many places rows are missing that could not be read when it was made.
+    pub left_out: u64,
     /// What its control rows tell was given.
     pub given: Given,
     /// What the rows of the other partitions tell of numbers.
@@ -34,11 +36,11 @@ impl Index {
     /// # Errors
     /// It is not whole, or has rows that are none.
     pub fn read(file: Arc<dyn DiskFile>, name: &str) -> Result<Self, StoreError> {
-        let rows = SnapshotRows::open(file.clone(), name)?;
+        let mut rows = SnapshotRows::open(file.clone(), name)?;
         let head = rows.head();
         let (mut count, mut given) = (0, Given::default());
         let mut told = BTreeMap::from(WITH_STATE.map(|partition| (partition, Told::default())));
-        for row in rows {
+        for row in rows.by_ref() {
             let (partition, key, value) = row?;
             if partition == PartitionId::CONTROL {
                 given
@@ -54,6 +56,7 @@ impl Index {
             name: name.to_owned(),
             head,
             rows: count,
+            left_out: rows.left_out(),
             given,
             told,
         })

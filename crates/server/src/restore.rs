@@ -308,6 +308,12 @@ async fn index_of(world: &World, snapshot: &Path, dir: &Path) -> anyhow::Result<
     }
     let opened = DataDir::open(world, disk.clone(), DataDirConfig::default())?;
     let mut damage = opened.report.damage.clone();
+    if index.left_out > 0 {
+        damage.push(format!(
+            "{name} lacks rows: in {} places they could not be read when it was made. What only they named looks as if nobody needed it: see what the backup said before reclaim is released",
+            index.left_out
+        ));
+    }
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let (extents, mut seen) = sealed(&node, superblock.extent_bytes, &mut damage).await?;
     let why = format!("the index was restored as of {}", moment(index.head.taken_ms));

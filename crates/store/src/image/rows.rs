@@ -36,6 +36,7 @@ pub struct SnapshotRows {
     partition_rows: u64,
     partitions: u32,
     total: u64,
+    left_out: u64,
     ended: bool,
 }
 
@@ -85,6 +86,7 @@ impl SnapshotRows {
             partition_rows: 0,
             partitions: 0,
             total: 0,
+            left_out: 0,
             ended: false,
         })
     }
@@ -92,6 +94,11 @@ impl SnapshotRows {
     /// What it says of itself.
     pub fn head(&self) -> SnapshotHead {
         self.head
+    }
+
+    /// Once all was read: how many places it lacks, because what stood there could not be read when it was made.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Reads all that is left: how many rows. `Ok` proves that it is whole.
@@ -159,7 +166,10 @@ impl SnapshotRows {
                 self.total += std::mem::take(&mut self.partition_rows);
                 self.partitions += 1;
             }
-            END if block.body.len() == 8 && u64_at(&block.body, 0) == self.total => {
+            END if matches!(block.body.len(), 8 | 16) && u64_at(&block.body, 0) == self.total => {
+                if block.body.len() == 16 {
+                    self.left_out = u64_at(&block.body, 8);
+                }
                 let is_whole = self.partitions == self.head.partitions && self.partition_rows == 0;
                 let len = self.file.len().map_err(|e| StoreError::io(&self.name, &e))?;
                 if !is_whole || len != self.at {
