@@ -329,7 +329,14 @@ impl Blob {
                     let chunk = chunk_of(&grant, &appended, head.length, crc);
                     return Ok((appended, chunk, kept.waited));
                 }
-                Err(PutError::Fault(fault)) if kept.whole => self.failed(held, fault, &mut tries).await?,
+                Err(PutError::Fault(fault)) if kept.whole => {
+                    assert_eq!(
+                        frames.given(),
+                        head.logical_offset + kept.bytes as u64,
+                        "what is sent again is all that the source gave"
+                    );
+                    self.failed(held, fault, &mut tries).await?;
+                }
                 Err(PutError::Fault(fault)) => {
                     // Its bytes are gone: the client must send them again. The extent still has to go.
                     let told = Fault::new(told_kind(fault.kind), fault.what.clone());
@@ -397,8 +404,7 @@ impl Blob {
         let room = self.in_time("memory of a frame", room).await?;
         let frame = self.come_in_time(frames.fill(room), &mut left, waited).await?;
         // Nor for what is done with the frames before.
-        self.in_time("a frame's digests", async { Ok(frames.show(&frame).await) })
-            .await??;
+        frames.show(&frame).await?;
         Ok(frame)
     }
 

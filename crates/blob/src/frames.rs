@@ -147,6 +147,11 @@ impl<'a, S: Source> Frames<'a, S> {
         self.length - self.given
     }
 
+    /// Bytes given in frames so far.
+    pub(crate) fn given(&self) -> u64 {
+        self.given
+    }
+
     /// The next `wanted` bytes, at most [`Self::left`]; fewer, whole blocks, where memory is short.
     pub(crate) async fn next(&mut self, wanted: usize) -> Result<Frame, PutError<S::Error>> {
         self.come().await?;
@@ -156,7 +161,8 @@ impl<'a, S: Source> Frames<'a, S> {
         Ok(frame)
     }
 
-    /// Shows the source a frame of its bytes.
+    /// Shows the source a frame of its bytes. It waits for the process alone, so nothing bounds it: a frame that was given is had once, and
+    /// one that is dropped here would be missing from the blob.
     pub(crate) async fn show(&mut self, frame: &Frame) -> Result<(), PutError<S::Error>> {
         let shown = self.source.frame(&frame.checked.bytes).await;
         shown.map_err(PutError::Source)

@@ -116,6 +116,51 @@ async fn nobody_hurries_our_own_disks_but_who_waits() {
     assert!(stalled(&first) || stalled(&second), "{first:?} {second:?}");
 }
 
+/// Whoever takes its digests waits before one of its frames for longer than any call may take.
+struct Hashed {
+    pieces: Pieces,
+    /// How many frames come before that one.
+    before: usize,
+    shown: Vec<u8>,
+}
+
+impl Source for Hashed {
+    type Error = ();
+    async fn next(&mut self) -> Result<Option<Bytes>, ()> {
+        self.pieces.next().await
+    }
+    async fn frame(&mut self, frame: &Bytes) -> Result<(), ()> {
+        if self.before == 0 {
+            tokio::time::sleep(Duration::from_millis(types::limits::CALL_MS_MAX + 1_000)).await;
+        }
+        self.before = self.before.wrapping_sub(1);
+        self.shown.extend_from_slice(frame);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_frame_is_lost_while_the_process_is_slow_to_hash() {
+    // Twelve frames in three chunks.
+    let all = bytes(24 * BLOCK_BYTES);
+    for before in 0..12 {
+        let b = bench();
+        let mut source = Hashed {
+            pieces: Pieces::of(&all, BLOCK_BYTES),
+            before,
+            shown: Vec::new(),
+        };
+        let stored = b.blob.put(&owner(), all.len() as u64, &mut source).await;
+        let stored = stored.unwrap_or_else(|e| panic!("frame {before}: {e:?}"));
+        assert!(source.shown == all, "frame {before}: shown once, in order");
+        assert!(get_all(&b, &stored).await.unwrap() == all, "frame {before}");
+        assert!(
+            b.extents.sealed.lock().unwrap().is_empty(),
+            "frame {before}: nothing is wrong with its extent"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_an_extent_for_ever() {
     let b = bench_with(wide(), 64 << 20);
