@@ -280,11 +280,13 @@ impl LargeAppend {
             block_count(bytes.len() as u64),
         )?;
         if self.before.is_none() {
-            // Under the lock: a writer that was fenced must not write over what comes after it.
-            let mut state = self.extent.lock();
+            // Whoever fences it off waits until this is written: nothing is written over what comes after.
+            let state = self.extent.lock();
             self.check(&state)?;
-            state.dirty = true;
-            let written = self.run.write(&*self.file, bytes, &self.dir.0.buffers);
+            let (run, file, buffers) = (&mut self.run, &*self.file, &self.dir.0.buffers);
+            let written = self
+                .extent
+                .write_unlocked(state, || run.write(file, bytes, buffers));
             self.dir.written(written)?;
         }
         self.written += bytes.len() as u64;
@@ -318,20 +320,21 @@ impl LargeAppend {
         let mut tail: Vec<u8> = self.crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect();
         tail.resize((self.offset + self.header.stored_bytes() - body_end) as usize, 0);
         let mut record = Vec::new();
-        {
-            let state = self.extent.lock();
-            self.check(&state)?;
-            let place = Place {
-                extent: self.extent.id,
-                generation: state.row.generation,
-                offset: self.offset,
-            };
-            record.extend_from_slice(&place.encode());
-            self.header.encode(salt, &mut record);
-            self.dir.written(self.run.end(&*self.file, &tail))?;
-            self.dir
-                .written(self.file.write_all_at(&record[PLACE_BYTES..], self.offset))?;
-        }
+        let state = self.extent.lock();
+        self.check(&state)?;
+        let place = Place {
+            extent: self.extent.id,
+            generation: state.row.generation,
+            offset: self.offset,
+        };
+        record.extend_from_slice(&place.encode());
+        self.header.encode(salt, &mut record);
+        let (run, file) = (&mut self.run, &*self.file);
+        let written = self.extent.write_unlocked(state, || {
+            run.end(file, &tail)?;
+            file.write_all_at(&record[PLACE_BYTES..], self.offset)
+        });
+        self.dir.written(written)?;
         if let Err(e) = self.sync() {
             let why = format!("extent {}: {e}", self.extent.id);
             self.dir.journal().fail(&why);

@@ -223,7 +223,7 @@ impl DataDir {
     }
 
     fn raise(&self, extent: &Extent, epoch: Epoch, done: Done) -> Result<(), ExtentError> {
-        let mut state = extent.lock();
+        let mut state = extent.lock_still();
         if epoch > state.row.epoch && !state.row.sealed {
             let before = state.row.epoch;
             state.row.epoch = epoch;
@@ -253,7 +253,7 @@ impl DataDir {
     /// A lower epoch, a failed disk; as for [`DataDir::status`].
     pub fn seal(&self, id: ExtentId, epoch: Epoch, done: Done) -> Result<Status, ExtentError> {
         let extent = self.extent(id).map_err(|_| self.unknown(id))?;
-        let mut state = extent.lock();
+        let mut state = extent.lock_still();
         if epoch < state.row.epoch {
             return Err(ExtentError::StaleEpoch {
                 asked: epoch,

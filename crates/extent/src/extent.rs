@@ -6,13 +6,15 @@
 //! ```
 //! Invariants: at most one append is under way, and always past the end, so a crash leaves nothing to undo. Needle ids and
 //! places are given out once. Order under the state's lock is the order in the journal: a seal stands behind all it covers.
+//! Nobody waits for a device under that lock on behalf of a large append: it says that it writes, and who ends appends waits until it has.
 
 use crate::ExtentError;
 use crate::fields::{Fields, crc32c, put};
 use crate::table::Row;
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use types::limits::RECENT_APPENDS_MAX;
 use types::{BlobId, DiskId, Epoch, ExtentId, Generation, JournalSeq, NeedleId};
 use world::{Disk, DiskFile};
@@ -85,6 +87,8 @@ pub(crate) struct State {
     pub(crate) changing: Option<JournalSeq>,
     /// The large append under way.
     pub(crate) under_way: Option<u64>,
+    /// It is writing to the file just now.
+    writing: bool,
     recent: VecDeque<(BlobId, u32, Appended)>,
 }
 
@@ -92,9 +96,38 @@ pub(crate) struct Extent {
     pub(crate) id: ExtentId,
     pub(crate) salt: u64,
     state: Mutex<State>,
+    /// The large append under way has written what it was writing.
+    written: Condvar,
+    /// What the row said when the state's lock was let go last, for those who only look.
+    told: Mutex<Status>,
     /// The row's end, for readers that do not wait for a writer.
     end: AtomicU64,
     slot: Mutex<Slot>,
+}
+
+/// An extent's state, held. Its row is told when it is let go of.
+pub(crate) struct Locked<'a> {
+    extent: &'a Extent,
+    state: MutexGuard<'a, State>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        *self.extent.told() = Status::of(&self.state.row);
+    }
 }
 
 /// The file of a generation, opened when first needed.
@@ -136,8 +169,11 @@ impl Extent {
                 rewriting: false,
                 changing: None,
                 under_way: None,
+                writing: false,
                 recent: VecDeque::new(),
             }),
+            written: Condvar::new(),
+            told: Mutex::new(Status::of(&row)),
             slot: Mutex::new(Slot {
                 generation: row.generation,
                 file,
@@ -145,8 +181,36 @@ impl Extent {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic under an extent's lock")
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        let state = self.state.lock().expect("no panic under an extent's lock");
+        Locked { extent: self, state }
+    }
+
+    /// The state while nothing is on its way to the file: for those who end appends. What comes after them is not written over.
+    pub(crate) fn lock_still(&self) -> Locked<'_> {
+        let state = self.state.lock().expect("no panic under an extent's lock");
+        let still = self.written.wait_while(state, |state| state.writing);
+        let state = still.expect("no panic under an extent's lock");
+        Locked { extent: self, state }
+    }
+
+    /// Writes what the large append under way, which `state` was asked about, has for the file. Its lock is free meanwhile: a write may wait for the
+    /// device, and those who look at extents are not to wait with it.
+    pub(crate) fn write_unlocked<T>(&self, mut state: Locked<'_>, write: impl FnOnce() -> T) -> T {
+        assert!(!state.writing, "an extent has one large append at a time");
+        (state.writing, state.dirty) = (true, true);
+        drop(state);
+        let written = write();
+        let mut state = self.lock();
+        // Again: a checkpoint may have synced the file while this was written.
+        (state.writing, state.dirty) = (false, true);
+        drop(state);
+        self.written.notify_all();
+        written
+    }
+
+    fn told(&self) -> MutexGuard<'_, Status> {
+        self.told.lock().expect("no panic under this lock")
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -203,8 +267,9 @@ impl Extent {
         };
     }
 
+    /// As it is, or was a moment ago. Waits for nobody: it is asked for where clients are served.
     pub(crate) fn status(&self) -> Status {
-        Status::of(&self.lock().row)
+        *self.told()
     }
 
     /// Takes up a needle that stands at `offset` and whose record is in the journal.

@@ -1,6 +1,9 @@
 //! A data directory on a real file system: what is appended reads back, before and after it is opened again.
 #![allow(clippy::disallowed_methods, reason = "tests touch the real world")]
 
+#[path = "directory/stalled.rs"]
+mod stalled;
+
 use bytes::Bytes;
 use extent::{Body, Cursor, DataDir, DataDirConfig, ExtentError, Head, LogBatch, Opened, Read};
 use std::path::Path;
