@@ -118,6 +118,9 @@ enum Command {
         /// Only rows that are held to something: an hour and a half
         #[arg(long)]
         held: bool,
+        /// A `cairn` that was built elsewhere, to try this with: then there is no page
+        #[arg(long)]
+        cairn: Option<std::path::PathBuf>,
         /// Forgets what was measured before (it stays in target/bench-results.jsonl.old)
         #[arg(long)]
         anew: bool,
@@ -165,6 +168,7 @@ fn run(command: Command) -> Result<bool> {
             seconds,
             only,
             held,
+            cairn,
             anew,
             dry,
         } => {
@@ -175,6 +179,7 @@ fn run(command: Command) -> Result<bool> {
                 held,
                 anew,
                 dry,
+                cairn,
             };
             stage::alone("bench", || bench::bench(&repo, &plan))
         }

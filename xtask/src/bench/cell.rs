@@ -4,6 +4,7 @@ use super::Bench;
 use super::ledger::{Cell, Ledger, Measured, Second};
 use super::load;
 use super::peers;
+use super::room;
 use super::rows::{Client, Row, Who};
 use super::second::{Clients, Objects};
 use super::stores::{self, BUCKET, Store};
@@ -11,16 +12,20 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 /// How long it is loaded before the clock runs.
-pub(super) const WARM_UP_SECONDS: u64 = 2;
+pub(super) const WARM_UP_SECONDS: u64 = 1;
 /// Between the disk's last write and a cell.
-pub(super) const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_millis(500);
 /// A load that does not end by itself is ended: so many times its seconds, and so many more. Deletes put as many objects while the clock stands.
 const ENDS_WITHIN_TIMES: u64 = 10;
 const ENDS_WITHIN_MORE: Duration = Duration::from_secs(300);
+
+/// What the load reports, and what it says beside.
+const SAID: &str = "load.json";
+const TOLD: &str = "load.log";
 
 /// What is started.
 pub(super) struct Programs {
@@ -42,14 +47,15 @@ struct Tried {
 }
 
 impl Programs {
-    fn begin(&self, who: Who, dir: &std::path::Path) -> Result<Store> {
-        match who {
-            Who::Cairn => stores::cairn(&self.cairn, dir),
+    /// A store that can serve. A Cairn that cannot be started at all is no store's fault: that is the outer error.
+    fn begin(&self, who: Who, dir: &std::path::Path) -> Result<Result<Store>> {
+        Ok(match who {
+            Who::Cairn => stores::cairn_begun(&self.cairn, dir)?.wait(),
             Who::SeaweedFS => peers::seaweedfs(&self.python, dir),
             Who::Garage => peers::garage(&self.garage, dir),
             Who::Nginx => peers::files(dir),
             Who::Limit => peers::limit(&self.limit, dir),
-        }
+        })
     }
 }
 
@@ -61,10 +67,20 @@ fn is_tried_again(who: Who, errors: Option<u64>) -> bool {
 impl Bench<'_> {
     /// Measures one cell, twice where a peer fails, and keeps what it came to.
     pub(super) fn cell(&self, row: &'static Row, round: usize, who: Who, ledger: &mut Ledger) -> Result<()> {
-        let mut tried = self.attempt(row, round, who);
+        let mut tried = self.attempt(row, round, who)?;
         let errors = |tried: &Result<Tried>| tried.as_ref().ok().map(|t| t.measured.errors);
         if is_tried_again(who, errors(&tried)) {
-            let again = self.attempt(row, round, who);
+            let why = match &tried {
+                Ok(tried) => tried.why.clone().unwrap_or_default(),
+                Err(e) => format!("{e:#}"),
+            };
+            println!(
+                "{:<26} {:<10} {} tried again: {why}",
+                row.what,
+                who.name(),
+                round + 1
+            );
+            let again = self.attempt(row, round, who)?;
             let worse = |t: &Result<Tried>| errors(t).unwrap_or(u64::MAX);
             if worse(&again) <= worse(&tried) {
                 tried = again;
@@ -74,6 +90,7 @@ impl Bench<'_> {
             row: row.what.to_owned(),
             who,
             round,
+            at: super::now(),
             about: String::new(),
             syncs: String::new(),
             measured: None,
@@ -103,15 +120,29 @@ impl Bench<'_> {
         ledger.keep_cell(cell)
     }
 
-    fn attempt(&self, row: &'static Row, round: usize, who: Who) -> Result<Tried> {
-        self.fresh_dir()?;
-        let store = self.programs.begin(who, &self.dir)?;
-        rustix::fs::sync();
-        std::thread::sleep(REST);
-        let report = self.load(&store, row)?;
+    /// What a store came to in a cell, whose place is empty before and behind it. The outer error is of what is not the store: it ends the run, and
+    /// is nobody's figure.
+    fn attempt(&self, row: &'static Row, round: usize, who: Who) -> Result<Result<Tried>> {
+        let seconds = self.plan.seconds + WARM_UP_SECONDS;
+        room::fresh_for(&self.dir, (row, seconds), room::Disk::of)?;
+        let tried = match self.programs.begin(who, &self.dir)? {
+            Err(e) => Err(e),
+            Ok(store) => {
+                rustix::fs::sync();
+                std::thread::sleep(REST);
+                let load = self.load(&store, row)?;
+                self.tried(&store, load, row, round)
+            }
+        };
+        room::cleared(&self.dir)?;
+        Ok(tried)
+    }
+
+    fn tried(&self, store: &Store, load: Child, row: &'static Row, round: usize) -> Result<Tried> {
+        let report = self.report(load)?;
         let measured = measured(&report)?;
-        let second = row.second.filter(|_| who == Who::Cairn).map(|client| {
-            let asked = self.second(client, &store, row, (&report, measured.ops_per_second));
+        let second = row.second.filter(|_| store.who == Who::Cairn).map(|client| {
+            let asked = self.second(client, store, row, (&report, measured.ops_per_second));
             let (ops_per_second, why) = match asked {
                 Ok(ops) => (Some(ops), None),
                 Err(e) => (None, Some(format!("{e:#}"))),
@@ -155,9 +186,8 @@ impl Bench<'_> {
             .measure(client, (store, &self.dir), load, &objects)
     }
 
-    /// What `cairn bench` reports of `store`. What it put stays: the store ends.
-    fn load(&self, store: &Store, row: &Row) -> Result<Value> {
-        let (said, told) = (self.dir.join("load.json"), self.dir.join("load.log"));
+    /// `cairn bench`, just started. What it puts stays: the store ends.
+    fn load(&self, store: &Store, row: &Row) -> Result<Child> {
         let mut c = stores::bound(&self.programs.cairn, "KILL");
         c.args([
             "bench",
@@ -173,8 +203,8 @@ impl Bench<'_> {
         .env("AWS_SECRET_ACCESS_KEY", &store.target.secret_key)
         .env("AWS_REGION", load::REGION)
         .stdin(Stdio::null())
-        .stdout(File::create(&said)?)
-        .stderr(File::create(&told)?);
+        .stdout(File::create(self.dir.join(SAID))?)
+        .stderr(File::create(self.dir.join(TOLD))?);
         if matches!(row.operation, "get" | "head" | "list" | "mixed") {
             c.args(["--objects", &row.objects().to_string()]);
         }
@@ -182,21 +212,17 @@ impl Bench<'_> {
             // It waits for it in the middle of an answer.
             c.arg("--quick-ack");
         }
+        c.spawn().context("cairn bench")
+    }
+
+    /// What it reports.
+    fn report(&self, load: Child) -> Result<Value> {
         let most = Duration::from_secs(self.plan.seconds * ENDS_WITHIN_TIMES) + ENDS_WITHIN_MORE;
-        let begun = Instant::now();
-        let mut child = c.spawn().context("cairn bench")?;
-        while child.try_wait()?.is_none() {
-            if begun.elapsed() > most {
-                child.kill()?;
-                child.wait()?;
-                bail!("the load did not end within {} s", most.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        stores::ended(load, most).context("the load")?;
         // One that counts errors ends without success, and has a report.
-        let report = std::fs::read(&said)?;
+        let report = std::fs::read(self.dir.join(SAID))?;
         serde_json::from_slice(&report).with_context(|| {
-            std::fs::read_to_string(&told)
+            std::fs::read_to_string(self.dir.join(TOLD))
                 .unwrap_or_default()
                 .trim()
                 .to_owned()

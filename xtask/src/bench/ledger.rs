@@ -1,10 +1,11 @@
-//! What was measured, kept as it comes: a JSON line each in target/bench-results.jsonl, so that a run which ends too early goes on where it stopped.
+//! What was measured, kept as it comes: a JSON line each in target/bench-results.jsonl (what is only tried: in bench-tried.jsonl), so that a run which ends too early goes on where it stopped.
 //!
 //! ```text
 //! {"Begun": ...}    first: what it was measured with; a ledger of another build is not gone on with
+//! {"Run": ...}      one of the commands that it is put together of
 //! {"Start": 12.3}   from a start to the first answer, in milliseconds
 //! {"Second": ...}   what another client said of Cairn, before the cell that it is about: who was stopped between the two does both again
-//! {"Cell": ...}     one store in one row in one round; of two lines the later one counts
+//! {"Cell": ...}     one store in one row in one round; of two lines the later one counts. Cairn has one, whatever it came to
 //! ```
 //! A last line without an end is of a write that was cut off: it is cut away.
 
@@ -23,8 +24,36 @@ pub(crate) struct Begun {
     /// SHA-256 of the released binary, and of the limit server.
     pub(crate) cairn: String,
     pub(crate) limit: String,
+    /// Of this program, which says how all of them are set up, and of the list of what is installed.
+    pub(crate) tools: String,
     /// Processor and kernel.
     pub(crate) machine: String,
+    /// What `git describe` says. The same program may be of two.
+    pub(crate) commit: String,
+}
+
+impl Begun {
+    /// Whether what both measured are figures of one run.
+    fn is_one_with(&self, other: &Self) -> bool {
+        let parts = |b: &Self| {
+            (
+                b.seconds,
+                b.cairn.clone(),
+                b.limit.clone(),
+                b.tools.clone(),
+                b.machine.clone(),
+            )
+        };
+        parts(self) == parts(other)
+    }
+}
+
+/// A command that measured some of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// When it began.
+    pub(crate) at: String,
+    pub(crate) command: String,
 }
 
 /// What one store did in one row in one round.
@@ -47,6 +76,8 @@ pub(crate) struct Cell {
     pub(crate) row: String,
     pub(crate) who: Who,
     pub(crate) round: usize,
+    /// When it ended.
+    pub(crate) at: String,
     /// Version and how it was set up; empty where it never ran.
     pub(crate) about: String,
     pub(crate) syncs: String,
@@ -69,6 +100,7 @@ pub(crate) struct Second {
 #[derive(Serialize, Deserialize)]
 enum Line {
     Begun(Begun),
+    Run(Run),
     Start(f64),
     Second(Second),
     Cell(Cell),
@@ -77,6 +109,11 @@ enum Line {
 /// All that was measured.
 #[derive(Default)]
 pub(crate) struct Kept {
+    /// How many rounds there are to be of each cell.
+    pub(crate) rounds: usize,
+    pub(crate) runs: Vec<Run>,
+    /// Of the first of them.
+    pub(crate) begun: Option<Begun>,
     pub(crate) starts_ms: Vec<f64>,
     cells: Vec<Cell>,
     seconds: Vec<Second>,
@@ -107,15 +144,36 @@ impl Kept {
         self.seconds.iter().filter(move |s| s.row == what)
     }
 
-    /// Whether there is nothing to do any more. What has no figures is tried again by the next run.
+    /// Without what later rounds came to.
+    pub(crate) fn within(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self.cells.retain(|c| c.round < rounds);
+        self.seconds.retain(|s| s.round < rounds);
+        self
+    }
+
+    /// Whether anybody was measured in `row`.
+    pub(crate) fn has_row(&self, row: &Row) -> bool {
+        self.cells.iter().any(|c| c.row == row.what)
+    }
+
+    /// When the first and the last cell ended.
+    pub(crate) fn dates(&self) -> Option<(&str, &str)> {
+        let dates = || self.cells.iter().map(|c| c.at.as_str());
+        Some((dates().min()?, dates().max()?))
+    }
+
+    /// Whether there is nothing to do any more. What has no figures is tried again by the next run, but for Cairn: running again is not how it
+    /// comes to hold after it was gone.
     pub(crate) fn has(&self, row: &Row, who: Who, round: usize) -> bool {
         self.cells(row, who)
-            .any(|c| c.round == round && c.measured.is_some())
+            .any(|c| c.round == round && (c.measured.is_some() || who == Who::Cairn))
     }
 
     fn take(&mut self, line: Line) {
         match line {
-            Line::Begun(_) => {}
+            Line::Begun(begun) => self.begun = Some(begun),
+            Line::Run(run) => self.runs.push(run),
             Line::Start(ms) => self.starts_ms.push(ms),
             Line::Second(new) => {
                 self.seconds
@@ -156,9 +214,9 @@ impl Ledger {
         let mut lines = text[..whole].lines().enumerate().map(|(n, line)| {
             serde_json::from_str::<Line>(line).with_context(|| format!("{}:{}", path.display(), n + 1))
         });
-        match lines.next().transpose()? {
-            None => ledger.write(&Line::Begun(begun))?,
-            Some(Line::Begun(was)) if was == begun => {}
+        match lines.next() {
+            None => ledger.keep(Line::Begun(begun))?,
+            Some(Ok(Line::Begun(was))) if was.is_one_with(&begun) => ledger.kept.take(Line::Begun(was)),
             Some(_) => bail!(
                 "{} has what another build, other seconds or another machine came to: --anew begins anew",
                 path.display()
@@ -179,6 +237,10 @@ impl Ledger {
         self.write(&line)?;
         self.kept.take(line);
         Ok(())
+    }
+
+    pub(crate) fn keep_run(&mut self, run: Run) -> Result<()> {
+        self.keep(Line::Run(run))
     }
 
     pub(crate) fn keep_start(&mut self, ms: f64) -> Result<()> {
@@ -217,6 +279,7 @@ pub(super) mod tests {
             row: row.what.to_owned(),
             who,
             round,
+            at: format!("2026-01-0{} 10:00", round + 1),
             about: format!("{} 1", who.name()),
             syncs: "no".to_owned(),
             measured: Some(measured(ops_per_second)),
@@ -228,16 +291,52 @@ pub(super) mod tests {
         let mut kept = Kept::default();
         seconds.into_iter().for_each(|s| kept.take(Line::Second(s)));
         cells.into_iter().for_each(|c| kept.take(Line::Cell(c)));
+        kept.rounds = kept.cells.iter().map(|c| c.round + 1).max().unwrap_or(0);
         kept
     }
 
-    fn begun(seconds: u64) -> Begun {
+    pub(in super::super) fn begun(seconds: u64) -> Begun {
         Begun {
             seconds,
             cairn: "a".to_owned(),
             limit: "b".to_owned(),
+            tools: "t".to_owned(),
             machine: "c".to_owned(),
+            commit: "d".to_owned(),
         }
+    }
+
+    #[test]
+    fn what_cairn_did_not_live_through_is_not_forgotten_by_running_again() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("results.jsonl");
+        let row = &ROWS[0];
+        let gone = |who| Cell {
+            measured: None,
+            ..cell(row, who, 0, 0.0)
+        };
+        let mut ledger = Ledger::open(&path, begun(15), false)?;
+        ledger.keep_cell(gone(Who::Cairn))?;
+        ledger.keep_cell(gone(Who::Garage))?;
+        drop(ledger);
+        let another_commit = Begun {
+            commit: "e".to_owned(),
+            ..begun(15)
+        };
+        let kept = Ledger::open(&path, another_commit, false)?.kept;
+        assert!(kept.has(row, Who::Cairn, 0), "once");
+        assert!(!kept.has(row, Who::Garage, 0), "a peer is tried again");
+        Ok(())
+    }
+
+    #[test]
+    fn later_rounds_are_not_of_a_page_of_fewer() {
+        let row = &ROWS[0];
+        let of = |round| cell(row, Who::Cairn, round, 100.0 + round as f64);
+        let kept = kept((0..7).map(of).collect(), Vec::new()).within(5);
+        let figures = kept.figures(row, Who::Cairn, |m| Some(m.ops_per_second));
+        assert_eq!((figures.len(), kept.rounds), (5, 5));
+        assert_eq!(kept.dates(), Some(("2026-01-01 10:00", "2026-01-05 10:00")));
     }
 
     #[test]
@@ -279,6 +378,11 @@ pub(super) mod tests {
         let path = dir.path().join("results.jsonl");
         Ledger::open(&path, begun(2), false)?.keep_start(7.0)?;
         assert!(Ledger::open(&path, begun(15), false).is_err());
+        let other_tools = Begun {
+            tools: "u".to_owned(),
+            ..begun(2)
+        };
+        assert!(Ledger::open(&path, other_tools, false).is_err());
         let ledger = Ledger::open(&path, begun(15), true)?;
         assert!(ledger.kept.starts_ms.is_empty(), "begun anew");
         let old = fs::read_to_string(dir.path().join("results.jsonl.old"))?;

@@ -27,24 +27,10 @@ pub(crate) fn seaweedfs(python: &Path, dir: &Path) -> Result<Store> {
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     }]});
     fs::write(&identities, identity.to_string())?;
-    let mut c = bound(&weed, "KILL");
-    c.arg("server")
+    let process = bound(&weed, "KILL")
+        .args(seaweedfs_arguments(dir, target.port)?)
         .arg(format!("-dir={}", data.display()))
-        .args([
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-s3",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-        ])
-        .arg(format!("-s3.port={}", target.port))
-        .arg(format!("-s3.config={}", identities.display()));
-    for (role, from) in [("master", 20_000), ("volume", 22_000), ("filer", 24_000)] {
-        let port = free_low_port(from)?;
-        c.arg(format!("-{role}.port={port}"))
-            .arg(format!("-{role}.port.grpc={}", port + 10_000));
-    }
-    let process = c
+        .arg(format!("-s3.config={}", identities.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(dir.join("weed.log"))?)
@@ -59,6 +45,36 @@ pub(crate) fn seaweedfs(python: &Path, dir: &Path) -> Result<Store> {
         ends_by: Signal::KILL,
     };
     store.wait()
+}
+
+/// Where it listens. What it chooses by itself it chooses badly: ports ten thousand above another, which may be none, and sockets in /tmp that
+/// stay when it is ended.
+fn seaweedfs_arguments(dir: &Path, s3: u16) -> Result<Vec<String>> {
+    let socket = |role: &str| {
+        format!(
+            "-{role}.localSocket={}",
+            dir.join(role).with_extension("sock").display()
+        )
+    };
+    let mut arguments: Vec<String> = [
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-s3",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+    .map(str::to_owned)
+    .into();
+    arguments.extend([socket("s3"), socket("filer")]);
+    arguments.push(format!("-s3.port={s3}"));
+    arguments.push(format!("-s3.port.grpc={}", free_port()?));
+    for (role, from) in [("master", 20_000), ("volume", 22_000), ("filer", 24_000)] {
+        let port = free_low_port(from)?;
+        arguments.push(format!("-{role}.port={port}"));
+        arguments.push(format!("-{role}.port.grpc={}", port + 10_000));
+    }
+    Ok(arguments)
 }
 
 /// A free port whose gRPC companion ten thousand above is a port, too.
@@ -200,4 +216,30 @@ pub(crate) fn limit(binary: &Path, dir: &Path) -> Result<Store> {
 
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seaweedfs_chooses_neither_ports_nor_places() -> Result<()> {
+        // Ten thousand above this is no port.
+        let arguments = seaweedfs_arguments(Path::new("/cell"), 60_000)?;
+        for role in ["s3", "master", "volume", "filer"] {
+            let given = format!("-{role}.port.grpc=");
+            let port = arguments.iter().find_map(|a| a.strip_prefix(&given));
+            assert!(
+                port.is_some_and(|p| p.parse::<u16>().is_ok()),
+                "{role}: {arguments:?}"
+            );
+        }
+        for socket in [
+            "-s3.localSocket=/cell/s3.sock",
+            "-filer.localSocket=/cell/filer.sock",
+        ] {
+            assert!(arguments.iter().any(|a| a == socket), "{socket}: {arguments:?}");
+        }
+        Ok(())
+    }
 }

@@ -125,7 +125,7 @@ pub(crate) static ROWS: [Row; 18] = [
 
 /// Objects that reads choose from, and a listing lists; all of them take no more than so many bytes.
 const READ_OBJECTS: usize = 1000;
-const READ_BYTES: usize = 1 << 30;
+const READ_BYTES: usize = 512 << 20;
 
 /// Flushes of the disk an acknowledged put of 4 KiB, at most, by connections.
 pub(crate) const FLUSHES_MAX: [(usize, f64); 3] = [(1, 1.1), (16, 0.25), (64, 0.1)];
@@ -133,8 +133,8 @@ pub(crate) const FLUSHES_MAX: [(usize, f64); 3] = [(1, 1.1), (16, 0.25), (64, 0.
 /// Where a floor lies above so much of the limit server, that is the floor.
 pub(crate) const OF_LIMIT: f64 = 0.6;
 
-/// Above so much of the limit server it is doubted that it is one.
-pub(crate) const DOUBTED_OF_LIMIT: f64 = 0.9;
+/// Above so much of the best that the limit server did it is no limit.
+pub(crate) const DOUBTED_OF_LIMIT: f64 = 1.0;
 
 /// A second client tells the same within so much.
 pub(crate) const AGREES_WITHIN: f64 = 0.15;
@@ -176,6 +176,11 @@ impl Row {
     /// Whether the page needs it: the rest stands beside.
     pub(crate) fn is_held(&self) -> bool {
         self.floor.is_some() || self.flushes_max().is_some()
+    }
+
+    /// Whether what it is held to needs `who`. nginx is one of the limits that a row is told to be away from, and of one row a floor.
+    pub(crate) fn needs(&self, who: Who) -> bool {
+        self.is_held() && self.parties().contains(&who) && (who != Who::Nginx || self.of_files.is_some())
     }
 
     /// Flushes an operation, at most.

@@ -2,18 +2,22 @@
 
 use super::load::{self, Connection};
 use super::rows::{Client, Row};
-use super::stores::{Store, bound};
+use super::stores::{Store, bound, ended};
 use crate::machine;
 use crate::repo::Repo;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// s5cmd neither cuts an object into parts nor asks for one in pieces.
 const PART_MIB: &str = "5000";
+
+/// One that does not end by itself is ended: a server that hangs is an answer, too.
+const ENDS_WITHIN_TIMES: u64 = 10;
+const ENDS_WITHIN_MORE: Duration = Duration::from_secs(60);
 
 /// wrk takes the lines of the file in turns. They are made into requests before its clock runs.
 const WRK_SCRIPT: &str = r#"
@@ -73,18 +77,24 @@ impl Clients {
             Client::S5cmd => {
                 let times = (objects.ops_per_second * seconds as f64).ceil().max(1.0) as usize;
                 let keys: Vec<&str> = keys.iter().map(String::as_str).cycle().take(times).collect();
-                self.s5cmd((store, dir), row, &keys)
+                self.s5cmd((store, dir), (row, seconds), &keys)
             }
         }
     }
 
-    fn s5cmd(&self, (store, dir): (&Store, &Path), row: &Row, keys: &[&str]) -> Result<f64> {
+    fn s5cmd(
+        &self,
+        (store, dir): (&Store, &Path),
+        (row, seconds): (&Row, u64),
+        keys: &[&str],
+    ) -> Result<f64> {
         let mut script = String::new();
         for key in keys {
             let _infallible = writeln!(script, "cat --concurrency 1 --part-size {PART_MIB} s3:/{key}");
         }
         let path = dir.join("s5cmd-commands");
         fs::write(&path, script)?;
+        let told = dir.join("s5cmd.log");
         let mut c = bound(&self.s5cmd, "KILL");
         c.args([
             "--endpoint-url",
@@ -96,19 +106,15 @@ impl Clients {
         .arg(&path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(File::create(&told)?)
         .env("AWS_ACCESS_KEY_ID", &store.target.access_key)
         .env("AWS_SECRET_ACCESS_KEY", &store.target.secret_key)
         .env("AWS_REGION", load::REGION);
         let begun = Instant::now();
-        let out = c.spawn().context("s5cmd")?.wait_with_output()?;
+        let status = ended(c.spawn().context("s5cmd")?, ends_within(seconds)).context("s5cmd")?;
         let took = begun.elapsed();
-        let told = String::from_utf8_lossy(&out.stderr);
-        ensure!(
-            out.status.success() && told.is_empty(),
-            "s5cmd: {} {told}",
-            out.status
-        );
+        let told = fs::read_to_string(&told)?;
+        ensure!(status.success() && told.is_empty(), "s5cmd: {status} {told}");
         Ok(keys.len() as f64 / took.as_secs_f64())
     }
 }
@@ -124,22 +130,27 @@ fn wrk((store, dir): (&Store, &Path), (row, seconds): (&Row, u64), keys: &[Strin
     fs::write(&list, urls)?;
     // A thread a connection, as `cairn bench` has: where processors are scarce, who has more threads gets more of them.
     let connections = row.connections.to_string();
-    let out = bound("wrk", "KILL")
+    let (said, told) = (dir.join("wrk.said"), dir.join("wrk.log"));
+    let child = bound("wrk", "KILL")
         .args(["--threads", &connections, "--connections", &connections])
         .args(["--duration", &format!("{seconds}s"), "--script"])
         .arg(&script)
         .arg(format!("http://127.0.0.1:{}/", store.target.port))
         .arg("--")
         .arg(&list)
-        .output()
+        .stdin(Stdio::null())
+        .stdout(File::create(&said)?)
+        .stderr(File::create(&told)?)
+        .spawn()
         .context("wrk")?;
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    ensure!(
-        out.status.success(),
-        "wrk: {said} {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    let status = ended(child, ends_within(seconds)).context("wrk")?;
+    let said = fs::read_to_string(&said)?;
+    ensure!(status.success(), "wrk: {said} {}", fs::read_to_string(&told)?);
     wrk_said(&said)
+}
+
+fn ends_within(seconds: u64) -> Duration {
+    Duration::from_secs(seconds * ENDS_WITHIN_TIMES) + ENDS_WITHIN_MORE
 }
 
 /// What wrk's last lines say; an answer that is no success, or a connection that broke, is an error.

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 pub(super) const ACCESS_KEY: &str = "bench";
@@ -21,6 +21,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How long one that was asked to end is waited for.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two looks at one that comes up or ends.
+const BETWEEN_ASKS: Duration = Duration::from_millis(20);
 
 /// A running store; ended when dropped.
 pub(crate) struct Store {
@@ -89,7 +92,7 @@ impl Store {
             if Connection::open(&self.target).is_ok_and(|mut c| c.ask("GET", "/", "", b"").is_ok()) {
                 return Ok(self);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(BETWEEN_ASKS);
         }
         bail!("{} is not ready after a minute", self.who.name())
     }
@@ -134,6 +137,22 @@ pub(super) fn bound(program: impl AsRef<OsStr>, ends_by: &str) -> Command {
     let mut c = Command::new("setpriv");
     c.args(["--pdeathsig", ends_by, "--"]).arg(program);
     c
+}
+
+/// How `child` ended; what does not end `within` that is ended, and is an error.
+pub(super) fn ended(mut child: Child, within: Duration) -> Result<ExitStatus> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if begun.elapsed() > within {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end within {} s", within.as_secs());
+        }
+        std::thread::sleep(BETWEEN_ASKS);
+    }
 }
 
 /// Cairn, as it comes; it can serve.
@@ -186,5 +205,19 @@ fn first(within: Duration, ask: impl Fn() -> Result<()>) -> Result<Instant> {
             Err(e) if begun.elapsed() > within => return Err(e),
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_end_is_ended() -> Result<()> {
+        let sleeps = |seconds| Command::new("sleep").arg(seconds).spawn();
+        let day = sleeps("86400")?;
+        assert!(ended(day, Duration::ZERO).is_err());
+        assert!(ended(sleeps("0")?, Duration::from_secs(3600))?.success());
+        Ok(())
     }
 }

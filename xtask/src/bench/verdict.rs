@@ -34,9 +34,12 @@ pub(super) struct Verdict {
     pub(super) cairn: Option<f64>,
     /// The faster peer.
     pub(super) peer: Option<(f64, Who)>,
+    /// The best that the limit server did: what stalled it in one round is no limit.
     pub(super) limit: Option<f64>,
     pub(super) files: Option<f64>,
     pub(super) floor: Option<Floor>,
+    /// Who had to be measured, and was not in rounds enough.
+    pub(super) missing: Vec<Who>,
     /// Of Cairn's requests how many failed in all rounds, and rounds that came to nothing.
     pub(super) cairn_failed: u64,
 }
@@ -75,15 +78,23 @@ impl Verdict {
         let of = |who| median(kept.figures(row, who, |m| Some(m.ops_per_second)));
         let peers = PEERS.iter().filter_map(|peer| Some((of(*peer)?, *peer)));
         let peer = peers.max_by(|a, b| a.0.total_cmp(&b.0));
-        let (limit, files) = (of(Who::Limit), of(Who::Nginx));
+        let best = kept.figures(row, Who::Limit, |m| Some(m.ops_per_second));
+        let (cairn, limit) = (of(Who::Cairn), best.into_iter().reduce(f64::max));
+        let files = of(Who::Nginx);
         let failed = |m: Option<u64>| m.unwrap_or(1);
+        let trusted = limit.filter(|limit| !is_none(*limit, cairn));
         Self {
             row,
-            cairn: of(Who::Cairn),
+            cairn,
             peer,
             limit,
             files,
-            floor: Floor::of(row, peer, limit, files),
+            floor: Floor::of(row, peer, trusted, files),
+            missing: row
+                .parties()
+                .into_iter()
+                .filter(|who| row.needs(*who) && !is_measured(row, *who, kept))
+                .collect(),
             cairn_failed: kept
                 .cells(row, Who::Cairn)
                 .map(|c| failed(c.measured.as_ref().map(|m| m.errors)))
@@ -91,14 +102,14 @@ impl Verdict {
         }
     }
 
-    /// Nothing of Cairn's failed, and it is as fast as it must be: known to be.
+    /// All that it takes was measured, nothing of Cairn's failed, and it is as fast as it must be: known to be.
     pub(super) fn holds(&self) -> bool {
         let fast = match (self.row.floor, self.floor, self.cairn) {
             (None, _, cairn) => cairn.is_some(),
             (Some(_), Some(floor), Some(cairn)) => cairn >= floor.ops,
             (Some(_), _, _) => false,
         };
-        fast && self.cairn_failed == 0
+        fast && self.cairn_failed == 0 && self.missing.is_empty()
     }
 
     /// Times the faster peer.
@@ -119,10 +130,29 @@ impl Verdict {
         Some(self.cairn? / self.files?)
     }
 
-    /// Whether it is so near to the limit server, or beyond it, that the server is none.
+    /// Whether it is beyond what the limit server did at best: then no floor is lowered by that.
     pub(super) fn doubts_limit(&self) -> bool {
-        self.of_limit().is_some_and(|share| share > DOUBTED_OF_LIMIT)
+        self.limit.is_some_and(|limit| is_none(limit, self.cairn))
     }
+}
+
+/// Whether a limit server that came to `limit` is none: one that does less should do more.
+fn is_none(limit: f64, cairn: Option<f64>) -> bool {
+    cairn.is_some_and(|cairn| cairn > DOUBTED_OF_LIMIT * limit)
+}
+
+/// Whether there are figures enough: of Cairn those of all rounds, of the others those of most.
+fn is_measured(row: &Row, who: Who, kept: &Kept) -> bool {
+    let measured = kept.figures(row, who, |_| Some(())).len();
+    if who == Who::Cairn {
+        measured > 0 && measured == kept.rounds
+    } else {
+        is_most(measured, kept.rounds)
+    }
+}
+
+fn is_most(of: usize, rounds: usize) -> bool {
+    2 * of > rounds
 }
 
 /// Flushes an operation of Cairn in a row, and whether they are few enough. None at all are not few: a write that was acknowledged was flushed, so
@@ -132,15 +162,17 @@ pub(super) fn flushes(row: &Row, most: f64, kept: &Kept) -> (Option<f64>, bool) 
     (measured, measured.is_some_and(|n| n > 0.0 && n <= most))
 }
 
-/// What another client measured of Cairn, and how much of what `cairn bench` did right before it in the same round; whether they agree.
+/// What another client measured of Cairn, and how much of what `cairn bench` did right before it in the same round; whether they agree, in most
+/// rounds at least.
 pub(super) fn agreement(row: &Row, kept: &Kept) -> (Option<(f64, f64)>, bool) {
     let pairs = kept.seconds(row).filter_map(|s| {
         let ours = kept.cells(row, Who::Cairn).find(|c| c.round == s.round)?;
         Some((s.ops_per_second?, ours.measured.as_ref()?.ops_per_second))
     });
     let (theirs, shares): (Vec<f64>, Vec<f64>) = pairs.map(|(theirs, ours)| (theirs, theirs / ours)).unzip();
+    let ran = is_most(shares.len(), kept.rounds);
     let both = median(theirs).zip(median(shares));
-    let agrees = both.is_some_and(|(_, share)| (share - 1.0).abs() <= AGREES_WITHIN);
+    let agrees = ran && both.is_some_and(|(_, share)| (share - 1.0).abs() <= AGREES_WITHIN);
     (both, agrees)
 }
 
@@ -200,7 +232,12 @@ mod tests {
         let cells = |files| {
             each(
                 get,
-                &[(Who::Cairn, 45.0), (Who::SeaweedFS, 20.0), (Who::Nginx, files)],
+                &[
+                    (Who::Cairn, 45.0),
+                    (Who::SeaweedFS, 20.0),
+                    (Who::Garage, 10.0),
+                    (Who::Nginx, files),
+                ],
             )
         };
         assert!(
@@ -212,21 +249,81 @@ mod tests {
         assert_eq!(v.floor.expect("a floor").by, By::Files(0.5));
     }
 
+    const HOLDING: [(Who, f64); 4] = [
+        (Who::Cairn, 100.0),
+        (Who::SeaweedFS, 1.0),
+        (Who::Garage, 1.0),
+        (Who::Limit, 1_000.0),
+    ];
+
     #[test]
     fn what_was_not_measured_does_not_hold() {
         let put = row("put 4 KiB, c16");
         assert!(!Verdict::of(put, &Kept::default()).holds());
-        let alone = kept(each(put, &[(Who::Cairn, 1e9), (Who::Limit, 1.0)]), Vec::new());
-        assert!(!Verdict::of(put, &alone).holds(), "no peer came to anything");
-        let peers = kept(each(put, &[(Who::SeaweedFS, 1.0)]), Vec::new());
-        assert!(!Verdict::of(put, &peers).holds(), "Cairn came to nothing");
+        for what in ["put 4 KiB, c16", "get 64 MiB, c4", "put 4 KiB, c64", "head, c16"] {
+            let row = row(what);
+            let all = |rounds: usize, without: Option<Who>| {
+                let mut cells = Vec::new();
+                for round in 0..rounds {
+                    let who = row.parties().into_iter().filter(|who| Some(*who) != without);
+                    cells.extend(
+                        who.map(|who| cell(row, who, round, if who == Who::Cairn { 100.0 } else { 1.0 })),
+                    );
+                    cells.retain(|c| c.who != Who::Limit);
+                }
+                if row.parties().contains(&Who::Limit) && without != Some(Who::Limit) {
+                    cells.extend((0..rounds).map(|round| cell(row, Who::Limit, round, 1_000.0)));
+                }
+                cells
+            };
+            assert!(
+                Verdict::of(row, &kept(all(5, None), Vec::new())).holds(),
+                "{what}"
+            );
+            for who in row.parties() {
+                let without = kept(all(5, Some(who)), Vec::new()).within(5);
+                let v = Verdict::of(row, &without);
+                assert_eq!(v.holds(), !row.needs(who), "{what} without {}", who.name());
+                // In two rounds of five.
+                let mut few = all(5, None);
+                few.retain(|c| c.who != who || c.round < 2);
+                let v = Verdict::of(row, &kept(few, Vec::new()).within(5));
+                assert_eq!(v.holds(), !row.needs(who), "{what}, {} twice", who.name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_server_that_stalls_opens_no_gate() {
+        let put = row("put 4 KiB, c16");
+        let peers = [(Who::SeaweedFS, 50.0), (Who::Garage, 10.0)];
+        let with = |cairn, limits: &[f64]| {
+            let mut cells = Vec::new();
+            for (round, limit) in limits.iter().enumerate() {
+                for (who, ops) in [(Who::Cairn, cairn), (Who::Limit, *limit)]
+                    .into_iter()
+                    .chain(peers)
+                {
+                    cells.push(cell(put, who, round, ops));
+                }
+            }
+            Verdict::of(put, &kept(cells, Vec::new()))
+        };
+        let v = with(120.0, &[100.0]);
+        assert!(v.doubts_limit() && !v.holds(), "8 times 50 are asked");
+        assert_eq!(v.floor.expect("a floor").by, By::Peer(8.0, Who::SeaweedFS));
+        assert!(with(400.0, &[100.0]).holds(), "and are enough");
+        // It stalled in most rounds: what it can do is what it did once.
+        let v = with(180.0, &[200.0, 200.0, 500.0]);
+        assert!(!v.doubts_limit() && !v.holds(), "{:?}", v.floor);
+        assert!(with(300.0, &[200.0, 200.0, 500.0]).holds());
     }
 
     #[test]
     fn an_error_of_cairn_fails_the_row_and_one_of_a_peer_does_not() {
         let put = row("put 4 KiB, c16");
         let with_errors = |whose| {
-            let mut cells = each(put, &[(Who::Cairn, 100.0), (Who::Garage, 1.0)]);
+            let mut cells = each(put, &HOLDING);
             for c in cells.iter_mut().filter(|c| c.who == whose) {
                 c.measured = Some(super::super::ledger::Measured {
                     errors: 1,
@@ -237,7 +334,7 @@ mod tests {
         };
         assert!(with_errors(Who::Garage).holds());
         assert!(!with_errors(Who::Cairn).holds());
-        let mut cells = each(put, &[(Who::Cairn, 100.0), (Who::Garage, 1.0)]);
+        let mut cells = each(put, &HOLDING);
         cells.push(Cell {
             measured: None,
             ..cell(put, Who::Cairn, 1, 0.0)
@@ -246,19 +343,6 @@ mod tests {
             !Verdict::of(put, &kept(cells, Vec::new())).holds(),
             "a round without figures"
         );
-    }
-
-    #[test]
-    fn a_limit_that_is_nearly_reached_is_doubted() {
-        let put = row("put 4 KiB, c16");
-        for (cairn, doubted) in [(90.0, false), (91.0, true), (120.0, true)] {
-            let cells = each(put, &[(Who::Cairn, cairn), (Who::Limit, 100.0)]);
-            assert_eq!(
-                Verdict::of(put, &kept(cells, Vec::new())).doubts_limit(),
-                doubted,
-                "{cairn}"
-            );
-        }
     }
 
     #[test]
@@ -305,5 +389,9 @@ mod tests {
         });
         let (both, agrees) = agreement(get, &kept(ours.into(), theirs.into()));
         assert!(agrees, "{both:?}");
+        // It failed in most of them.
+        let ours = rounds.map(|(round, ops)| cell(get, Who::Cairn, round, ops));
+        let (_, agrees) = agreement(get, &kept(ours.into(), vec![said(Some(100.0))]));
+        assert!(!agrees, "one of three");
     }
 }
