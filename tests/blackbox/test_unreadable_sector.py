@@ -3,7 +3,9 @@
 import glob
 import os
 import shutil
+import struct
 import subprocess
+import time
 
 import pytest
 
@@ -226,3 +228,126 @@ def test_whichever_page_is_lost_each_way_back_says_what_it_keeps(directory, shim
             lost = served(trial, missing)
             assert lost == (set() if partition == "control" else set(FEW) - set(LARGE)), (number, lost, told)
     assert {code for _, _, code in met} == {0, 1}, met
+
+
+LATE = [f"late/{n}" for n in range(8)]
+HEADER = struct.Struct("<4sHBBIIQQQ")
+MARK, BATCH, FROM_HEADER_TO_PAYLOAD = 2, 16, 80
+
+
+def records(directory):
+    """Kind, sequence, position and known sync of each record of the journal, in its order."""
+    with open(f"{directory}/journal", "rb") as f:
+        journal = f.read()
+    found, at = [], journal.find(b"CJRN")
+    while at >= 0:
+        _, _, kind, _, _, _, sequence, position, synced = HEADER.unpack_from(journal, at)
+        if position == at:
+            found.append((sequence, kind, at, synced, journal[at + FROM_HEADER_TO_PAYLOAD : at + PAGE]))
+        at = journal.find(b"CJRN", at + 1)
+    return sorted(found)
+
+
+def batch_of(directory, name):
+    """The record with this object's row, and where it stands."""
+    (found,) = [(r[0], r[2]) for r in records(directory) if r[1] == BATCH and name.encode() in r[4]]
+    return found
+
+
+@pytest.fixture(scope="module")
+def killed():
+    """Most of it is in the files; what came late is in the journal alone, and is known to be synced."""
+    path = cairn_server.test_dir("refused")
+    directory = path + "/killed"
+    served(directory, fill_few)
+    server = cairn_server.Server(directory).start()
+    client = signed_http.Client(server.port, KEYS)
+    for name in LATE:
+        assert client.request("PUT", f"/bucket/{name}", body=name.encode()).status == 200
+    client.close()
+    last, _ = batch_of(directory, LATE[-1])
+    deadline = time.monotonic() + 60
+    while not any(kind == MARK and synced >= last for _, kind, _, synced, _ in records(directory)):
+        assert time.monotonic() < deadline, "no mark"
+    server.kill()
+    yield directory
+    shutil.rmtree(path)
+
+
+def sevens(path, at=0, length=2 * PAGE):
+    with open(path, "r+b" if os.path.exists(path) else "wb") as f:
+        f.seek(at)
+        f.write(b"\7" * length)
+
+
+def lost_record(name):
+    def harm(directory):
+        _, at = batch_of(directory, name)
+        sevens(f"{directory}/journal", at // PAGE * PAGE, PAGE)
+        return "journal records", set(LATE[LATE.index(name) :])
+
+    return harm
+
+
+def no_catalogue(directory):
+    os.remove(f"{directory}/index-catalogue")
+    return "index-catalogue: the file is missing", set()
+
+
+def bad_catalogue(directory):
+    sevens(f"{directory}/index-catalogue")
+    return "index-catalogue: neither copy", set()
+
+
+def bad_word_of_laid(directory):
+    sevens(f"{directory}/index-laid")
+    return "index-laid: neither copy", set()
+
+
+def laid_and_not_in_its_place(directory):
+    for file in glob.glob(f"{directory}/index/*.redb"):
+        os.rename(file, file.replace(".redb", ".laid"))
+    os.remove(f"{directory}/index-catalogue")
+    return bad_word_of_laid(directory)
+
+
+REFUSED = {
+    "the last batch": lost_record(LATE[-1]),
+    "a batch before others": lost_record(LATE[3]),
+    "no catalogue": no_catalogue,
+    "a bad catalogue": bad_catalogue,
+    "a bad word of what was laid": bad_word_of_laid,
+    "laid, and a bad word of it": laid_and_not_in_its_place,
+}
+
+
+def names_there(client):
+    answers = {name: client.request("GET", f"/bucket/{name}") for name in FEW + LATE}
+    assert {answer.status for answer in answers.values()} <= {200, 404}, answers
+    there = {name for name, answer in answers.items() if answer.status == 200}
+    for name in there:
+        assert answers[name].body == (name.encode() if name in LATE else few_body(name))
+    return there
+
+
+@pytest.mark.parametrize("harm", REFUSED)
+def test_what_a_start_refuses_keeps_the_rows_that_its_files_have(killed, harm):
+    """Nothing of an index is thrown away, or left out of a backup past its damage, that can be read."""
+    directory, copies = os.path.dirname(killed) + "/data", os.path.dirname(killed) + "/copies"
+    copied(killed, directory)
+    shutil.rmtree(copies, ignore_errors=True)
+    place, lost = REFUSED[harm](directory)
+    with pytest.raises(Exception, match="not ready"):
+        served(directory, lambda client: None)
+    code, told = cairn({}, "check", directory)
+    # What there is, is compared.
+    assert code == 1 and "DAMAGE" in told and place in told, told
+    assert f" {len(FEW) + len(LATE) - len(lost)} objects" in told, told
+    code, told = cairn({}, "check", "--rebuild-index", directory)
+    assert code == 1 and place in told and "nothing was changed" in told and "--past-damage" in told, told
+    code, told = cairn({}, "backup", "--past-damage", directory, copies)
+    assert code == 1 and "LOST" in told and place in told and "nothing of" not in told, told
+    (snapshot,) = glob.glob(copies + "/snapshots/*.snapshot")
+    code, told = cairn({}, "restore", "--index", snapshot, directory)
+    assert code == 1 and "lacks rows" in told, told
+    assert served(directory, names_there) == set(FEW + LATE) - lost

@@ -55,9 +55,12 @@ pub async fn given_before(
 ) -> Result<Given, RestoreError> {
     let owner = opened.dir.disk_id();
     let (batches, lost) = (opened.batches.clone(), &opened.report.lost);
-    let Some(old) = heard("it", Prepared::new(disk.clone(), owner, batches, lost))? else {
+    let Some(old) = heard("it", Prepared::past_damage(disk, owner, batches, lost))? else {
         return Ok(Given::default());
     };
+    for (_, why) in old.lost() {
+        unsaid("a partition", std::slice::from_ref(why));
+    }
     for partition in WITH_STATE {
         let name = format!("partition {partition}");
         let asked = async { Told::of(&*old.snapshot(partition)?).await };

@@ -244,7 +244,7 @@ async fn make(
         manifest.lost = lost.len() as u64;
         copier.damage.extend(
             lost.into_iter()
-                .map(|place| format!("index: {place}: rows there are LOST, and not in the copy")),
+                .map(|place| format!("index: {place}: what stood there is LOST, and not in the copy")),
         );
     }
     copier.extents(source, &mut manifest).await?;

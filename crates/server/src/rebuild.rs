@@ -5,14 +5,14 @@ use crate::roles::{self, NODE};
 use admin::rebuild::{self, Around, Gathered, Lines, Sums};
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use extent::{ExtentError, Opened};
+use extent::ExtentError;
 use index::{Rebuilt, Remains};
 use node::LocalNode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use store::{Embedded, OldLog, Places, Prepared, Scan, Store, StoreError, readable_rows};
+use store::{OldLog, Places, Prepared, Scan, Snapshot, StoreError, readable_rows};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{BucketId, BucketName, DiskId, ExtentId, Hlc, PartitionId, SessionId};
 use wire::node::Node;
@@ -26,6 +26,9 @@ const PARTITIONS: [PartitionId; 3] = [
     PartitionId::FIRST_DATA,
 ];
 const INDEX: &str = "index";
+
+/// Where rows begin that are not a partition's own.
+const FIRST_ROW: Bytes = Bytes::from_static(&[2]);
 
 /// Rows by their keys.
 type Rows = BTreeMap<Bytes, Bytes>;
@@ -87,18 +90,23 @@ pub(crate) fn main(dir: &Path, flags: &Flags) -> anyhow::Result<ExitCode> {
 
 async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)) -> anyhow::Result<()> {
     let (opened, prepared) = roles::judged(world, &disk)?;
-    let Old { kept, readable } = old(world, &opened, prepared).await?;
-    if PARTITIONS.iter().all(|partition| kept.contains_key(partition)) {
+    let Old {
+        kept,
+        readable,
+        doubts,
+    } = old(prepared).await?;
+    let is_whole = PARTITIONS.iter().all(|partition| kept.contains_key(partition));
+    if is_whole && doubts.is_empty() {
         bail!("the index can be read, all of it: there is nothing to rebuild, and nothing was changed");
     }
-    if !readable.is_empty() {
-        let given_up = readable.join("; ");
+    if !(readable.is_empty() && doubts.is_empty()) {
+        let told = [doubts, readable].concat().join("; ");
         if !flags.even_if_it_serves {
             bail!(
-                "{given_up}: they would be given up, so nothing was changed. `cairn backup --past-damage` and `cairn restore --index` keep every row that can be read, and lose only what stood where it cannot; --even-if-it-serves rebuilds all the same"
+                "{told}: nothing was changed. `cairn backup --past-damage` and `cairn restore --index` keep every row that can be read, and lose only what stood where it cannot; --even-if-it-serves rebuilds all the same"
             );
         }
-        say(&format!("{given_up}: they are given up"));
+        say(&told);
     }
     let node = LocalNode::new(world.clone(), NODE, vec![opened.dir.clone()]);
     let now_ms = world.clock.wall_ms();
@@ -125,42 +133,59 @@ struct Old {
     kept: BTreeMap<PartitionId, Rows>,
     /// Of which others some rows can be read, a sentence each. The control partition is none: the node says what stood in it.
     readable: Vec<String>,
+    /// Why those that can be read may not be all of it.
+    doubts: Vec<String>,
 }
 
-async fn old(world: &World, opened: &Opened, prepared: Result<Prepared, ExtentError>) -> anyhow::Result<Old> {
+async fn old(prepared: Result<Prepared, ExtentError>) -> anyhow::Result<Old> {
     let mut old = Old::default();
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {
-            say(&format!("no partition of the old index can be had: {why}"));
+            old.doubts
+                .push(format!("no partition of the old index can be had: {why}"));
             return Ok(old);
         }
     };
-    let broken: BTreeSet<PartitionId> = prepared.broken().into_iter().map(|(id, _)| id).collect();
-    let engine = Embedded::resume(world, prepared, opened.dir.journal());
-    for partition in PARTITIONS {
-        match scan_all(&engine, partition).await {
-            // One that never was has no rows either: a store has always a row of its own in each.
-            Ok(rows) if !rows.is_empty() && !broken.contains(&partition) => {
-                drop(old.kept.insert(partition, rows))
-            }
-            Ok(_) => say(&format!("partition {partition} of the old index is not there")),
-            Err(e @ StoreError::Corrupt(_)) => {
-                say(&format!("partition {partition} of the old index: {e}"));
-                if broken.contains(&partition) || partition == PartitionId::CONTROL {
-                    continue;
-                }
-                let rows = count_readable(&engine, partition).await?;
-                if rows > 0 {
-                    let what = given_up(partition);
-                    let told = format!("{rows} rows of partition {partition} can be read ({what})");
-                    old.readable.push(told);
-                }
-            }
-            Err(e) => return Err(e.into()),
+    for (of, why) in prepared.lost() {
+        match of {
+            Some(partition) => say(&format!("partition {partition} of the old index: {why}")),
+            None => old.doubts.push(why.to_string()),
         }
     }
-    engine.abandon().await;
+    for partition in PARTITIONS {
+        let is_all = !prepared.lost().iter().any(|(of, _)| *of == Some(partition));
+        let scanned = match prepared.snapshot(partition) {
+            Ok(snapshot) => scan_all(&*snapshot).await.map_err(|e| (e, Some(snapshot))),
+            Err(e) => Err((e, None)),
+        };
+        let rows = match scanned {
+            // One that never was has no rows either: a store has always a row of its own in each.
+            Ok(rows) if rows.is_empty() => {
+                say(&format!("partition {partition} of the old index is not there"));
+                continue;
+            }
+            Ok(rows) if is_all => {
+                old.kept.insert(partition, rows);
+                continue;
+            }
+            Ok(rows) => rows.keys().filter(|key| **key >= FIRST_ROW).count(),
+            Err((e @ StoreError::Corrupt(_), snapshot)) => {
+                say(&format!("partition {partition} of the old index: {e}"));
+                match snapshot {
+                    Some(snapshot) => count_readable(&*snapshot).await?,
+                    None => 0,
+                }
+            }
+            Err((e, _)) => return Err(e.into()),
+        };
+        if rows > 0 && partition != PartitionId::CONTROL {
+            let what = given_up(partition);
+            old.readable.push(format!(
+                "{rows} rows of partition {partition} can be read ({what}) and would be given up"
+            ));
+        }
+    }
     Ok(old)
 }
 
@@ -173,9 +198,8 @@ fn given_up(partition: PartitionId) -> &'static str {
 }
 
 /// How many rows can be read, beside the partition's own.
-async fn count_readable(engine: &Embedded, partition: PartitionId) -> Result<usize, StoreError> {
-    let snapshot = engine.snapshot(partition).await?;
-    let (mut rows, mut start) = (0, Bytes::from_static(&[2]));
+async fn count_readable(snapshot: &dyn Snapshot) -> Result<usize, StoreError> {
+    let (mut rows, mut start) = (0, FIRST_ROW);
     let mut places = Places::default();
     let end = Bytes::from_static(&[0xFF]);
     while start < end {
@@ -184,15 +208,14 @@ async fn count_readable(engine: &Embedded, partition: PartitionId) -> Result<usi
             end: end.clone(),
             max: SCAN_ROWS_MAX,
         };
-        let page = readable_rows(&*snapshot, scan, ROW_KEY_BYTES_MAX, &mut places).await?;
+        let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX, &mut places).await?;
         rows += page.rows.len();
         start = page.next;
     }
     Ok(rows)
 }
 
-async fn scan_all(engine: &Embedded, partition: PartitionId) -> Result<Rows, StoreError> {
-    let snapshot = engine.snapshot(partition).await?;
+async fn scan_all(snapshot: &dyn Snapshot) -> Result<Rows, StoreError> {
     let mut rows = Rows::new();
     let mut scan = Scan {
         start: Bytes::from_static(&[0]),

@@ -77,7 +77,8 @@ pub(crate) async fn open(
     serving(world, opened, prepared, caches.1).await
 }
 
-/// What there is of a directory, however damaged: nothing of its index is taken. `Err` within: no partition can be had.
+/// What there is of a directory, however damaged, and what of its index was gone past: nothing of that is taken or changed. `Err` within: no
+/// partition can be had.
 ///
 /// No room, no descriptors, or a newer build's format are no damage, and end it before anything is changed.
 pub(crate) fn judged(
@@ -86,7 +87,9 @@ pub(crate) fn judged(
 ) -> anyhow::Result<(Opened, Result<Prepared, ExtentError>)> {
     let mut prepared = None;
     let mut look = |found: &Found<'_>| {
-        prepared = Some(match prepare(disk, found, INDEX_CACHE_BYTES_MAX) {
+        let batches = found.batches.iter().cloned();
+        let index = Prepared::past_damage(disk, found.disk, batches, found.lost).map_err(as_extent_error);
+        prepared = Some(match index {
             Err(e @ ExtentError::Corrupt(_)) => Err(e),
             other => Ok(other?),
         });
@@ -130,6 +133,7 @@ pub(crate) async fn look(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<L
         }
     };
     damage.extend(prepared.damage());
+    damage.extend(prepared.lost().iter().map(|(_, why)| why.to_string()));
     damage.extend(prepared.broken().into_iter().map(|(_, e)| e.to_string()));
     let store = Arc::new(Embedded::resume(world, prepared, &journal));
     let control = asked(control(world, &store, &node).await, &mut damage)?;

@@ -91,7 +91,8 @@ impl BackupSource for StoreSource {
         let taken = match &self.rows {
             Rows::Whole(store) => SnapshotStream::take(&**store, self.disk, now_ms).await,
             Rows::Readable(index) => {
-                SnapshotStream::past_damage(|partition| index.snapshot(partition), self.disk, now_ms)
+                let lost = index.lost().iter().map(|(_, why)| why.clone()).collect();
+                SnapshotStream::past_damage(|partition| index.snapshot(partition), lost, (self.disk, now_ms))
             }
         };
         let taken = taken.map_err(|e| fault(&e))?;

@@ -8,7 +8,7 @@ use journal::TestJournal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::embedded::Embedded;
-use store::{Batch, Places, Scan, Snapshot, Store, StoreError, next_rows, readable_rows, suite};
+use store::{Batch, Places, Prepared, Scan, Snapshot, Store, StoreError, next_rows, readable_rows, suite};
 use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, PartitionId};
 use world::real::RealDisk;
@@ -344,5 +344,41 @@ async fn a_leap_goes_over_bad_pages() {
             Ok(vec![before.clone()]),
             "no row was asked for behind leaf {n}"
         );
+    }
+}
+
+/// A file that lay over others is gone: a start refuses the partition, and who goes past damage has it as it was below that file, and hears so. // I5
+#[tokio::test]
+async fn a_file_that_lay_over_others_is_gone_past() {
+    const OVER: &str = "index/0000000000000010-1.redb";
+    let (disk, _below) = empty_disk();
+    for value in [1, 2] {
+        let journal = TestJournal::new(DiskId(7), &world());
+        let engine = Embedded::open_on(&world(), disk.clone(), journal.log(), Vec::new(), &[]).unwrap();
+        let mut fence = engine.take(ID).await.unwrap();
+        let rows = vec![(key(value), Some(vec![value as u8].into()))];
+        let behind = Vec::new();
+        suite::commit(&engine, &mut fence, Batch { rows, behind }).await;
+        if value > 1 {
+            engine.begin_over();
+        }
+        engine.shutdown().await.unwrap();
+    }
+    let past = || Prepared::past_damage(&disk, DiskId(7), Vec::new(), &[]).unwrap();
+    assert!(past().lost().is_empty());
+    for harm in ["gone", "bad"] {
+        match harm {
+            "gone" => disk.remove(OVER).unwrap(),
+            _ => drop(disk.create(OVER).unwrap().write_all_at(&[7; 8 * PAGE], 0)),
+        }
+        let strict = Prepared::new(disk.clone(), DiskId(7), Vec::new(), &[]).unwrap();
+        assert_eq!(strict.broken().len(), 1, "{harm}");
+        let past = past();
+        let [(Some(ID), StoreError::Corrupt(why))] = past.lost() else {
+            panic!("{harm}: {:?}", past.lost());
+        };
+        assert!(why.contains(OVER) && why.contains("as of batch"), "{why}");
+        let rows = past.snapshot(ID).unwrap().get(&[key(1), key(2)]).await.unwrap();
+        assert_eq!(rows, [Some(vec![1].into()), None], "{harm}");
     }
 }

@@ -22,7 +22,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use types::{DiskId, PartitionId};
 use world::rot::{self, Rot};
-use world::{Disk, DiskFile, read_patiently};
+use world::{Disk, DiskFile, Overlay, read_patiently};
 
 /// The file's name.
 pub(super) const NAME: &str = "index-catalogue";
@@ -94,6 +94,30 @@ impl Catalogue {
         Ok(catalogue.with(all))
     }
 
+    /// The catalogue for those who go past damage, in a view of the disk that is dropped: where it says nothing it is of the files that are there, and
+    /// of what every store has; with why it may lack some.
+    pub(super) fn past_damage(
+        disk: &Arc<Overlay>,
+        owner: DiskId,
+        found: &[(PartitionId, u16)],
+    ) -> Result<(Self, Option<StoreError>), StoreError> {
+        let open = || Self::open(disk.clone(), owner, Retired::default(), found.iter().copied());
+        let why = match open() {
+            Err(StoreError::Corrupt(why)) => why,
+            other => return Ok((other?, None)),
+        };
+        let every = [
+            PartitionId::DIRECTORY,
+            PartitionId::CONTROL,
+            PartitionId::FIRST_DATA,
+        ];
+        write_as(&**disk, NAME, owner, &every.into()).map_err(|e| StoreError::io(NAME, &e))?;
+        let lost = StoreError::Corrupt(format!(
+            "{why}. Taken is what lies in index/; what was written to a file that is gone is not missed"
+        ));
+        Ok((open()?, Some(lost)))
+    }
+
     /// Writes it anew where a copy of it was bad: once all that a newer build may have left was judged. Where that cannot be done just now it stays as
     /// it is until the next start.
     pub(super) fn mend(&self) -> Result<(), StoreError> {
@@ -128,6 +152,11 @@ impl Catalogue {
             }
             other => other,
         }
+    }
+
+    /// What all files of the disk share.
+    pub(super) fn retired(&self) -> Retired {
+        self.retired.clone()
     }
 
     /// The partitions that have had a file.

@@ -141,7 +141,8 @@ impl Core {
         };
         let first = Some(LogSeq(written.0 + 1));
         let count = self.catalogue.files(partition.id);
-        let (files, _) = files.open_over(self.disk.as_ref(), &whose, (mark, count, first))?;
+        let (files, _, bad) = files.open_over(self.disk.as_ref(), &whose, (mark, count, first))?;
+        bad.map_or(Ok(()), Err)?;
         Ok(Some(files))
     }
 }

@@ -103,13 +103,13 @@ impl Files {
     }
 
     /// Opens the files that lie over the first one, `count` in all, of a log that begins at `first`. The newest may be missing, or not be
-    /// finished, where the log has everything that could be in it.
+    /// finished, where the log has everything that could be in it. Where one cannot be had it comes to those below, and why.
     pub(super) fn open_over(
         mut self,
         disk: &dyn Disk,
         whose: &Whose,
         (mut mark, count, first): (Mark, u16, Option<LogSeq>),
-    ) -> Result<(Self, Mark), StoreError> {
+    ) -> Result<(Self, Mark, Option<StoreError>), StoreError> {
         for number in 1..count {
             let place = whose.place(number);
             let why = match open_one(disk, &place) {
@@ -120,20 +120,24 @@ impl Files {
                 }
                 Ok(None) => "the file is missing".to_owned(),
                 Err((_, Unusable::NoHead)) => "both heads are bad".to_owned(),
-                Err((path, e)) => return Err(e.store_error(&path)),
+                Err((path, e)) => match e.store_error(&path) {
+                    e @ StoreError::Corrupt(_) => return Ok((self, mark, Some(e))),
+                    e => return Err(e),
+                },
             };
             let complete = first.is_some_and(|first| first.0 <= mark.sequence.0 + 1);
             if number + 1 < count || !complete {
-                return Err(StoreError::Corrupt(format!(
+                let missing = StoreError::Corrupt(format!(
                     "{}: {why}; batches of partition {} after {} were in it",
                     place.path, whose.partition, mark.sequence.0
-                )));
+                ));
+                return Ok((self, mark, Some(missing)));
             }
             let form = Form::create(disk, &place)?;
             form.begin(mark)?;
             self.lay(form)?;
         }
-        Ok((self, mark))
+        Ok((self, mark, None))
     }
 
     /// Opens them over the same pages: nothing of those stays in memory.

@@ -21,7 +21,7 @@ use std::io;
 use std::sync::Arc;
 use types::limits::{INDEX_CACHE_BYTES_MAX, ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{DiskId, Epoch, JournalSeq, LogSeq, PartitionId};
-use world::Disk;
+use world::{Disk, Overlay};
 
 /// Says, while it is there, that the new files count; its bytes are the catalogue that they get.
 pub(super) const LAID: &str = "index-laid";
@@ -257,6 +257,45 @@ fn set_aside(disk: &dyn Disk, why: &str) -> Result<(), StoreError> {
     }
     // What says nothing any more stays until the new one says that it counts: without it the old index would, unasked.
     disk.sync_dir(DIR).map_err(failed)
+}
+
+/// [`finish`] for those who go past damage, in a view of the disk that is dropped: where nobody can say any more which files count, laid ones do
+/// (they were whole before that was said at all), and the others where there is no laid one; with why that may be wrong.
+pub(super) fn finish_past_damage(
+    disk: &Arc<Overlay>,
+    owner: DiskId,
+) -> Result<Option<StoreError>, StoreError> {
+    let failed = |e: io::Error| StoreError::io(DIR, &e);
+    let view: Arc<dyn Disk> = disk.clone();
+    let why = match finish(&view, owner) {
+        Err(StoreError::Corrupt(why)) if disk.exists(LAID).map_err(failed)? => why,
+        other => return other.map(|()| None),
+    };
+    let names = disk.list(DIR).map_err(failed)?;
+    let laid = |partition: PartitionId| names.contains(&format!("{partition}{SUFFIX}"));
+    let files: BTreeSet<(PartitionId, u16)> = names.iter().filter_map(|name| file_of(name)).collect();
+    for (partition, number) in files.iter().filter(|(partition, _)| laid(*partition)) {
+        disk.remove(&path_of(*partition, *number)).map_err(failed)?;
+    }
+    let of_laid = |name: &String| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok();
+    let laid: BTreeSet<PartitionId> = names.iter().filter_map(of_laid).map(PartitionId).collect();
+    for partition in &laid {
+        disk.rename(&laid_path(*partition), &path_of(*partition, 0))
+            .map_err(failed)?;
+    }
+    if !laid.is_empty() {
+        // It is of the files whose place they took.
+        let kept = files.iter().map(|(partition, _)| *partition);
+        let all = kept.chain(laid.iter().copied()).collect();
+        catalogue::write_as(&**disk, catalogue::NAME, owner, &all).map_err(failed)?;
+    }
+    disk.remove(LAID).map_err(failed)?;
+    let taken: Vec<String> = laid.iter().map(ToString::to_string).collect();
+    Ok(Some(StoreError::Corrupt(format!(
+        "{why}: which index counts is not known. Taken are the files that were to take their place of {} partitions ({}), and those that had it of others",
+        taken.len(),
+        taken.join(", ")
+    ))))
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &str) -> Result<(), StoreError> {

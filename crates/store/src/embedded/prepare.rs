@@ -1,7 +1,7 @@
 //! The index of a disk as its files and its log say: all partitions judged, and nothing written to the log yet.
 //!
 //! A store that cannot serve without a partition looks here before it takes any: a take is a record in the journal, and whoever starts a
-//! refusing store again and again would fill it.
+//! refusing store again and again would fill it. Who only reads may go past damage: what there is of each partition, and what is lost, is told.
 
 use super::catalogue::Catalogue;
 use super::core::DIR;
@@ -16,9 +16,9 @@ use extent::{LogBatch, Lost};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::limits::INDEX_CACHE_BYTES_MAX;
-use types::{DiskId, JournalSeq, PartitionId};
-use world::Disk;
+use types::{DiskId, JournalSeq, LogSeq, PartitionId};
 use world::rot::{self, Rot};
+use world::{Disk, Overlay};
 
 /// A disk's index before it is started.
 pub struct Prepared {
@@ -30,6 +30,17 @@ pub struct Prepared {
     /// There is none before the index is started.
     pub(super) clock: StartClock,
     pub(super) partitions: BTreeMap<PartitionId, Arc<Partition>>,
+    /// What is missing of them, and of which; `None`: it may be of any.
+    lost: Vec<(Option<PartitionId>, StoreError)>,
+}
+
+/// What there is of an index's files and of its log.
+struct Ground<'a> {
+    owner: DiskId,
+    batches: BTreeMap<PartitionId, LogTail>,
+    lost: &'a [Lost],
+    /// Whether a partition that lacks something is taken as it is.
+    past_damage: bool,
 }
 
 impl Prepared {
@@ -58,60 +69,91 @@ impl Prepared {
         lost: &[Lost],
         cache_bytes: usize,
     ) -> Result<Self, StoreError> {
-        let failed = |e: std::io::Error| StoreError::io(DIR, &e);
-        if !disk.exists(DIR).map_err(failed)? {
-            disk.create_dir(DIR).map_err(failed)?;
-            disk.sync_dir("").map_err(failed)?;
-        }
-        // What a failed sync left in doubt of names.
-        disk.sync_dir(DIR).map_err(failed)?;
+        has_dir(&*disk)?;
         // A restore may have been cut off.
         lay::finish(&disk, owner)?;
-        let mut logs: BTreeMap<PartitionId, LogTail> = BTreeMap::new();
-        for (place, batch) in batches {
-            logs.entry(batch.partition).or_default().push((place, batch));
-        }
-        let names = disk.list(DIR).map_err(failed)?;
-        let found = names.iter().filter_map(|name| file_of(name));
-        let retired = Retired::default();
-        let catalogue = Catalogue::open(disk.clone(), owner, retired.clone(), found)?;
-        for id in catalogue.partitions() {
-            logs.entry(id).or_default();
-        }
-        let mut prepared = Self {
-            disk,
-            catalogue,
-            retired,
-            cache_bytes,
-            clock: StartClock::default(),
-            partitions: BTreeMap::new(),
-        };
-        for (id, log) in logs {
-            let partition = prepared.open(owner, id, log, lost)?;
-            prepared.partitions.insert(id, Arc::new(partition));
-        }
+        let found = found(&*disk)?;
+        let catalogue = Catalogue::open(disk.clone(), owner, Retired::default(), found.iter().copied())?;
+        let ground = Ground::of(owner, batches, lost, false);
+        let prepared = Self::of(disk, (catalogue, cache_bytes), ground)?;
         prepared.catalogue.mend()?;
         Ok(prepared)
     }
 
+    /// For those who only read and go past damage: of each partition what there is, up to the last batch that follows the ones before it, and
+    /// of a catalogue that says nothing what lies in its directory. [`Prepared::lost`] says what is missing by that. Nothing on the disk is
+    /// changed; what an engine that is started on it writes is dropped with it.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn past_damage(
+        disk: &Arc<dyn Disk>,
+        owner: DiskId,
+        batches: impl IntoIterator<Item = (JournalSeq, LogBatch)>,
+        lost: &[Lost],
+    ) -> Result<Self, StoreError> {
+        let disk = Arc::new(Overlay::new(disk.clone()));
+        has_dir(&*disk)?;
+        let unlaid = lay::finish_past_damage(&disk, owner)?;
+        let (catalogue, unlisted) = Catalogue::past_damage(&disk, owner, &found(&*disk)?)?;
+        let ground = Ground::of(owner, batches, lost, true);
+        let mut prepared = Self::of(disk, (catalogue, INDEX_CACHE_BYTES_MAX), ground)?;
+        let of_all = unlaid.into_iter().chain(unlisted);
+        prepared.lost.extend(of_all.map(|why| (None, why)));
+        Ok(prepared)
+    }
+
+    fn of(
+        disk: Arc<dyn Disk>,
+        (catalogue, cache_bytes): (Catalogue, usize),
+        mut ground: Ground<'_>,
+    ) -> Result<Self, StoreError> {
+        for id in catalogue.partitions() {
+            ground.batches.entry(id).or_default();
+        }
+        let mut prepared = Self {
+            disk,
+            retired: catalogue.retired(),
+            catalogue,
+            cache_bytes,
+            clock: StartClock::default(),
+            partitions: BTreeMap::new(),
+            lost: Vec::new(),
+        };
+        for (id, log) in std::mem::take(&mut ground.batches) {
+            let partition = prepared.open(&ground, id, log)?;
+            prepared.partitions.insert(id, Arc::new(partition));
+        }
+        Ok(prepared)
+    }
+
     fn open(
-        &self,
-        disk: DiskId,
+        &mut self,
+        ground: &Ground<'_>,
         partition: PartitionId,
         log: LogTail,
-        lost: &[Lost],
     ) -> Result<Partition, StoreError> {
         let first = log.first().map(|(place, _)| *place);
         let files = self.catalogue.files(partition);
-        let retired = self.retired.clone();
         let whose = Whose {
-            disk,
+            disk: ground.owner,
             partition,
-            retired,
+            retired: self.retired.clone(),
             cache_bytes: self.cache_bytes,
             clock: self.clock.clone(),
         };
-        match recover::open(self.disk.as_ref(), (&whose, files), log, lost) {
+        let mut opened = recover::open(self.disk.as_ref(), (&whose, files), log, ground.lost);
+        if let Ok(found) = &mut opened
+            && let Some(why) = found.lost.take()
+        {
+            if ground.past_damage {
+                let why = as_of(why, partition, found.tail.sequence);
+                self.lost.push((Some(partition), why));
+            } else {
+                opened = Err(why);
+            }
+        }
+        match opened {
             Ok(found) => {
                 let damage = found.files.iter().flat_map(|(files, _)| files.damage());
                 for place in damage {
@@ -138,6 +180,11 @@ impl Prepared {
         Ok(Arc::new(EmbeddedSnapshot { partition, view, at }))
     }
 
+    /// What was gone past: what a partition lacks, or, with `None`, any of them may.
+    pub fn lost(&self) -> &[(Option<PartitionId>, StoreError)] {
+        &self.lost
+    }
+
     /// Why partitions will not be served, where any are not.
     pub fn broken(&self) -> Vec<(PartitionId, StoreError)> {
         let broken =
@@ -154,4 +201,51 @@ impl Prepared {
         }
         told
     }
+}
+
+impl<'a> Ground<'a> {
+    fn of(
+        owner: DiskId,
+        batches: impl IntoIterator<Item = (JournalSeq, LogBatch)>,
+        lost: &'a [Lost],
+        past_damage: bool,
+    ) -> Self {
+        let mut logs: BTreeMap<PartitionId, LogTail> = BTreeMap::new();
+        for (place, batch) in batches {
+            logs.entry(batch.partition).or_default().push((place, batch));
+        }
+        Self {
+            owner,
+            batches: logs,
+            lost,
+            past_damage,
+        }
+    }
+}
+
+/// Why a partition is one of an earlier moment.
+fn as_of(why: StoreError, partition: PartitionId, last: LogSeq) -> StoreError {
+    match why {
+        StoreError::Corrupt(why) => StoreError::Corrupt(format!(
+            "{why}. Taken is partition {partition} as of batch {}",
+            last.0
+        )),
+        other => other,
+    }
+}
+
+fn has_dir(disk: &dyn Disk) -> Result<(), StoreError> {
+    let failed = |e: std::io::Error| StoreError::io(DIR, &e);
+    if !disk.exists(DIR).map_err(failed)? {
+        disk.create_dir(DIR).map_err(failed)?;
+        disk.sync_dir("").map_err(failed)?;
+    }
+    // What a failed sync left in doubt of names.
+    disk.sync_dir(DIR).map_err(failed)
+}
+
+/// The index files that are there.
+fn found(disk: &dyn Disk) -> Result<Vec<(PartitionId, u16)>, StoreError> {
+    let names = disk.list(DIR).map_err(|e| StoreError::io(DIR, &e))?;
+    Ok(names.iter().filter_map(|name| file_of(name)).collect())
 }

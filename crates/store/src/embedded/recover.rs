@@ -1,7 +1,8 @@
 //! Opening: the form as it was last written, and the log's batches above it.
 //!
 //! The batches above the form's mark must follow it without a gap, each naming the crc of the one before. Anything else is corruption of that
-//! partition, said and not served; it is never cut short in silence, because what is missing was acknowledged.
+//! partition, said and not served; it is never cut short in silence, because what is missing was acknowledged. What there is up to there comes
+//! with it, for those who go past damage.
 
 use super::batch;
 use super::core::DIR;
@@ -18,7 +19,7 @@ use world::Disk;
 /// Batches of one partition, in the journal's order.
 pub(super) type LogTail = Vec<(JournalSeq, LogBatch)>;
 
-/// Opens one partition, which is listed with `count` files.
+/// Opens one partition, which is listed with `count` files. Where [`Recovered::lost`] says that it is not all of it, it is as of an earlier batch.
 pub(super) fn open(
     disk: &dyn Disk,
     (whose, count): (&Whose, u16),
@@ -26,14 +27,14 @@ pub(super) fn open(
     lost: &[Lost],
 ) -> Result<Recovered, StoreError> {
     let first = log.first().map(|(_, first)| first.sequence);
-    let (files, mark) = match open_first(disk, whose)? {
+    let (files, mark, bad) = match open_first(disk, whose)? {
         Ok((files, mark)) => {
-            let (files, mark) = files.open_over(disk, whose, (mark, count, first))?;
-            (Some(files), mark)
+            let (files, mark, bad) = files.open_over(disk, whose, (mark, count, first))?;
+            (Some(files), mark, bad)
         }
         Err(why) => {
             begin_again(disk, (whose, count), why, first)?;
-            (None, Mark::default())
+            (None, Mark::default(), None)
         }
     };
     let mut recovered = Recovered {
@@ -45,20 +46,26 @@ pub(super) fn open(
             last: mark,
         },
         rows: Generation::default(),
+        lost: bad,
     };
     let newest = path_of(
         whose.partition,
         files.as_ref().map_or(0, |files| files.count() - 1),
     );
     for (at, batch) in log {
-        replay(&mut recovered, &newest, whose, (at, batch))?;
+        if let Err(e) = replay(&mut recovered, &newest, whose, (at, batch)) {
+            // What follows stands on what is missing.
+            recovered.lost.get_or_insert(e);
+            break;
+        }
     }
     // A gap in the log would show what was lost before its last batch; after it, nothing does.
     let known = recovered.tail.place;
     if let Some(lost) = lost.iter().find(|lost| lost.may_be_batch() && lost.to > known) {
-        return Err(StoreError::Corrupt(format!(
-            "journal records {} to {} were synced and cannot be read: batches of partition {} after {} may be among them",
-            lost.from.0, lost.to.0, whose.partition, recovered.tail.sequence.0
+        let after = recovered.tail.sequence.0;
+        recovered.lost.get_or_insert_with(|| StoreError::Corrupt(format!(
+            "journal records {} to {} were synced and cannot be read: batches of partition {} after {after} may be among them",
+            lost.from.0, lost.to.0, whose.partition
         )));
     }
     if let Some(files) = files {

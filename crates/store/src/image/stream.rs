@@ -75,16 +75,17 @@ impl SnapshotStream {
     }
 
     /// Of an index that nobody serves, without what cannot be read because it rotted, for whoever accepts that it is lost:
-    /// [`SnapshotStream::lost`] tells of it. `partition` gives what there is of one; no row is needed to be taken, not a partition's own either.
+    /// [`SnapshotStream::lost`] tells of it, and of what was `lost` already. `partition` gives what there is of one; no row is needed to be taken, not
+    /// a partition's own either.
     ///
     /// # Errors
     /// A partition's, but for [`StoreError::Corrupt`].
     pub fn past_damage(
         partition: impl Fn(PartitionId) -> Result<Arc<dyn Snapshot>, StoreError>,
-        disk: DiskId,
-        now_ms: u64,
+        mut lost: Vec<StoreError>,
+        (disk, now_ms): (DiskId, u64),
     ) -> Result<Self, StoreError> {
-        let (mut left, mut lost) = (Vec::new(), Vec::new());
+        let mut left = Vec::new();
         for id in [
             PartitionId::DIRECTORY,
             PartitionId::CONTROL,
