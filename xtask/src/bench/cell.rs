@@ -47,7 +47,7 @@ struct Tried {
 }
 
 impl Programs {
-    /// A store that can serve. A Cairn that cannot be started at all is no store's fault: that is the outer error.
+    /// A store that can serve, and has. A Cairn that cannot be started at all is no store's fault: that is the outer error.
     fn begin(&self, who: Who, dir: &std::path::Path) -> Result<Result<Store>> {
         Ok(match who {
             Who::Cairn => stores::cairn_begun(&self.cairn, dir)?.wait(),
@@ -55,7 +55,8 @@ impl Programs {
             Who::Garage => peers::garage(&self.garage, dir),
             Who::Nginx => peers::files(dir),
             Who::Limit => peers::limit(&self.limit, dir),
-        })
+        }
+        .and_then(stores::served))
     }
 }
 

@@ -47,8 +47,7 @@ pub(crate) fn seaweedfs(python: &Path, dir: &Path) -> Result<Store> {
     store.wait()
 }
 
-/// Where it listens. What it chooses by itself it chooses badly: ports ten thousand above another, which may be none, and sockets in /tmp that
-/// stay when it is ended.
+/// Where it listens. What it chooses by itself it chooses badly: ports ten thousand above another, which may be none, and sockets in /tmp.
 fn seaweedfs_arguments(dir: &Path, s3: u16) -> Result<Vec<String>> {
     let socket = |role: &str| {
         format!(
@@ -68,7 +67,8 @@ fn seaweedfs_arguments(dir: &Path, s3: u16) -> Result<Vec<String>> {
     .into();
     arguments.extend([socket("s3"), socket("filer")]);
     arguments.push(format!("-s3.port={s3}"));
-    arguments.push(format!("-s3.port.grpc={}", free_port()?));
+    // The sockets that it makes beside these are named after their ports, and stay: always the same few.
+    arguments.push(format!("-s3.port.grpc={}", free_low_port(26_000)?));
     for (role, from) in [("master", 20_000), ("volume", 22_000), ("filer", 24_000)] {
         let port = free_low_port(from)?;
         arguments.push(format!("-{role}.port={port}"));
