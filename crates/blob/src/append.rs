@@ -206,9 +206,12 @@ impl Blob {
         let goes_on = !frames.ends_with(left);
         let begun = self.world.clock.mono();
         let first = frames.next(self.frame_bytes(left)).await?;
+        let took = self.world.clock.mono() - begun;
+        // What is done with the frame before is not the client's pace.
+        frames.show(&first).await?;
         let first_bytes = first.checked.bytes.len() as u64;
         let frame_bytes = self.frame_bytes(left) as u64;
-        let pace_ms = (self.world.clock.mono() - begun).as_millis() as u64 * frame_bytes / first_bytes;
+        let pace_ms = took.as_millis() as u64 * frame_bytes / first_bytes;
         let mut head = NeedleHead {
             blob: writing.blob,
             owner: owner.clone(),

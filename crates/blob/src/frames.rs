@@ -152,13 +152,11 @@ impl<'a, S: Source> Frames<'a, S> {
         self.given
     }
 
-    /// The next `wanted` bytes, at most [`Self::left`]; fewer, whole blocks, where memory is short.
+    /// The next `wanted` bytes, at most [`Self::left`]; fewer, whole blocks, where memory is short. They are to be shown.
     pub(crate) async fn next(&mut self, wanted: usize) -> Result<Frame, PutError<S::Error>> {
         self.come().await?;
         let room = self.room(wanted).await;
-        let frame = self.fill(room).await?;
-        self.show(&frame).await?;
-        Ok(frame)
+        self.fill(room).await
     }
 
     /// Shows the source a frame of its bytes. It waits for the process alone, so nothing bounds it: a frame that was given is had once, and

@@ -116,6 +116,31 @@ async fn nobody_hurries_our_own_disks_but_who_waits() {
     assert!(stalled(&first) || stalled(&second), "{first:?} {second:?}");
 }
 
+/// What takes its digests is slow with each frame.
+struct Laboured(Pieces);
+
+impl Source for Laboured {
+    type Error = ();
+    async fn next(&mut self) -> Result<Option<Bytes>, ()> {
+        self.0.next().await
+    }
+    async fn frame(&mut self, _frame: &Bytes) -> Result<(), ()> {
+        tokio::time::sleep(Duration::from_millis(4_000)).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_slow_because_the_process_is() {
+    let b = bench();
+    let all = bytes(24 * BLOCK_BYTES);
+    let mut source = Pieces::of(&all, BLOCK_BYTES);
+    let quick = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
+    let mut source = Laboured(Pieces::of(&all, BLOCK_BYTES));
+    let slow = b.blob.put(&owner(), all.len() as u64, &mut source).await.unwrap();
+    assert_eq!(slow.chunks.len(), quick.chunks.len());
+}
+
 /// Whoever takes its digests waits before one of its frames for longer than any call may take.
 struct Hashed {
     pieces: Pieces,
