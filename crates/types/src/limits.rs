@@ -138,6 +138,8 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const LANE_BYTES_MIN: usize = 256 << 10;
 /// Bytes of each body that are hashed before those that came meanwhile join, and those that went away are left out.
 pub const LANE_SLICE_BYTES: usize = 64 << 10;
+/// Cores for each thread that hashes large bodies.
+pub const LANE_CORES: usize = 4;
 /// What large needles are written past the page cache in whole multiples of: a page, and no device's block is larger.
 pub const DIRECT_BYTES: usize = 4096;
 /// Needles from here on are written past the page cache.
@@ -329,7 +331,7 @@ const _: () = assert!(
     "a decision fits one commit"
 );
 const _: () = assert!(
-    DESCRIPTORS_KEPT >= OPEN_FILES_MAX + OPEN_EXTENTS_MAX + 128,
+    DESCRIPTORS_KEPT >= OPEN_FILES_MAX + 2 * OPEN_EXTENTS_MAX + 128,
     "the disks have descriptors for all files they keep open"
 );
 const _: () = assert!(

@@ -3,6 +3,7 @@
 //! For real each loop is a named thread; in simulation a task of the one thread. The loop body is the same.
 
 use std::future::Future;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use tokio::sync::mpsc;
@@ -37,6 +38,14 @@ impl LoopEnd {
 }
 
 impl Exec {
+    /// How many threads run at the same time.
+    pub fn cores(self) -> usize {
+        match self {
+            Self::Threads => std::thread::available_parallelism().map_or(1, NonZero::get),
+            Self::Inline => 1,
+        }
+    }
+
     /// Starts a loop of `name` that takes up to `batch_max` jobs at once from a queue of `queue_max`. A panic of a loop in a
     /// thread of its own ends the process: what it owned is lost, and recovery is made for that.
     ///

@@ -3,8 +3,9 @@
 //! ```text
 //!   bodies ──submit──▶ waiting ──a lane is free──▶ lanes ──slice by slice──▶ state back to its body
 //! ```
-//! One thread takes whatever waits: a lone frame at once, as one body is hashed best; those that come meanwhile join it at the next
-//! slice, so many bodies fill many lanes and few wait for nothing. Whoever has gone away is left out at the next slice.
+//! A thread takes whatever waits: a lone frame at once, as one body is hashed best; those that come meanwhile join it at the next
+//! slice, so many bodies fill many lanes and few wait for nothing. Whoever has gone away is left out at the next slice. Where there are many cores
+//! there are more such threads, and a frame goes to the one that has the fewest.
 //!
 //! What waits is bounded by the bodies under way, each with one frame in memory that its put has taken (`world::Budget`).
 
@@ -13,14 +14,20 @@ use bytes::{Buf as _, Bytes};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
-use types::limits::{LANE_BYTES_MIN, LANE_SLICE_BYTES};
+use types::limits::{LANE_BYTES_MIN, LANE_CORES, LANE_SLICE_BYTES};
 use world::{Exec, JobSender, Loop};
 
-/// The way to the thread that hashes.
+/// The way to the threads that hash.
 pub(crate) struct Lanes {
+    threads: Vec<Thread>,
+    sizes: Sizes,
+}
+
+struct Thread {
     waiting: Arc<Mutex<VecDeque<Frame>>>,
     wake: JobSender<()>,
-    sizes: Sizes,
+    /// One for each frame that it has, and this.
+    has: Arc<()>,
 }
 
 /// How frames are hashed together.
@@ -30,6 +37,8 @@ pub(super) struct Sizes {
     pub(super) least: usize,
     /// What is hashed of each before those that came meanwhile join.
     pub(super) slice: usize,
+    /// How many threads there are.
+    pub(super) threads: usize,
 }
 
 /// Whole blocks of one body.
@@ -37,14 +46,16 @@ struct Frame {
     state: State,
     bytes: Bytes,
     done: oneshot::Sender<State>,
+    _counted: Arc<()>,
 }
 
 impl Lanes {
-    /// Starts the thread; `None` where this machine hashes no two bodies at once.
+    /// Starts the threads; `None` where this machine hashes no two bodies at once.
     pub(crate) fn start(exec: Exec) -> Option<Arc<Self>> {
         let sizes = Sizes {
             least: LANE_BYTES_MIN,
             slice: LANE_SLICE_BYTES,
+            threads: (exec.cores() / LANE_CORES).max(1),
         };
         Self::of(exec, Kernel::detect(), sizes)
     }
@@ -53,15 +64,10 @@ impl Lanes {
         if kernel.width() == 1 {
             return None;
         }
-        let waiting: Arc<Mutex<VecDeque<Frame>>> = Arc::default();
-        let hasher = Hasher {
-            waiting: waiting.clone(),
-            kernel,
-            sizes,
-            lanes: Vec::with_capacity(LANES_MAX),
-        };
-        let (wake, _end) = exec.run_loop("md5", 1, 1, hasher);
-        Some(Arc::new(Self { waiting, wake, sizes }))
+        let threads = (0..sizes.threads)
+            .map(|_| Thread::start(exec, kernel, sizes))
+            .collect();
+        Some(Arc::new(Self { threads, sizes }))
     }
 
     /// Whether a frame of so many bytes is worth their while.
@@ -73,14 +79,41 @@ impl Lanes {
     pub(super) fn submit(&self, state: State, bytes: Bytes) -> oneshot::Receiver<State> {
         assert!(bytes.len().is_multiple_of(BLOCK), "lanes take whole blocks");
         let (done, answer) = oneshot::channel();
-        let frame = Frame { state, bytes, done };
+        let fewest = self.threads.iter().min_by_key(|t| Arc::strong_count(&t.has));
+        fewest
+            .expect("there is a thread at least")
+            .submit(state, bytes, done);
+        answer
+    }
+}
+
+impl Thread {
+    fn start(exec: Exec, kernel: Kernel, sizes: Sizes) -> Self {
+        let waiting: Arc<Mutex<VecDeque<Frame>>> = Arc::default();
+        let hasher = Hasher {
+            waiting: waiting.clone(),
+            kernel,
+            sizes,
+            lanes: Vec::with_capacity(LANES_MAX),
+        };
+        let (wake, _end) = exec.run_loop("md5", 1, 1, hasher);
+        let has = Arc::default();
+        Self { waiting, wake, has }
+    }
+
+    fn submit(&self, state: State, bytes: Bytes, done: oneshot::Sender<State>) {
+        let frame = Frame {
+            state,
+            bytes,
+            done,
+            _counted: self.has.clone(),
+        };
         self.waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push_back(frame);
         // Where it is full the thread has yet to look.
         let _has_to_look = self.wake.try_send(());
-        answer
     }
 }
 
@@ -134,7 +167,9 @@ impl Hasher {
             frame.bytes.advance(bytes);
         }
         while let Some(n) = self.lanes.iter().position(|frame| frame.bytes.is_empty()) {
-            let Frame { state, bytes, done } = self.lanes.swap_remove(n);
+            let Frame {
+                state, bytes, done, ..
+            } = self.lanes.swap_remove(n);
             // Its memory first: whoever is answered may wait for that.
             drop(bytes);
             let _gone_away = done.send(state);
@@ -156,6 +191,7 @@ mod tests {
             sizes: Sizes {
                 least: 0,
                 slice: BLOCK,
+                threads: 1,
             },
             lanes: Vec::new(),
         };
@@ -164,7 +200,13 @@ mod tests {
             let (done, answer) = oneshot::channel();
             let bytes = world::held(Bytes::from(vec![0; 4 * BLOCK]), memory.clone());
             let state = State::default();
-            waiting.lock().unwrap().push_back(Frame { state, bytes, done });
+            let frame = Frame {
+                state,
+                bytes,
+                done,
+                _counted: Arc::default(),
+            };
+            waiting.lock().unwrap().push_back(frame);
             answer
         };
         drop(frame());
@@ -178,5 +220,34 @@ mod tests {
         hasher.fill();
         assert!(hasher.lanes.is_empty(), "one in the middle");
         assert_eq!(Arc::strong_count(&memory), 1);
+    }
+
+    /// Two bodies are not hashed one after the other while a thread rests.
+    #[tokio::test]
+    async fn a_frame_goes_to_the_thread_that_has_the_fewest() {
+        let sizes = Sizes {
+            least: 0,
+            slice: BLOCK,
+            threads: 3,
+        };
+        let Some(lanes) = Lanes::of(Exec::Inline, Kernel::detect(), sizes) else {
+            return;
+        };
+        let has = || {
+            let frames = |t: &Thread| Arc::strong_count(&t.has) - 1;
+            lanes.threads.iter().map(frames).collect::<Vec<_>>()
+        };
+        let submit = || lanes.submit(State::default(), Bytes::from(vec![0; BLOCK]));
+        let first: Vec<_> = (0..4).map(|_| submit()).collect();
+        assert_eq!(has(), [2, 1, 1]);
+        for answer in first {
+            answer.await.unwrap();
+        }
+        assert_eq!(has(), [0; 3], "what is hashed counts no more");
+        let second = [submit(), submit()];
+        assert_eq!(has(), [1, 1, 0]);
+        for answer in second {
+            answer.await.unwrap();
+        }
     }
 }

@@ -12,6 +12,7 @@ const LEAST: usize = 512;
 const SIZES: Sizes = Sizes {
     least: LEAST,
     slice: 128,
+    threads: 2,
 };
 
 fn known(bytes: &[u8]) -> [u8; 16] {
