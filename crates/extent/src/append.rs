@@ -113,6 +113,7 @@ impl DataDir {
             token,
             before,
             written: 0,
+            has_failed: false,
             crcs,
         })
     }
@@ -260,6 +261,8 @@ pub struct LargeAppend {
     /// The chunk was appended before.
     before: Option<Appended>,
     written: u64,
+    /// A frame was not written: how much of it came to the file is not known.
+    has_failed: bool,
     crcs: Vec<u32>,
 }
 
@@ -287,6 +290,7 @@ impl LargeAppend {
             let written = self
                 .extent
                 .write_unlocked(state, || run.write(file, bytes, buffers));
+            self.has_failed = written.is_err();
             self.dir.written(written)?;
         }
         self.written += bytes.len() as u64;
@@ -297,6 +301,9 @@ impl LargeAppend {
     /// Whether this append is still the extent's.
     fn check(&self, state: &State) -> Result<(), ExtentError> {
         state.check_writer(self.header.epoch)?;
+        if self.has_failed {
+            return Err(ExtentError::Busy("a frame before was not written"));
+        }
         if state.under_way == Some(self.token) {
             Ok(())
         } else {

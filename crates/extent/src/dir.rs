@@ -273,7 +273,13 @@ impl DataDir {
         }
         state.under_way = None;
         drop(state);
+        extent.end_pages();
         Ok(extent.status())
+    }
+
+    /// Gives up memory that nobody used since the last time.
+    pub fn rest(&self) {
+        self.0.buffers.rest();
     }
 
     /// Syncs and marks the journal, then takes no more writes. `done` runs at the end. Checkpoint first.

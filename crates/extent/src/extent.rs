@@ -255,6 +255,13 @@ impl Extent {
         self.slot().file = None;
     }
 
+    /// Its file has been written to the end.
+    pub(crate) fn end_pages(&self) {
+        if let Some(file) = &self.slot().file {
+            file.end_pages();
+        }
+    }
+
     /// From here on the extent is what `row` says, in `file`. The end falls first: no reader has the new file and the old end.
     pub(crate) fn switch(&self, state: &mut State, row: Row, file: Option<Arc<dyn DiskFile>>) {
         self.set_end(state, row.end);

@@ -26,6 +26,7 @@ pub(crate) async fn run(clock: Arc<dyn Clock>, disks: Vec<Arc<DiskService>>) {
             }
             if ticks.is_multiple_of(TEND_TICKS) {
                 disk.tend_ballast();
+                disk.dir.rest();
                 count(disk);
             }
         }

@@ -42,6 +42,8 @@ pub trait DiskFile: Send + Sync {
     fn write_pages_at(&self, pages: &Aligned, offset: u64) -> io::Result<()> {
         self.write_all_at(pages.bytes(), offset)
     }
+    /// Says that [`DiskFile::write_pages_at`] is not called soon: what is kept open for it may go.
+    fn end_pages(&self) {}
     /// Makes every byte written before this call, and the length, durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
     /// Length in bytes.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use types::limits;
 
@@ -140,29 +140,64 @@ impl RealDisk {
 
 struct RealFile {
     file: File,
-    /// The same file past the page cache, opened when first needed; `None` where its file system has no such thing.
-    direct: OnceLock<Option<File>>,
+    direct: Mutex<Direct>,
+}
+
+/// The same file past the page cache.
+#[derive(Default)]
+enum Direct {
+    #[default]
+    Closed,
+    Open(Arc<File>),
+    /// Its file system, or the device under it, has no such thing.
+    Refused,
+}
+
+/// Whether a write past the page cache failed because there is no writing in this way, not because of what it met.
+fn is_refused_way(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
+fn refused(error: &io::Error) -> Direct {
+    tracing::debug!(%error, "a file is written through the page cache");
+    Direct::Refused
 }
 
 impl RealFile {
     fn of(file: File) -> Arc<Self> {
-        let direct = OnceLock::new();
+        let direct = Mutex::default();
         Arc::new(Self { file, direct })
     }
 
-    fn direct(&self) -> Option<&File> {
+    fn direct(&self) -> MutexGuard<'_, Direct> {
+        self.direct.lock().expect("no panic under this lock")
+    }
+
+    /// What to write past the page cache with. Where there is no descriptor for it just now the next write asks again.
+    fn past_cache(&self) -> Option<Arc<File>> {
         use std::os::fd::AsRawFd as _;
         use std::os::unix::fs::OpenOptionsExt as _;
         let open = || {
             // By its descriptor: its name may be another file's by now.
             let itself = format!("/proc/self/fd/{}", self.file.as_raw_fd());
             let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-            let opened = OpenOptions::new().write(true).custom_flags(flags).open(itself);
-            opened
-                .inspect_err(|error| tracing::debug!(%error, "a file is written through the page cache"))
-                .ok()
+            OpenOptions::new().write(true).custom_flags(flags).open(itself)
         };
-        self.direct.get_or_init(open).as_ref()
+        let mut direct = self.direct();
+        if matches!(*direct, Direct::Closed) {
+            match open() {
+                Ok(file) => *direct = Direct::Open(Arc::new(file)),
+                Err(e) if crate::is_scarce(&e) => {}
+                Err(e) => *direct = refused(&e),
+            }
+        }
+        match &*direct {
+            Direct::Open(file) => Some(file.clone()),
+            Direct::Closed | Direct::Refused => None,
+        }
     }
 }
 
@@ -300,13 +335,22 @@ impl DiskFile for RealFile {
             offset.is_multiple_of(limits::DIRECT_BYTES as u64),
             "pages go where pages are"
         );
-        let Some(direct) = self.direct() else {
+        let Some(file) = self.past_cache() else {
             return self.write_all_at(pages.bytes(), offset);
         };
-        match direct.write_all_at(pages.bytes(), offset) {
-            // Not in this way, says the file system or the device under it.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => self.write_all_at(pages.bytes(), offset),
+        match file.write_all_at(pages.bytes(), offset) {
+            Err(e) if is_refused_way(&e) => {
+                *self.direct() = refused(&e);
+                self.write_all_at(pages.bytes(), offset)
+            }
             written => written,
+        }
+    }
+
+    fn end_pages(&self) {
+        let mut direct = self.direct();
+        if let Direct::Open(_) = *direct {
+            *direct = Direct::Closed;
         }
     }
 
@@ -455,6 +499,47 @@ mod tests {
             Ok(())
         });
         assert_eq!(given, Some((Some(owner.user + 1), Some(owner.group))));
+    }
+
+    #[test]
+    fn a_file_is_open_twice_only_while_it_is_written_past_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(dir.path()).unwrap();
+        let file = disk.create("file").unwrap();
+        let itself = dir.path().join("file");
+        let open = || {
+            let all = std::fs::read_dir("/proc/self/fd").unwrap();
+            let names = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+            names.filter(|name| *name == itself).count()
+        };
+        let mut pages = Aligned::default();
+        for n in 1..4_u64 {
+            pages.hold([&vec![n as u8; limits::DIRECT_BYTES], &[]]);
+            file.write_pages_at(&pages, n * limits::DIRECT_BYTES as u64)
+                .unwrap();
+            assert!(open() <= 2);
+            file.end_pages();
+            assert_eq!(open(), 1);
+        }
+        let mut last = [0; 1];
+        file.read_exact_at(&mut last, 4 * limits::DIRECT_BYTES as u64 - 1)
+            .unwrap();
+        assert_eq!(last, [3]);
+    }
+
+    #[test]
+    fn only_what_a_file_system_has_not_is_done_in_another_way() {
+        use rustix::io::Errno;
+        for (errno, other_way) in [
+            (Errno::INVAL, true),
+            (Errno::OPNOTSUPP, true),
+            (Errno::NOSYS, true),
+            (Errno::IO, false),
+            (Errno::NOSPC, false),
+            (Errno::NOMEM, false),
+        ] {
+            assert_eq!(is_refused_way(&errno.into()), other_way, "{errno}");
+        }
     }
 
     #[test]

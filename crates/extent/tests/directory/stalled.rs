@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 use world::{Aligned, Disk, DiskFile, DiskLock, Space};
 
+const ENOMEM: i32 = 12;
 /// Far more than anything takes that waits for no disk.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
@@ -22,6 +23,8 @@ struct Passing {
     shut: bool,
     waiting: u32,
     through: u32,
+    /// There is no memory for the next direct write, which is half done by then.
+    scarce: bool,
 }
 
 impl Gate {
@@ -99,7 +102,11 @@ impl DiskFile for Gated<dyn DiskFile> {
     }
     fn write_pages_at(&self, pages: &Aligned, offset: u64) -> io::Result<()> {
         self.1.pass(true);
-        self.0.write_pages_at(pages, offset)
+        self.0.write_pages_at(pages, offset)?;
+        match std::mem::take(&mut self.1.state.lock().unwrap().scarce) {
+            true => Err(io::Error::from_raw_os_error(ENOMEM)),
+            false => Ok(()),
+        }
     }
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
@@ -208,4 +215,22 @@ fn only_who_ends_an_append_waits_for_its_disk() {
     assert_eq!(dir.status(X).unwrap(), sealed);
     assert!(frame(&mut large).is_err());
     assert_eq!(gate.through(), through, "nothing is written after the seal");
+}
+
+#[test]
+fn nothing_follows_a_frame_that_was_not_written() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (gate, dir) = gated(tmp.path());
+    let (bytes, crcs) = body(7, FRAME_BYTES_MAX);
+    let mut large = dir.begin(X, E1, head(7, 3 * FRAME_BYTES_MAX)).unwrap();
+    large.frame(&bytes, &crcs).unwrap();
+    gate.state.lock().unwrap().scarce = true;
+    assert_eq!(large.frame(&bytes, &crcs).unwrap_err().kind(), ErrorKind::Busy);
+    let before = gate.through();
+    for _ in 0..2 {
+        assert_eq!(large.frame(&bytes, &crcs).unwrap_err().kind(), ErrorKind::Busy);
+    }
+    assert_eq!(gate.through(), before);
+    drop(large);
+    small(&dir, X).unwrap();
 }
