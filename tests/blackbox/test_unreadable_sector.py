@@ -206,6 +206,13 @@ def test_whichever_page_is_lost_each_way_back_says_what_it_keeps(directory, shim
         code, told = cairn(disk, "restore", "--index", snapshot, trial)
         assert code == lacks and ("lacks rows" in told) == lacks, (number, told)
         lost = served(trial, missing)
+        code, told = cairn({}, "check", trial)
+        if lost == set(FEW):
+            # That nothing is named contradicts no needle: a release would let them all go.
+            without = {"objects": "the index names nothing of 30 needles", "directory": "the directory does not know it"}
+            assert code == 1 and without[partition] in told and "do not release" in told, (number, told)
+        else:
+            assert "do not release" not in told, (number, told)
         if partition == "control":
             assert not lost, (number, lost)
         elif partition == "directory":

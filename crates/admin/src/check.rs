@@ -12,9 +12,11 @@
 //!
 //! Then every row of the index is read, whatever it is for: buckets, settings, answers of commands. What cannot be read is told, and the
 //! check goes on behind it. Rows of the control plane are read when it opens. Past some thousand findings there is a number.
+//! Of an index that was laid it is asked whether whole partitions are missing from it ([`unnamed`]).
 //! Last comes what no row needs just now: pages of the index's files, superblock, table of extents, journal.
 
 use crate::reread;
+use crate::unnamed::{self, BUCKETS_MAX, Counted};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -76,6 +78,8 @@ pub struct Ledger {
     needles: BTreeMap<(ExtentId, NeedleId), Needle>,
     /// The index was walked before: what it holds is counted.
     counted: bool,
+    /// Buckets of objects, some of them.
+    buckets: BTreeSet<BucketId>,
     /// Findings that are not told one by one.
     more: u64,
     report: Report,
@@ -147,6 +151,9 @@ impl Ledger {
         match named {
             Named::Object { bucket, key, found } => {
                 self.report.objects += first;
+                if self.buckets.len() < BUCKETS_MAX {
+                    self.buckets.insert(*bucket);
+                }
                 let what = format!("object {bucket}/{key:?}");
                 let mut chunks: Vec<&Chunk> = Vec::new();
                 let mut wrong = None;
@@ -234,6 +241,15 @@ impl Ledger {
         }
     }
 
+    fn counted(&self) -> Counted {
+        let report = &self.report;
+        Counted {
+            needles: report.needles,
+            named: report.objects + report.parts + report.garbage,
+            buckets: self.buckets.clone(),
+        }
+    }
+
     /// The whole finding.
     pub fn close(mut self) -> Report {
         self.settle();
@@ -265,6 +281,11 @@ pub async fn run(node: &dyn Node, control: Option<&dyn Reclaim>, index: &dyn Ind
         walk_index(index, &mut ledger).await?;
     }
     verify_rows(index, &mut ledger).await?;
+    if let Some(control) = control {
+        for damage in unnamed::damage(control, index, &ledger.counted()).await? {
+            ledger.damaged(damage);
+        }
+    }
     for damage in reread::damage(node, index).await? {
         ledger.damaged(damage);
     }

@@ -12,6 +12,7 @@ pub mod rebuild;
 mod reread;
 mod scrubbed;
 mod socket;
+mod unnamed;
 mod upkeep;
 
 pub use ask::{Answer, AskError, ask};

@@ -17,7 +17,7 @@ use world::plant::{Plant, is_planted};
 const NUMBERS_PASSED: u64 = 1 << 20;
 
 /// Whose hold a restore's is.
-const BY: &str = "restore";
+const BY: &str = wire::control::HELD_BY_RESTORE;
 
 /// What the rows are made of.
 pub struct Ground<'a> {

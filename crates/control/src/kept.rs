@@ -13,7 +13,7 @@ use wire::control::Hold;
 use wire::records::{DroppedPage, ExtentRecord, ReclaimState};
 
 /// Under this name reclaim is held, so that whoever lets a restore's hold go lets this one go too.
-const BY: &str = "restore";
+const BY: &str = wire::control::HELD_BY_RESTORE;
 
 /// The rows of a control partition that is whole, with reclaim held, beside whoever holds it already. `objects`: the rows of objects are kept too.
 /// Where they are not, what lost its name before is booked nowhere any more, so no extent counts as looked through for needles without name.

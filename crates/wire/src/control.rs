@@ -5,6 +5,9 @@ use crate::node::ExtentStatus;
 use std::any::Any;
 use types::{DiskId, Epoch, ExtentId, Generation, NeedleId, NodeId, SessionId};
 
+/// Who holds reclaim after an index was laid, until an operator lets it go.
+pub const HELD_BY_RESTORE: &str = "restore";
+
 /// An extent that a session may append to until it seals it or its session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
