@@ -28,7 +28,7 @@ enum Rows {
     /// Of an engine: all of them, or none.
     Whole(Arc<Embedded>),
     /// Of an index that nobody owns, past what cannot be read of it.
-    Readable(Prepared),
+    Readable(Arc<Prepared>),
 }
 
 impl StoreSource {
@@ -48,7 +48,7 @@ impl StoreSource {
     pub(crate) fn past_damage(world: &World, opened: Opened, index: Prepared) -> Self {
         Self {
             disk: opened.dir.disk_id(),
-            rows: Rows::Readable(index),
+            rows: Rows::Readable(Arc::new(index)),
             node: Arc::new(LocalNode::new(world.clone(), NODE, vec![opened.dir])),
             clock: world.clock.clone(),
             lost: Lost::default(),
@@ -91,8 +91,7 @@ impl BackupSource for StoreSource {
         let taken = match &self.rows {
             Rows::Whole(store) => SnapshotStream::take(&**store, self.disk, now_ms).await,
             Rows::Readable(index) => {
-                let lost = index.lost().iter().map(|(_, why)| why.clone()).collect();
-                SnapshotStream::past_damage(|partition| index.snapshot(partition), lost, (self.disk, now_ms))
+                SnapshotStream::past_damage(index.clone(), self.clock.clone(), self.disk)
             }
         };
         let taken = taken.map_err(|e| fault(&e))?;

@@ -75,7 +75,7 @@ pub struct ReadableRows {
 
 /// Where the bad place ends in which a reading of a snapshot stands, of each layer: found once, however many rows lie over it, for to find it
 /// each key that is tried may have to wait for the device.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Places(Vec<Bytes>);
 
 /// The first rows of a range that can be read, at most `scan.max`, and where there are none, where to go on. A row that was written since is readable by

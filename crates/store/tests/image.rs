@@ -398,7 +398,7 @@ async fn past_damage(store: &dyn Store) -> SnapshotStream {
     ] {
         partitions.insert(id, store.snapshot(id).await);
     }
-    SnapshotStream::past_damage(|id| partitions[&id].clone(), Vec::new(), (DiskId(7), 5)).unwrap()
+    SnapshotStream::of_readable(|id| partitions[&id].clone(), Vec::new(), (DiskId(7), 5)).unwrap()
 }
 
 /// The row that says which numbers were given is the first of a partition: it is not left out with the page below it.

@@ -199,6 +199,10 @@ pub const INDEX_CACHE_BYTES_MAX: usize = 64 << 20;
 pub const INDEX_REFUSED_MS: u64 = 5_000;
 /// And at most, however long the device took to say no.
 pub const INDEX_REFUSED_MS_MAX: u64 = 60_000;
+/// How long whoever copies an index past damage waits before it asks the device again for what it did not give.
+pub const PAST_DAMAGE_PAUSE_MS: u64 = 1_000;
+/// How often it does so in one copy.
+pub const PAST_DAMAGE_PAUSES_MAX: usize = 120;
 /// A partition whose files were read no more often than this between two looks, twice in a row, is at rest.
 pub const INDEX_REST_READS_MAX: u64 = 50;
 /// What of its files' pages may stay in memory then.

@@ -75,7 +75,16 @@ const READ_TRIES: usize = 3;
 /// # Errors
 /// The last try's.
 pub fn read_patiently(file: &dyn DiskFile, buf: &mut [u8], at: u64) -> io::Result<()> {
-    let mut last = file.read_exact_at(buf, at);
+    let first = file.read_exact_at(buf, at);
+    read_on(file, buf, at, first)
+}
+
+/// [`read_patiently`] from behind its first try on.
+///
+/// # Errors
+/// The last try's.
+pub fn read_on(file: &dyn DiskFile, buf: &mut [u8], at: u64, first: io::Result<()>) -> io::Result<()> {
+    let mut last = first;
     for _ in 1..READ_TRIES {
         match &last {
             Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => last = file.read_exact_at(buf, at),

@@ -2,7 +2,7 @@
 
 use super::log::{Done, Log};
 use super::*;
-use crate::{Scan, next_rows};
+use crate::{Scan, SnapshotStream, next_rows};
 use bytes::Bytes;
 use std::io;
 use std::pin::Pin;
@@ -578,4 +578,39 @@ async fn files_that_cannot_rest_are_opened_again() {
     rig.commit(fence, 2000..2001).await;
     rig.engine.checkpoint().await.unwrap();
     assert_eq!(rig.rows().await, Ok(2001));
+}
+
+/// What a backup past damage leaves out is lost in what replaces the index: a device that gives it a little later is asked once more. // I3
+#[tokio::test]
+async fn who_copies_past_damage_asks_again_before_it_leaves_rows_out() {
+    struct Later(Arc<Ways>, AtomicU64);
+    impl Clock for Later {
+        fn wall_ms(&self) -> u64 {
+            5
+        }
+        fn mono(&self) -> Duration {
+            Duration::from_millis(5)
+        }
+        fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.no_reads.store(false, Ordering::Relaxed);
+            Box::pin(std::future::ready(()))
+        }
+    }
+    let rig = rig();
+    let fence = rig.engine.take(ID).await.unwrap();
+    rig.commit(fence, 0..1000).await;
+    rig.engine.shutdown().await.unwrap();
+    let index = Prepared::past_damage(&rig.engine.core.disk, DiskId(7), Vec::new(), &[]).unwrap();
+    let clock = Arc::new(Later(rig.ways.clone(), AtomicU64::new(0)));
+    let mut stream = SnapshotStream::past_damage(Arc::new(index), clock.clone(), DiskId(7)).unwrap();
+    rig.ways.no_reads.store(true, Ordering::Relaxed);
+    rig.ways.reads.store(0, Ordering::Relaxed);
+    while stream.next().await.unwrap().is_some() {}
+    assert!(
+        rig.ways.reads.load(Ordering::Relaxed) > 3,
+        "the pages are not in memory"
+    );
+    assert_eq!(stream.lost(), []);
+    assert_eq!(clock.1.load(Ordering::Relaxed), 1);
 }

@@ -179,6 +179,13 @@ impl Files {
         self.older.iter().chain([&self.newest]).flat_map(Form::damage)
     }
 
+    /// Has the device asked again for pages that it did not give, and says whether there are any.
+    pub(super) fn ask_again(&self) -> bool {
+        let forms = self.older.iter().chain([&self.newest]);
+        // All of them, whichever has some.
+        forms.filter(|form| form.ask_again()).count() > 0
+    }
+
     /// The one that is written.
     pub(super) fn newest(&self) -> &Form {
         &self.newest

@@ -212,6 +212,11 @@ impl Form {
         Self::start(Pages::create(file, place))
     }
 
+    /// Has the device asked again for pages that it did not give, and says whether there are any.
+    pub(super) fn ask_again(&self) -> bool {
+        self.pages.ask_again()
+    }
+
     /// Opens a file that is there, with the mark of its last whole transaction.
     pub(super) fn open(file: Arc<dyn DiskFile>, place: &Place) -> Result<(Self, Mark), Unusable> {
         let pages = Pages::open(file.clone(), place)?;

@@ -25,6 +25,8 @@
 //! Layout, byte by byte: docs/formats/index-file.md. The code that reads and writes single heads and crc pages is in `turn.rs`.
 
 mod backend;
+#[cfg(test)]
+mod polled;
 mod read;
 mod refused;
 mod reread;
@@ -286,6 +288,11 @@ impl Pages {
         &self.mended
     }
 
+    /// Has the device asked again for what it did not give, and says whether there is any.
+    pub(super) fn ask_again(&self) -> bool {
+        self.refused.forget(0..u64::MAX)
+    }
+
     /// What went wrong first, if anything did.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.trouble.lock().expect("no panic under this lock").clone()
@@ -356,6 +363,7 @@ impl Pages {
             let (now, rest) = data.split_at(n * PAGE_BYTES);
             let _writing = self.writing.lock().expect("no panic under this lock");
             self.file.write_all_at(now, page_place(page))?;
+            self.refused.forget(page..page + n as u64);
             let mut table = self.table.write().expect("no panic under this lock");
             for (i, bytes) in now.chunks_exact(PAGE_BYTES).enumerate() {
                 let number = page + i as u64;
@@ -391,6 +399,7 @@ impl Pages {
         table.head_changed = true;
         if shrunk {
             table.crcs.truncate(pages);
+            self.refused.forget(pages as u64..u64::MAX);
         }
         table.crcs.resize(groups * GROUP_PAGES, 0);
         table.changed.resize(groups, true);

@@ -5,7 +5,7 @@
 
 use super::catalogue::Catalogue;
 use super::core::DIR;
-use super::files::{Whose, file_of};
+use super::files::{Files, Whose, file_of};
 use super::lay;
 use super::pages::{Retired, StartClock};
 use super::partition::Partition;
@@ -183,6 +183,17 @@ impl Prepared {
     /// What was gone past: what a partition lacks, or, with `None`, any of them may.
     pub fn lost(&self) -> &[(Option<PartitionId>, StoreError)] {
         &self.lost
+    }
+
+    /// Has the device asked again for pages that it did not give to a reader, and says whether there are any. Before an index is started nobody
+    /// else does: a reader is told from memory.
+    pub fn ask_again(&self) -> bool {
+        let asked = |partition: &Arc<Partition>| {
+            let files = partition.files.lock().expect("no panic under this lock");
+            files.as_ref().is_some_and(Files::ask_again)
+        };
+        // All of them, whichever has some.
+        self.partitions.values().filter(|one| asked(one)).count() > 0
     }
 
     /// Why partitions will not be served, where any are not.

@@ -2,12 +2,14 @@
 
 use super::{BLOCK_BYTES, END, FORMAT, HEAD_BYTES, MAGIC, PARTITION_END, ROWS, block_crc, head_crc};
 use crate::api::shared_bytes;
-use crate::{Places, Rows, Scan, Snapshot, Store, StoreError, readable_rows};
+use crate::{Places, Prepared, Rows, Scan, Snapshot, Store, StoreError, readable_rows};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use types::limits::{ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
+use std::time::Duration;
+use types::limits::{PAST_DAMAGE_PAUSE_MS, PAST_DAMAGE_PAUSES_MAX, ROW_KEY_BYTES_MAX, SCAN_ROWS_MAX};
 use types::{DiskId, PartitionId};
+use world::Clock;
 use world::plant::{Plant, is_planted};
 
 /// Rows read at once: they may be large.
@@ -35,6 +37,28 @@ pub struct SnapshotStream {
     lost: Option<Vec<StoreError>>,
     /// Where reading stands in it, of the partition that is being read.
     places: Places,
+    again: Option<Again>,
+}
+
+/// Whom to ask again for what could not be read, before it is left out.
+struct Again {
+    index: Arc<Prepared>,
+    clock: Arc<dyn Clock>,
+    /// How often.
+    left: usize,
+}
+
+impl Again {
+    /// Whether there is something to ask for again: a while has passed then.
+    async fn waited(&mut self) -> bool {
+        if self.left == 0 || !self.index.ask_again() {
+            return false;
+        }
+        self.left -= 1;
+        let pause = Duration::from_millis(PAST_DAMAGE_PAUSE_MS);
+        self.clock.sleep(pause).await;
+        true
+    }
 }
 
 enum Stage {
@@ -75,12 +99,31 @@ impl SnapshotStream {
     }
 
     /// Of an index that nobody serves, without what cannot be read because it rotted, for whoever accepts that it is lost:
-    /// [`SnapshotStream::lost`] tells of it, and of what was `lost` already. `partition` gives what there is of one; no row is needed to be taken, not
-    /// a partition's own either.
+    /// [`SnapshotStream::lost`] tells of it, and of what `index` lacks already. No row is needed to be taken, not a partition's own either. What the
+    /// device does not give it is asked for again after a while by `clock`: what is left out here is lost for good.
     ///
     /// # Errors
     /// A partition's, but for [`StoreError::Corrupt`].
     pub fn past_damage(
+        index: Arc<Prepared>,
+        clock: Arc<dyn Clock>,
+        disk: DiskId,
+    ) -> Result<Self, StoreError> {
+        let now_ms = clock.wall_ms();
+        let lost = index.lost().iter().map(|(_, why)| why.clone()).collect();
+        let stream = Self::of_readable(|partition| index.snapshot(partition), lost, (disk, now_ms))?;
+        let left = PAST_DAMAGE_PAUSES_MAX;
+        Ok(Self {
+            again: Some(Again { index, clock, left }),
+            ..stream
+        })
+    }
+
+    /// [`SnapshotStream::past_damage`] of what `partition` gives of each, asked for once.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_readable(
         partition: impl Fn(PartitionId) -> Result<Arc<dyn Snapshot>, StoreError>,
         mut lost: Vec<StoreError>,
         (disk, now_ms): (DiskId, u64),
@@ -123,6 +166,7 @@ impl SnapshotStream {
             rows: 0,
             lost: None,
             places: Places::default(),
+            again: None,
         }
     }
 
@@ -132,7 +176,7 @@ impl SnapshotStream {
     }
 
     async fn page(&mut self, snapshot: &dyn Snapshot, scan: Scan) -> Result<(Rows, Bytes), StoreError> {
-        let Some(lost) = &mut self.lost else {
+        if self.lost.is_none() {
             let (end, max) = (scan.end.clone(), scan.max);
             let rows = snapshot.scan(&scan).await?;
             let next = match rows.last().filter(|_| rows.len() == max) {
@@ -140,8 +184,16 @@ impl SnapshotStream {
                 None => end,
             };
             return Ok((rows, next));
-        };
-        let page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX, &mut self.places).await?;
+        }
+        let before = self.places.clone();
+        let mut page = readable_rows(snapshot, scan.clone(), ROW_KEY_BYTES_MAX, &mut self.places).await?;
+        if let (false, Some(again)) = (page.lost.is_empty(), &mut self.again)
+            && again.waited().await
+        {
+            self.places = before;
+            page = readable_rows(snapshot, scan, ROW_KEY_BYTES_MAX, &mut self.places).await?;
+        }
+        let lost = self.lost.get_or_insert_default();
         for place in page.lost {
             // Come to again, where another lies over it.
             if lost.len() < LOST_TOLD_MAX && !lost.contains(&place) {

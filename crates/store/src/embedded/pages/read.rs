@@ -8,7 +8,7 @@ use super::super::reading;
 use super::refused::Known;
 use super::{PAGE_BYTES, Pages, aligned, page_crc, page_place, run};
 use std::io;
-use world::read_patiently;
+use world::read_on;
 
 /// What is said of a page that the device does not give: it may be right, and no other file takes its place for that.
 pub(in crate::embedded) const NOT_GIVEN: &str = "cannot be read";
@@ -75,29 +75,38 @@ impl Pages {
         let asked = self.place.clock.now();
         let known = self.refused.known(page, asked);
         // A writer goes on in another file where it cannot have the page: it hears that from the device.
-        if known == Known::Refused && reading::is_attempt() {
+        let is_reader = reading::is_attempt();
+        if known == Known::Refused && is_reader {
             return Err(self.bad_page(page, NOT_GIVEN));
         }
-        let read = match known {
-            Known::No => read_patiently(&*self.file, out, page_place(page)),
-            Known::AskAgain | Known::Refused => self.file.read_exact_at(out, page_place(page)),
-        };
-        match read {
+        let mut asking = (known == Known::AskAgain).then(|| self.refused.asking(page, asked));
+        let mut read = self.file.read_exact_at(out, page_place(page));
+        if known == Known::No && read.as_ref().is_err_and(is_refusal) {
+            // Of those who came at once one goes on asking; it may take the device as long again.
+            asking = self.refused.ask_on(page, asked);
+            if asking.is_none() && is_reader {
+                return Err(self.bad_page(page, NOT_GIVEN));
+            }
+            read = read_on(&*self.file, out, page_place(page), read);
+        }
+        let answered = match read {
             Ok(()) => {
-                if known != Known::No {
-                    self.refused.given(page);
+                if known != Known::No || asking.is_some() {
+                    self.refused.forget(page..page + 1);
                 }
                 Ok(())
             }
             // A page that redb wrote is in the file: a shorter file has lost it.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(self.bad_page(page, "is cut off")),
             // Nothing was asked of the device.
-            Err(e) if world::is_scarce(&e) => Err(e),
+            Err(e) if !is_refusal(&e) => Err(e),
             Err(_) => {
                 self.refused.refused(page, (asked, self.place.clock.now()));
                 Err(self.bad_page(page, NOT_GIVEN))
             }
-        }
+        };
+        drop(asking);
+        answered
     }
 
     pub(super) fn bad_page(&self, page: u64, what: &str) -> io::Error {
@@ -108,4 +117,9 @@ impl Pages {
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
     }
+}
+
+/// Whether it is the device that says no.
+fn is_refusal(e: &io::Error) -> bool {
+    e.kind() != io::ErrorKind::UnexpectedEof && !world::is_scarce(e)
 }
