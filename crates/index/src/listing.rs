@@ -10,7 +10,6 @@
 use crate::fetch::{corrupt, first_rows};
 use crate::rows::{BadRow, Place, Range, Row, RowRef, after, decode};
 use bytes::Bytes;
-use prost::Message;
 use store::{Snapshot, StoreError};
 use types::limits::{LIST_KEYS_MAX, LIST_LINE_BYTES, PART_NUMBER_MAX, list_page_bytes, list_rows_at_once};
 use types::{BucketId, UploadId};
@@ -18,7 +17,7 @@ use wire::Fault;
 use wire::index::{
     ListEntry, ListPage, ListQuery, PartsPage, ReadAnswer, Reason, UploadsEntry, UploadsPage, UploadsQuery,
 };
-use wire::records::{ObjectRecord, PartRecord, UploadRecord};
+use wire::records::PartRecord;
 
 use crate::handle::Handle;
 
@@ -56,10 +55,10 @@ impl Most {
     }
 }
 
-/// A line: a common prefix, or a key with its row's value.
-enum Line<M> {
+/// A line: a common prefix, or a key with its row.
+enum Line {
     Prefix(String),
-    Row(String, M),
+    Row(String, (Bytes, Bytes)),
 }
 
 impl Listing<'_> {
@@ -95,11 +94,7 @@ impl Listing<'_> {
     }
 
     /// The page from `start`, and whether there is more.
-    async fn page<M: Message + Default>(
-        &self,
-        snapshot: &dyn Snapshot,
-        mut start: Bytes,
-    ) -> Result<(Vec<Line<M>>, bool), StoreError> {
+    async fn page(&self, snapshot: &dyn Snapshot, mut start: Bytes) -> Result<(Vec<Line>, bool), StoreError> {
         let end = self.place.with_prefix(self.bucket, self.prefix).end;
         let (mut lines, mut bytes) = (Vec::new(), 0);
         while self.most.lines > 0 && start < end {
@@ -132,7 +127,7 @@ impl Listing<'_> {
                 if let Some(common) = common {
                     lines.push(Line::Prefix(common.to_owned()));
                 } else {
-                    lines.push(Line::Row(key, decode(&row, &value).map_err(|e| corrupt(&e))?));
+                    lines.push(Line::Row(key, (row, value)));
                 }
             }
             if is_last {
@@ -197,13 +192,11 @@ impl Handle {
         let start = listing.start(&query.after, None);
         let (listing, start) = (&listing, &start);
         let (lines, truncated) = self
-            .at_one_moment(
-                |snapshot| async move { listing.page::<ObjectRecord>(&*snapshot, start.clone()).await },
-            )
+            .at_one_moment(|snapshot| async move { listing.page(&*snapshot, start.clone()).await })
             .await?;
         let entry = |line| match line {
             Line::Prefix(prefix) => ListEntry::Prefix(prefix),
-            Line::Row(key, record) => ListEntry::Object { key, record },
+            Line::Row(key, (_, record)) => ListEntry::Object { key, record },
         };
         Ok(ListPage {
             entries: lines.into_iter().map(entry).collect(),
@@ -222,19 +215,20 @@ impl Handle {
         };
         let start = listing.start(&query.after.0, query.after.1);
         let (listing, start) = (&listing, &start);
-        let (lines, truncated) = self
-            .at_one_moment(
-                |snapshot| async move { listing.page::<UploadRecord>(&*snapshot, start.clone()).await },
-            )
+        let (entries, truncated) = self
+            .at_one_moment(|snapshot| async move {
+                let (lines, truncated) = listing.page(&*snapshot, start.clone()).await?;
+                let entry = |line| match line {
+                    Line::Prefix(prefix) => Ok(UploadsEntry::Prefix(prefix)),
+                    Line::Row(key, (row, value)) => {
+                        decode(&row, &value).map(|record| UploadsEntry::Upload { key, record })
+                    }
+                };
+                let entries: Result<Vec<_>, BadRow> = lines.into_iter().map(entry).collect();
+                Ok((entries.map_err(|e| corrupt(&e))?, truncated))
+            })
             .await?;
-        let entry = |line| match line {
-            Line::Prefix(prefix) => UploadsEntry::Prefix(prefix),
-            Line::Row(key, record) => UploadsEntry::Upload { key, record },
-        };
-        Ok(UploadsPage {
-            entries: lines.into_iter().map(entry).collect(),
-            truncated,
-        })
+        Ok(UploadsPage { entries, truncated })
     }
 
     /// An upload and its parts above number `above`.

@@ -9,9 +9,9 @@ use types::limits::list_page_bytes;
 use types::{AccountId, BucketId, VersionId};
 use wire::index::{
     BucketsQuery, Command, Index, ListEntry, ListQuery, Match, Named, Precondition, Reason, StoredData,
-    VersionRef, VersionsEntry, VersionsQuery,
+    VersionRef, VersionsEntry, VersionsQuery, listed,
 };
-use wire::records::{Pair, answer::Kind, object_record::Data};
+use wire::records::{ObjectRecord, Pair, answer::Kind, object_record::Data};
 
 #[tokio::test]
 async fn a_put_is_read_back_in_every_size_class() {
@@ -250,7 +250,10 @@ async fn large_pages(g: &Gateway, bucket: BucketId, after: &str) -> [(usize, Str
     };
     let page = g.index.list(query).await.unwrap().unwrap();
     let lines = page.entries.into_iter().map(|e| match e {
-        ListEntry::Object { key, record } => (key, record.metadata[0].value.len()),
+        ListEntry::Object { key, record } => {
+            let record: ObjectRecord = listed(&key, &record).expect("a record");
+            (key, record.metadata[0].value.len())
+        }
         ListEntry::Prefix(p) => panic!("{p}"),
     });
     let (lines, more): (Vec<_>, _) = (lines.collect(), page.truncated);

@@ -208,9 +208,13 @@ pub(crate) fn quoted(md5: &[u8], parts: u32) -> String {
 
 /// `2009-10-12T17:50:30.000Z`.
 pub(crate) fn iso_time(ms: u64) -> String {
+    String::from_utf8_lossy(&iso_digits(ms)).into_owned()
+}
+
+/// Its bytes. A listing has a thousand of them: digit by digit, not through the formatting machinery.
+pub(crate) fn iso_digits(ms: u64) -> [u8; 24] {
     let at = time::OffsetDateTime::from_unix_timestamp((ms / 1000).min(253_402_300_799) as i64);
     let at = at.expect("bounded to the year 9999");
-    // A listing has a thousand of them: digit by digit, not through the formatting machinery.
     let mut out = *b"0000-00-00T00:00:00.000Z";
     let mut put = |digits: std::ops::Range<usize>, mut n: u32| {
         for place in out[digits].iter_mut().rev() {
@@ -225,7 +229,7 @@ pub(crate) fn iso_time(ms: u64) -> String {
     put(14..16, at.minute().into());
     put(17..19, at.second().into());
     put(20..23, (ms % 1000) as u32);
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 /// `Mon, 12 Oct 2009 17:50:30 GMT`.

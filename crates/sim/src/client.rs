@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::{AccountId, BucketName, ByteRange, ETag, ErrorKind, ObjectKey, UploadId};
 use wire::Fault;
-use wire::index::{Expected, ListEntry, Match, NamedPart, Precondition, Reason, UploadsEntry, VersionRef};
-use wire::records::{ContentHeaders, Pair, PutAnswer};
+use wire::index::{
+    Expected, ListEntry, Match, NamedPart, Precondition, Reason, UploadsEntry, VersionRef, listed,
+};
+use wire::records::{ContentHeaders, ObjectRecord, Pair, PutAnswer};
 use world::{Clock, OverBudget};
 
 pub(crate) const CALLER: Caller = Caller {
@@ -428,6 +430,7 @@ impl Client {
                         self.recorder.violation(format!("a listing names {key:?}"));
                         continue;
                     };
+                    let record: ObjectRecord = listed(KEYS[key], &record)?;
                     let seen = self.recorder.get().identify(bucket, key, &record);
                     match self.answer_value(seen) {
                         Answer::Value(value) => Line::Key(key, value),

@@ -7,15 +7,15 @@ use crate::Fault;
 use crate::node::Ordered;
 pub use crate::reclaim::{Booked, BookedRef, Doubt, IdleUpload, Reach, Reached, Reclaim, Unnamed};
 use crate::records::{
-    Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage, ObjectRecord,
-    Pair, PartRecord, UploadRecord, UsageRecord, bucket_setting,
+    Answer, BucketCopy, BucketRecord, BucketSetting, Checksum, GarbageRecord, ManifestPage,
+    ObjectRecord, Pair, PartRecord, UploadRecord, UsageRecord, bucket_setting,
 };
 use crate::scrub::Reread;
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
-use prost::Message as _;
+use prost::Message;
 use types::limits::LIST_LINE_BYTES;
-use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ObjectKey, UploadId, VersionId};
+use types::{AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ErrorKind, ObjectKey, UploadId, VersionId};
 
 /// Why the state refused a command or read. The numbers are stored in `done` rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -430,7 +430,7 @@ impl ListPage {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let of = |entry: &ListEntry| match entry {
-            ListEntry::Object { key, record } => key.len() + record.encoded_len(),
+            ListEntry::Object { key, record } => key.len() + record.len(),
             ListEntry::Prefix(prefix) => prefix.len(),
         };
         self.entries.iter().map(|entry| LIST_LINE_BYTES + of(entry)).sum()
@@ -439,15 +439,27 @@ impl ListPage {
 
 /// A line of a listing.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a page is records either way; boxing each would cost more than it saves"
-)]
 pub enum ListEntry {
-    /// A key and its record.
-    Object { key: String, record: ObjectRecord },
+    /// A key and its record, as it is stored: an `ObjectRecord`, of which a `ListedObject` reads what listings show and no more.
+    Object { key: String, record: Bytes },
     /// A common prefix.
     Prefix(String),
+}
+
+impl ListEntry {
+    /// An object's line.
+    pub fn object(key: String, record: &ObjectRecord) -> Self {
+        let record = record.encode_to_vec().into();
+        Self::Object { key, record }
+    }
+}
+
+/// The record of `key` as [`ListEntry::Object`] has it: a `ListedObject`, which is what listings show, or a whole `ObjectRecord`.
+///
+/// # Errors
+/// It is none.
+pub fn listed<M: Message + Default>(key: &str, record: &[u8]) -> Result<M, Fault> {
+    M::decode(record).map_err(|e| Fault::new(ErrorKind::Corrupt, format!("{e} in the record of {key:?}")))
 }
 
 /// What a page of [`Index::verify`] found.

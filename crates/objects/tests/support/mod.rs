@@ -407,10 +407,7 @@ impl Index for MemoryIndex {
             .objects
             .iter()
             .filter(|((b, k), _)| *b == query.bucket.0 && k.starts_with(&query.prefix));
-        let entry = |((_, k), f): (&(u64, String), &Found)| ListEntry::Object {
-            key: k.clone(),
-            record: f.record.clone(),
-        };
+        let entry = |((_, k), f): (&(u64, String), &Found)| ListEntry::object(k.clone(), &f.record);
         Ok(Ok(ListPage {
             entries: of.map(entry).collect(),
             truncated: false,

@@ -2,7 +2,7 @@
 
 use crate::body::parse_checksum;
 use crate::error::{Code, Error};
-use crate::reply::{self, Reply, quoted};
+use crate::reply::{self, Reply};
 use crate::request::{Request, parse_document};
 use crate::service::Service;
 use crate::xml::{Element, XmlWriter};
@@ -44,7 +44,7 @@ fn write(request: &Request, answer: &PutAnswer) -> String {
     );
     x.text("Bucket", request.bucket().as_str());
     x.text("Key", request.key().as_str());
-    x.text("ETag", &quoted(&answer.etag_md5, answer.etag_parts));
+    x.etag(&answer.etag_md5, answer.etag_parts);
     let kind = checksum::kind_of(answer.checksum_kind);
     checksum::to_xml(&mut x, &answer.checksums, kind, answer.etag_parts);
     if !answer.checksums.is_empty() {

@@ -3,7 +3,7 @@
 use crate::copy_source::{CopySource, check_size};
 use crate::error::{Code, Error};
 use crate::patience::{self, Done};
-use crate::reply::{Reply, iso_time, quoted};
+use crate::reply::Reply;
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
@@ -100,8 +100,8 @@ fn algorithm(headers: &HeaderMap) -> Result<Option<ChecksumAlgorithm>, Error> {
 fn write(answer: &PutAnswer) -> String {
     let mut x = XmlWriter::document();
     x.root("CopyObjectResult");
-    x.text("LastModified", &iso_time(answer.modified_ms));
-    x.text("ETag", &quoted(&answer.etag_md5, answer.etag_parts));
+    x.time("LastModified", answer.modified_ms);
+    x.etag(&answer.etag_md5, answer.etag_parts);
     let kind = checksum::kind_of(answer.checksum_kind);
     checksum::to_xml(&mut x, &answer.checksums, kind, answer.etag_parts);
     if !answer.checksums.is_empty() {

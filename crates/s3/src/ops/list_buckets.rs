@@ -5,7 +5,7 @@ use crate::listing::Token;
 use crate::owner;
 use crate::page::BUCKETS_AT_FIRST;
 use crate::query::Query;
-use crate::reply::{self, Reply, iso_time};
+use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
@@ -46,7 +46,7 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
     for bucket in &buckets {
         x.open("Bucket");
         x.text("Name", &bucket.name);
-        x.text("CreationDate", &iso_time(bucket.created_ms));
+        x.time("CreationDate", bucket.created_ms);
         x.text("BucketRegion", &region_of(&bucket.region));
         x.text("BucketArn", &owner::bucket_arn(&bucket.name));
         x.close("Bucket");

@@ -5,14 +5,14 @@ use crate::error::Error;
 use crate::listing::{Names, Token};
 use crate::owner;
 use crate::query::Query;
-use crate::reply::{self, Reply, iso_time, quoted};
+use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::{XmlWriter, is_xml_text};
-use objects::ListObjects;
+use objects::{ListObjects, ObjectsError};
 use types::{AccountId, ChecksumAlgorithm, limits};
-use wire::index::{ListEntry, ListPage};
-use wire::records::ObjectRecord;
+use wire::index::{ListEntry, ListPage, listed};
+use wire::records::ListedObject;
 
 /// What a key takes in the document beside its name, with a checksum and no owner.
 const LINE_BYTES: usize = 320;
@@ -66,7 +66,7 @@ impl Asked {
     }
 
     /// And how they go on.
-    fn finish(&self, mut x: XmlWriter, page: &ListPage, with_owner: bool) -> Reply {
+    fn finish(&self, mut x: XmlWriter, page: &ListPage, with_owner: bool) -> Result<Reply, Error> {
         x.value("MaxKeys", self.max);
         self.names.write_some(&mut x, "Delimiter", &self.delimiter);
         if self.names.url {
@@ -77,7 +77,8 @@ impl Asked {
         x.reserve(names.map(|n| n + LINE_BYTES).sum());
         for entry in &page.entries {
             if let ListEntry::Object { key, record } = entry {
-                contents(&mut x, self.names, (key, record), with_owner);
+                let record: ListedObject = listed(key, record).map_err(ObjectsError::from)?;
+                contents(&mut x, self.names, (key, &record), with_owner);
             }
         }
         for entry in &page.entries {
@@ -86,17 +87,21 @@ impl Asked {
             }
         }
         x.close("ListBucketResult");
-        reply::xml(x.finish())
+        Ok(reply::xml(x.finish()))
     }
 }
 
-fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ObjectRecord), with_owner: bool) {
+fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ListedObject), with_owner: bool) {
     x.open("Contents");
     names.write(x, "Key", key);
-    x.text("LastModified", &iso_time(record.modified_ms));
-    x.text("ETag", &quoted(&record.etag_md5, record.etag_parts));
-    checksums(x, record);
-    x.value("Size", record.size);
+    x.time("LastModified", record.modified_ms);
+    x.etag(&record.etag_md5, record.etag_parts);
+    checksums(
+        x,
+        record.checksum_kind,
+        record.checksums.iter().map(|sum| sum.algorithm),
+    );
+    x.number("Size", record.size);
     if with_owner {
         owner::write(x, "Owner", AccountId(record.owner));
     }
@@ -105,17 +110,16 @@ fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ObjectRecord
 }
 
 /// Which checksums an object has.
-pub(super) fn checksums(x: &mut XmlWriter, record: &ObjectRecord) {
-    for sum in &record.checksums {
-        if let Some(algorithm) = ChecksumAlgorithm::from_number(sum.algorithm) {
+pub(super) fn checksums(x: &mut XmlWriter, kind: u32, algorithms: impl Iterator<Item = u32>) {
+    let mut has_some = false;
+    for number in algorithms {
+        has_some = true;
+        if let Some(algorithm) = ChecksumAlgorithm::from_number(number) {
             x.text("ChecksumAlgorithm", algorithm.name());
         }
     }
-    if !record.checksums.is_empty() {
-        x.text(
-            "ChecksumType",
-            checksum::kind_name(checksum::kind_of(record.checksum_kind)),
-        );
+    if has_some {
+        x.text("ChecksumType", checksum::kind_name(checksum::kind_of(kind)));
     }
 }
 
@@ -143,7 +147,7 @@ pub(super) async fn v1(service: &Service, request: Request) -> Result<Reply, Err
     if let (true, false, Some(last)) = (page.truncated, asked.delimiter.is_empty(), last_name(&page)) {
         asked.names.write(&mut x, "NextMarker", last);
     }
-    Ok(asked.finish(x, &page, true))
+    asked.finish(x, &page, true)
 }
 
 pub(super) async fn v2(service: &Service, request: Request) -> Result<Reply, Error> {
@@ -177,5 +181,82 @@ pub(super) async fn v2(service: &Service, request: Request) -> Result<Reply, Err
     }
     asked.names.write_some(&mut x, "StartAfter", start);
     x.value("KeyCount", page.entries.len());
-    Ok(asked.finish(x, &page, with_owner))
+    asked.finish(x, &page, with_owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+    use types::ErrorKind;
+    use wire::records::{Checksum, ObjectRecord, Pair};
+
+    fn asked() -> Asked {
+        Asked {
+            prefix: String::new(),
+            delimiter: String::new(),
+            max: 1000,
+            names: Names { url: false },
+        }
+    }
+
+    fn record() -> ObjectRecord {
+        ObjectRecord {
+            size: 5,
+            etag_md5: vec![0xab; 16],
+            etag_parts: 3,
+            modified_ms: 1_255_369_830_007,
+            owner: AccountId::ROOT.0,
+            checksum_kind: 2,
+            checksums: vec![Checksum {
+                algorithm: 1,
+                value: vec![1; 4],
+            }],
+            version: vec![7; 16],
+            metadata: vec![Pair {
+                name: "a".into(),
+                value: "not listed".into(),
+            }],
+            ..ObjectRecord::default()
+        }
+    }
+
+    #[test]
+    fn a_line_shows_what_the_record_says() {
+        let (mut listed_only, mut whole) = (XmlWriter::document(), XmlWriter::document());
+        let ListEntry::Object { key, record: bytes } = ListEntry::object("k".into(), &record()) else {
+            panic!("an object");
+        };
+        let read: ListedObject = listed(&key, &bytes).expect("a record");
+        contents(&mut listed_only, Names { url: false }, (&key, &read), true);
+        let (name, of) = (Names { url: false }, record());
+        whole.open("Contents");
+        name.write(&mut whole, "Key", "k");
+        whole.text("LastModified", &reply::iso_time(of.modified_ms));
+        whole.text("ETag", &reply::quoted(&of.etag_md5, of.etag_parts));
+        checksums(&mut whole, of.checksum_kind, [1].into_iter());
+        whole.value("Size", of.size);
+        owner::write(&mut whole, "Owner", AccountId(of.owner));
+        whole.text("StorageClass", "STANDARD");
+        whole.close("Contents");
+        assert_eq!(listed_only.finish(), whole.finish());
+    }
+
+    /// I5: a record that cannot be read is told with its key, even where what is wrong with it is not listed; the page is not answered without it.
+    #[test]
+    fn a_record_that_is_none_makes_no_shorter_page() {
+        let ListEntry::Object { key, record } = ListEntry::object("bad/one".into(), &record()) else {
+            panic!("an object");
+        };
+        let record = record.slice(..record.len() - 1);
+        let fault = listed::<ListedObject>(&key, &record).expect_err("it is cut");
+        assert_eq!(fault.kind, ErrorKind::Corrupt);
+        assert!(fault.to_string().contains("bad/one"), "{fault}");
+        let page = ListPage {
+            entries: vec![ListEntry::Object { key, record }],
+            truncated: false,
+        };
+        let answer = asked().finish(XmlWriter::document(), &page, true);
+        assert_eq!(answer.err().map(|e| e.code()), Some(Code::InternalError));
+    }
 }

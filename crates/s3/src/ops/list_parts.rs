@@ -3,7 +3,7 @@
 use crate::checksum;
 use crate::error::Error;
 use crate::owner;
-use crate::reply::{self, Reply, iso_time, quoted};
+use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
@@ -52,8 +52,8 @@ fn parts(x: &mut XmlWriter, page: &PartsPage) {
     for part in &page.parts {
         x.open("Part");
         x.value("PartNumber", part.number);
-        x.text("LastModified", &iso_time(part.modified_ms));
-        x.text("ETag", &quoted(&part.etag_md5, 0));
+        x.time("LastModified", part.modified_ms);
+        x.etag(&part.etag_md5, 0);
         x.value("Size", part.size);
         checksum::to_xml(x, &part.checksums, ChecksumKind::FullObject, 0);
         x.close("Part");

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::listing::Names;
 use crate::owner;
 use crate::query::Query;
-use crate::reply::{self, Reply, iso_time};
+use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
@@ -114,7 +114,7 @@ fn upload(x: &mut XmlWriter, names: Names, key: &str, record: &UploadRecord) {
     owner::write(x, "Initiator", AccountId(record.owner));
     owner::write(x, "Owner", AccountId(record.owner));
     x.text("StorageClass", "STANDARD");
-    x.text("Initiated", &iso_time(record.initiated_ms));
+    x.time("Initiated", record.initiated_ms);
     promised(x, record);
     x.close("Upload");
 }

@@ -4,7 +4,7 @@ use super::list_objects::checksums;
 use crate::error::Error;
 use crate::listing::Names;
 use crate::query::Query;
-use crate::reply::{self, Reply, iso_time, quoted};
+use crate::reply::{self, Reply};
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
@@ -109,10 +109,14 @@ fn one(x: &mut XmlWriter, names: Names, (key, record): (&str, &ObjectRecord), is
     names.write(x, "Key", key);
     x.text("VersionId", &version::of(record));
     x.value("IsLatest", is_latest);
-    x.text("LastModified", &iso_time(record.modified_ms));
+    x.time("LastModified", record.modified_ms);
     if !record.delete_marker {
-        x.text("ETag", &quoted(&record.etag_md5, record.etag_parts));
-        checksums(x, record);
+        x.etag(&record.etag_md5, record.etag_parts);
+        checksums(
+            x,
+            record.checksum_kind,
+            record.checksums.iter().map(|sum| sum.algorithm),
+        );
         x.value("Size", record.size);
     }
     owner::write(x, "Owner", AccountId(record.owner));

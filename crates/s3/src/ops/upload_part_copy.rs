@@ -4,7 +4,7 @@ use super::upload_part::part_number;
 use crate::copy_source::{self, CopySource};
 use crate::error::Error;
 use crate::patience::{self, Done};
-use crate::reply::{Reply, iso_time, quoted};
+use crate::reply::Reply;
 use crate::request::Request;
 use crate::service::Service;
 use crate::xml::XmlWriter;
@@ -46,8 +46,8 @@ pub(super) async fn run(service: &Service, request: Request) -> Result<Reply, Er
 fn write(part: &PartRecord) -> String {
     let mut x = XmlWriter::document();
     x.root("CopyPartResult");
-    x.text("LastModified", &iso_time(part.modified_ms));
-    x.text("ETag", &quoted(&part.etag_md5, 0));
+    x.time("LastModified", part.modified_ms);
+    x.etag(&part.etag_md5, 0);
     checksum::to_xml(&mut x, &part.checksums, ChecksumKind::FullObject, 0);
     x.close("CopyPartResult");
     x.finish()

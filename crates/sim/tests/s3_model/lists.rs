@@ -6,7 +6,7 @@ use crate::sequence::{Sequence, pairs};
 use crate::stack::{CALLER, Stack};
 use objects::{ListObjects, ListUploads, ListVersions};
 use types::{UploadId, VersionId};
-use wire::index::{ListEntry, UploadsEntry, VersionRef, VersionsEntry};
+use wire::index::{ListEntry, UploadsEntry, VersionRef, VersionsEntry, listed};
 
 /// Where a page of versions begins.
 type After = (String, Option<VersionRef>);
@@ -80,7 +80,9 @@ impl Sequence {
         let mut prefixes = 0;
         for (entry, line) in page.entries.iter().zip(&lines) {
             match (entry, line) {
-                (ListEntry::Object { record, .. }, Line::Under(_, version)) => same(record, version),
+                (ListEntry::Object { key, record }, Line::Under(_, version)) => {
+                    same(&listed(key, record).expect("a record"), version);
+                }
                 (ListEntry::Prefix(_), Line::Prefix(_)) => prefixes += 1,
                 _ => panic!("{entry:?} is not {line:?}"),
             }
