@@ -30,7 +30,12 @@ impl SignedAt {
         if s.len() != 16 || !digits(0..8) || !digits(9..15) {
             return None;
         }
-        Self::at(PrimitiveDateTime::parse(s, BASIC).ok()?.assume_utc())
+        let at = PrimitiveDateTime::parse(s, BASIC).ok()?.assume_utc();
+        Some(Self {
+            // Each moment has one such form, so it need not be written anew.
+            basic: s.to_owned(),
+            ms: u64::try_from(at.unix_timestamp()).ok()? * 1000,
+        })
     }
 
     /// From an HTTP date (`Fri, 24 May 2013 00:00:00 GMT`) or the basic form.

@@ -13,6 +13,9 @@ pub struct QueryPair {
 
 /// Undoes percent-encoding. `None` when a `%` is not followed by two hexadecimal digits. A `+` stays one.
 pub fn decode(raw: &[u8]) -> Option<Vec<u8>> {
+    if !raw.contains(&b'%') {
+        return Some(raw.to_vec());
+    }
     let digit = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
     let mut out = Vec::with_capacity(raw.len());
     let mut i = 0;
@@ -55,9 +58,15 @@ pub fn parse_query(raw: &str) -> Option<Vec<QueryPair>> {
 /// Percent-encodes as SigV4 wants it: all but `A-Z a-z 0-9 - . _ ~`, digits in upper case; `/` stays where `slash`.
 pub fn encode(decoded: &[u8], slash: bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let is_plain = |b: u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') || (slash && b == b'/')
+    };
     let mut out = String::with_capacity(decoded.len());
-    for &b in decoded {
-        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) || (slash && b == b'/') {
+    // As long as nothing is to be encoded it is text as it is.
+    let plain = decoded.iter().take_while(|b| is_plain(**b)).count();
+    out.push_str(std::str::from_utf8(&decoded[..plain]).unwrap_or_default());
+    for &b in &decoded[plain..] {
+        if is_plain(b) {
             out.push(char::from(b));
         } else {
             out.push('%');
