@@ -94,7 +94,7 @@ impl Objects {
             .await?;
         let unnamed = self.unnamed(&owner, &data);
         let piece = ObjectRecord {
-            headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
+            headers: put.headers.unless_none(),
             metadata: put.metadata,
             tags: put.tags,
             ..intake.finish().await?.record(put.length, wanted, caller.account)

@@ -11,7 +11,7 @@ use types::{BucketId, ChecksumAlgorithm, ObjectKey};
 use wire::index::{Command, Match, Precondition, Reason, StoredChunks, StoredData, VersionRef};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
-use wire::records::{self, ObjectRecord, PutAnswer};
+use wire::records::{ObjectRecord, PutAnswer};
 use world::plant::{Plant, is_planted};
 
 /// Bodies above this are not read before a precondition that fails already is told.
@@ -64,7 +64,7 @@ impl Objects {
         let (data, size) = self.bytes_down(&owner, put.length, slack, &mut intake).await?;
         let unnamed = self.unnamed(&owner, &data);
         let record = ObjectRecord {
-            headers: Some(put.headers).filter(|h| *h != records::ContentHeaders::default()),
+            headers: put.headers.unless_none(),
             metadata: put.metadata,
             tags: put.tags,
             ..intake.finish().await?.record(size, put.checksum, caller.account)

@@ -11,7 +11,7 @@ use wire::Fault;
 use wire::index::{Command, PartsPage, Reason, UploadsPage, UploadsQuery};
 use wire::node::OwnerRef;
 use wire::records::answer::Kind as AnswerKind;
-use wire::records::{self, PartRecord, PutAnswer, UploadRecord};
+use wire::records::{PartRecord, PutAnswer, UploadRecord};
 
 impl Objects {
     /// Begins an upload.
@@ -22,7 +22,7 @@ impl Objects {
         let bucket = BucketId(self.bucket(caller, &start.bucket).await?.bucket);
         let record = UploadRecord {
             owner: caller.account.0,
-            headers: Some(start.headers).filter(|h| *h != records::ContentHeaders::default()),
+            headers: start.headers.unless_none(),
             metadata: start.metadata,
             tags: start.tags,
             checksum_algorithm: start.checksum.map_or(0, |a| a as u32),

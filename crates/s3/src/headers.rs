@@ -171,10 +171,10 @@ pub(crate) fn no_conditions(headers: &HeaderMap) -> Result<(), Error> {
 /// Whether the request is for the buckets of another account than the caller's. Buckets that a caller can reach are its
 /// own, so the owner it expects must be itself.
 pub(crate) fn expects_another_owner(headers: &HeaderMap, account: AccountId) -> bool {
-    let own = crate::owner::account_number(account);
+    let is_other = |owner| owner != crate::owner::account_number(account);
     EXPECTED_OWNERS
         .iter()
-        .any(|name| value(headers, name).is_some_and(|owner| owner != own))
+        .any(|name| value(headers, name).is_some_and(is_other))
 }
 
 fn single(headers: &HeaderMap) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use crate::request::Request;
 use crate::service::Service;
 use crate::xml::DECLARATION;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, header};
 use objects::ObjectsError;
 use std::future::Future;
 use std::pin::Pin;
@@ -56,7 +56,7 @@ pub(crate) async fn answer(
         of: (request.path.clone(), request.id.clone(), service.host_id.clone()),
         names: (request.bucket().to_string(), request.key().as_str().to_owned()),
     };
-    let mut reply = Response::new(ReplyBody::until_end(Box::new(waiting)));
+    let mut reply = reply::of(ReplyBody::until_end(Box::new(waiting)));
     let kind = HeaderValue::from_static("application/xml");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(reply)

@@ -212,10 +212,12 @@ pub(crate) fn route(
             format!("Conflicting query string parameters: {sub}, {other}"),
         ));
     }
+    // Most have none, and comparing nothing with nothing is slow: some processors take a microsecond for a masked load of no bytes.
+    let is_sub = |of: &str| if sub.is_empty() { of.is_empty() } else { of == sub };
     let row = |m: &str| {
         ROUTES
             .iter()
-            .find(|(rm, rl, rs, _)| *rm == m && *rl == level && *rs == sub)
+            .find(|(rm, rl, rs, _)| *rl == level && *rm == m && is_sub(rs))
     };
     let Some((_, _, _, operation)) = row(method.as_str()) else {
         let resource = match level {

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use objects::{Caller, Objects};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -66,7 +66,11 @@ pub struct Service {
     operator: Arc<dyn Operator>,
     /// `x-amz-id-2`: which process answered.
     pub(crate) host_id: String,
+    last_id: AtomicU64,
 }
+
+/// 2^64 over the golden ratio, made odd: as many steps lead back as there are numbers.
+const ID_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What of a request its answer needs once the request is gone.
 struct Asked {
@@ -88,6 +92,8 @@ impl Service {
     ) -> Arc<Self> {
         let mut host = [0; 24];
         world.rng.fill(&mut host);
+        let mut first_id = [0; 8];
+        world.rng.fill(&mut first_id);
         Arc::new(Self {
             world,
             objects,
@@ -95,6 +101,7 @@ impl Service {
             config,
             operator,
             host_id: hex::encode(host),
+            last_id: AtomicU64::new(u64::from_le_bytes(first_id)),
         })
     }
 
@@ -175,10 +182,11 @@ impl Service {
         self.config.connections.clone().unwrap_or_else(boundless)
     }
 
+    /// Ids of no other request of this process, and hardly of one before it: steps from a random number, far apart so that they look it.
+    /// A random number each would cost more than all else that is said of a request.
     fn request_id(&self) -> String {
-        let mut id = [0; 8];
-        self.world.rng.fill(&mut id);
-        hex::encode_upper(id)
+        let id = self.last_id.fetch_add(ID_STEP, Ordering::Relaxed);
+        format!("{id:016X}")
     }
 
     /// What every answer says.
@@ -407,10 +415,18 @@ fn check_head(parts: &Parts) -> Result<(), Error> {
     if headers > limits::HEADER_SECTION_BYTES_MAX {
         return Err(head_too_large(limits::HEADER_SECTION_BYTES_MAX));
     }
-    if headers + parts.uri.to_string().len() > limits::HEAD_BYTES_MAX {
+    if headers + uri_bytes(&parts.uri) > limits::HEAD_BYTES_MAX {
         return Err(head_too_large(limits::HEAD_BYTES_MAX));
     }
     Ok(())
+}
+
+/// How long it is, written out.
+fn uri_bytes(uri: &Uri) -> usize {
+    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    scheme + authority + path
 }
 
 fn head_too_large(bytes_max: usize) -> Error {

@@ -7,7 +7,7 @@ use crate::reply::{self, Reply, ReplyBody, http_time, quoted};
 use crate::request::Request;
 use crate::service::{Service, flag};
 use crate::{checksum, metadata, range, version};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use objects::{Headed, Opened};
 use types::ByteRange;
 use wire::records::{self, ObjectRecord, Part};
@@ -200,7 +200,7 @@ impl Head {
     }
 
     fn reply(self, body: ReplyBody) -> Reply {
-        let mut reply = Response::new(body);
+        let mut reply = reply::of(body);
         *reply.status_mut() = self.status;
         *reply.headers_mut() = self.headers;
         reply
