@@ -11,7 +11,7 @@ use wire::index::{
     BucketsQuery, Command, Index, ListEntry, ListQuery, Match, Named, Precondition, Reason, StoredData,
     VersionRef, VersionsEntry, VersionsQuery, listed,
 };
-use wire::records::{ObjectRecord, Pair, answer::Kind, object_record::Data};
+use wire::records::{Pair, answer::Kind, object_record::Data};
 
 #[tokio::test]
 async fn a_put_is_read_back_in_every_size_class() {
@@ -251,7 +251,7 @@ async fn large_pages(g: &Gateway, bucket: BucketId, after: &str) -> [(usize, Str
     let page = g.index.list(query).await.unwrap().unwrap();
     let lines = page.entries.into_iter().map(|e| match e {
         ListEntry::Object { key, record } => {
-            let record: ObjectRecord = listed(&key, &record).expect("a record");
+            let record = listed(&key, &record).expect("a record");
             (key, record.metadata[0].value.len())
         }
         ListEntry::Prefix(p) => panic!("{p}"),

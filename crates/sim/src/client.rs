@@ -15,7 +15,7 @@ use wire::Fault;
 use wire::index::{
     Expected, ListEntry, Match, NamedPart, Precondition, Reason, UploadsEntry, VersionRef, listed,
 };
-use wire::records::{ContentHeaders, ObjectRecord, Pair, PutAnswer};
+use wire::records::{ContentHeaders, Pair, PutAnswer};
 use world::{Clock, OverBudget};
 
 pub(crate) const CALLER: Caller = Caller {
@@ -430,7 +430,7 @@ impl Client {
                         self.recorder.violation(format!("a listing names {key:?}"));
                         continue;
                     };
-                    let record: ObjectRecord = listed(KEYS[key], &record)?;
+                    let record = listed(KEYS[key], &record)?;
                     let seen = self.recorder.get().identify(bucket, key, &record);
                     match self.answer_value(seen) {
                         Answer::Value(value) => Line::Key(key, value),

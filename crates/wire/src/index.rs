@@ -4,6 +4,7 @@
 //! refused for ever. Reads are answered from durable state by the owner.
 
 use crate::Fault;
+pub use crate::listed::Listed;
 use crate::node::Ordered;
 pub use crate::reclaim::{Booked, BookedRef, Doubt, IdleUpload, Reach, Reached, Reclaim, Unnamed};
 use crate::records::{
@@ -13,7 +14,7 @@ use crate::records::{
 use crate::scrub::Reread;
 pub use crate::versions::{VersionRef, Versioning, VersionsEntry, VersionsPage, VersionsQuery};
 use bytes::Bytes;
-use prost::Message;
+use prost::Message as _;
 use types::limits::LIST_LINE_BYTES;
 use types::{
     AccountId, BlobId, BucketId, BucketName, CommandId, ETag, ErrorKind, ObjectKey, UploadId, VersionId,
@@ -442,7 +443,7 @@ impl ListPage {
 /// A line of a listing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ListEntry {
-    /// A key and its record, as it is stored: an `ObjectRecord`, of which a `ListedObject` reads what listings show and no more.
+    /// A key and its record, as it is stored: an `ObjectRecord`, of which a [`Listed`] reads what listings show and no more.
     Object { key: String, record: Bytes },
     /// A common prefix.
     Prefix(String),
@@ -466,12 +467,13 @@ impl ContentHeaders {
     }
 }
 
-/// The record of `key` as [`ListEntry::Object`] has it: a `ListedObject`, which is what listings show, or a whole `ObjectRecord`.
+/// The whole record of `key` as [`ListEntry::Object`] has it.
 ///
 /// # Errors
 /// It is none.
-pub fn listed<M: Message + Default>(key: &str, record: &[u8]) -> Result<M, Fault> {
-    M::decode(record).map_err(|e| Fault::new(ErrorKind::Corrupt, format!("{e} in the record of {key:?}")))
+pub fn listed(key: &str, record: &[u8]) -> Result<ObjectRecord, Fault> {
+    ObjectRecord::decode(record)
+        .map_err(|e| Fault::new(ErrorKind::Corrupt, format!("{e} in the record of {key:?}")))
 }
 
 /// What a page of [`Index::verify`] found.

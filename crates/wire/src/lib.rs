@@ -11,6 +11,7 @@ pub mod double;
 mod fault;
 pub mod gateway;
 pub mod index;
+mod listed;
 pub mod node;
 mod reclaim;
 pub mod scrub;

@@ -17,7 +17,7 @@ use wire::index::{
     AppendData, Command, Index, ListEntry, ListQuery, Precondition, Reason, StoredData, VersionRef,
     VersionsQuery, listed,
 };
-use wire::records::{ObjectRecord, object_record::Data};
+use wire::records::object_record::Data;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -235,9 +235,7 @@ async fn size_listed(g: &Gateway, bucket: BucketId) -> u64 {
         max: 1,
     };
     match g.index.list(query).await.unwrap().unwrap().entries.first() {
-        Some(ListEntry::Object { key, record }) => {
-            listed::<ObjectRecord>(key, record).expect("a record").size
-        }
+        Some(ListEntry::Object { key, record }) => listed(key, record).expect("a record").size,
         _ => 0,
     }
 }

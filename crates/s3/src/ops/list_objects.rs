@@ -11,8 +11,7 @@ use crate::service::Service;
 use crate::xml::{XmlWriter, is_xml_text};
 use objects::{ListObjects, ObjectsError};
 use types::{AccountId, ChecksumAlgorithm, limits};
-use wire::index::{ListEntry, ListPage, listed};
-use wire::records::ListedObject;
+use wire::index::{ListEntry, ListPage, Listed};
 
 /// What a key takes in the document beside its name, with a checksum and no owner.
 const LINE_BYTES: usize = 320;
@@ -77,7 +76,7 @@ impl Asked {
         x.reserve(names.map(|n| n + LINE_BYTES).sum());
         for entry in &page.entries {
             if let ListEntry::Object { key, record } = entry {
-                let record: ListedObject = listed(key, record).map_err(ObjectsError::from)?;
+                let record = Listed::of(key, record).map_err(ObjectsError::from)?;
                 contents(&mut x, self.names, (key, &record), with_owner);
             }
         }
@@ -91,22 +90,17 @@ impl Asked {
     }
 }
 
-fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &ListedObject), with_owner: bool) {
+fn contents(x: &mut XmlWriter, names: Names, (key, record): (&str, &Listed<'_>), with_owner: bool) {
     x.open("Contents");
     names.write(x, "Key", key);
     x.time("LastModified", record.modified_ms);
-    x.etag(&record.etag_md5, record.etag_parts);
-    checksums(
-        x,
-        record.checksum_kind,
-        record.checksums.iter().map(|sum| sum.algorithm),
-    );
+    x.etag(record.etag_md5, record.etag_parts);
+    checksums(x, record.checksum_kind, record.algorithms.iter().copied());
     x.number("Size", record.size);
     if with_owner {
         owner::write(x, "Owner", AccountId(record.owner));
     }
-    x.text("StorageClass", "STANDARD");
-    x.close("Contents");
+    x.markup("<StorageClass>STANDARD</StorageClass></Contents>");
 }
 
 /// Which checksums an object has.
@@ -227,7 +221,7 @@ mod tests {
         let ListEntry::Object { key, record: bytes } = ListEntry::object("k".into(), &record()) else {
             panic!("an object");
         };
-        let read: ListedObject = listed(&key, &bytes).expect("a record");
+        let read = Listed::of(&key, &bytes).expect("a record");
         contents(&mut listed_only, Names { url: false }, (&key, &read), true);
         let (name, of) = (Names { url: false }, record());
         whole.open("Contents");
@@ -249,7 +243,7 @@ mod tests {
             panic!("an object");
         };
         let record = record.slice(..record.len() - 1);
-        let fault = listed::<ListedObject>(&key, &record).expect_err("it is cut");
+        let fault = Listed::of(&key, &record).expect_err("it is cut");
         assert_eq!(fault.kind, ErrorKind::Corrupt);
         assert!(fault.to_string().contains("bad/one"), "{fault}");
         let page = ListPage {

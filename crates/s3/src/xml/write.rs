@@ -56,6 +56,11 @@ impl XmlWriter {
         self.close(name);
     }
 
+    /// Elements as they are written.
+    pub(crate) fn markup(&mut self, written: &'static str) {
+        self.out.push_str(written);
+    }
+
     /// Text inside the open element.
     pub(crate) fn content(&mut self, value: &str) {
         escape(value, &mut self.out);
@@ -99,7 +104,10 @@ impl XmlWriter {
             }
         }
         self.open(name);
-        self.ascii(&digits[first..]);
+        // One by one: to copy what was just written byte by byte waits until it is in the cache.
+        digits[first..]
+            .iter()
+            .for_each(|digit| self.out.push(char::from(*digit)));
         self.close(name);
     }
 
