@@ -26,6 +26,8 @@ use world::{Disk, Overlay};
 /// Says, while it is there, that the new files count; its bytes are the catalogue that they get.
 pub(super) const LAID: &str = "index-laid";
 const SUFFIX: &str = ".laid";
+/// In the place of its bytes: neither copy is whole.
+const NO_WORD: &[u8] = b"nobody knows which index counts: another is to be laid\n";
 
 /// What the journal of a directory has of its old index.
 #[derive(Clone, Copy)]
@@ -249,13 +251,15 @@ fn set_aside(disk: &dyn Disk, why: &str) -> Result<(), StoreError> {
         true => tracing::warn!(why, "an index that was being laid is set aside"),
         false => return Err(StoreError::Corrupt(why.to_owned())),
     }
+    // It stays until the new one says that it counts: without it the old index would, unasked. And it says nothing from here on, also where the
+    // device did not give it and gives it again: of what it spoke of nothing is in its place any more, and old files would be taken for that.
+    extent::write_whole(disk, LAID, NO_WORD).map_err(|e| StoreError::io(LAID, &e))?;
     let names = disk.list(DIR).map_err(failed)?;
     for name in names.iter().filter(|name| name.ends_with(SUFFIX)) {
         let aside = aside(&names, name);
         disk.rename(&format!("{DIR}/{name}"), &format!("{DIR}/{aside}"))
             .map_err(failed)?;
     }
-    // What says nothing any more stays until the new one says that it counts: without it the old index would, unasked.
     disk.sync_dir(DIR).map_err(failed)
 }
 
