@@ -108,23 +108,26 @@ fn a_cut_while_an_index_is_laid_leaves_the_old_one_or_the_new_one() {
     );
 }
 
-/// Nobody can say whether the index that was being laid counts: the store is refused, never served as of before, and another can be laid over both.
-#[test]
-fn where_what_was_laid_is_not_known_to_count_another_is_laid() {
-    let mut met = 0;
-    for cut in 0.. {
+/// Machines whose power was cut at each operation of a laying, those on which it counts already.
+fn cut_off_laid() -> impl Iterator<Item = (u64, Machine)> {
+    let cut_off = |cut| {
         let (machine, _) = killed();
         machine.disk.plan(Fault::new(FaultKind::PowerOff, cut));
         let _cut_off = life(lay_fresh(&machine));
         let is_over = machine.disk.planned() != 0;
         machine.disk.clear_plan();
         machine.disk.crash();
-        if is_over {
-            break;
-        }
-        if !machine.disk.exists("index-laid").unwrap() {
-            continue;
-        }
+        (!is_over).then_some((cut, machine))
+    };
+    let is_laid = |(_, machine): &(u64, Machine)| machine.disk.exists("index-laid").unwrap();
+    (0..).map_while(cut_off).filter(is_laid)
+}
+
+/// Nobody can say whether the index that was being laid counts: the store is refused, never served as of before, and another can be laid over both.
+#[test]
+fn where_what_was_laid_is_not_known_to_count_another_is_laid() {
+    let mut met = 0;
+    for (cut, machine) in cut_off_laid() {
         let file = machine.disk.open("index-laid").unwrap();
         file.write_all_at(&vec![7; file.len().unwrap() as usize], 0)
             .unwrap();
@@ -161,19 +164,7 @@ fn where_what_was_laid_is_not_known_to_count_another_is_laid() {
 #[test]
 fn a_word_that_comes_back_does_not_make_the_old_index_count() {
     let (mut met, mut refused) = (0, 0);
-    for cut in 0.. {
-        let (machine, _) = killed();
-        machine.disk.plan(Fault::new(FaultKind::PowerOff, cut));
-        let _cut_off = life(lay_fresh(&machine));
-        let is_over = machine.disk.planned() != 0;
-        machine.disk.clear_plan();
-        machine.disk.crash();
-        if is_over {
-            break;
-        }
-        if !machine.disk.exists("index-laid").unwrap() {
-            continue;
-        }
+    for (cut, machine) in cut_off_laid() {
         let file = machine.disk.open("index-laid").unwrap();
         let mut word = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(&mut word, 0).unwrap();
