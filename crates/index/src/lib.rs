@@ -18,6 +18,7 @@
 
 mod cache;
 mod commands;
+mod copies;
 mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -41,6 +42,7 @@ mod versions;
 mod view;
 mod walk;
 
+pub use copies::Copies;
 pub use raised::{Floors, Told, begun, raised};
 pub use rebuilt::{Rebuilt, Remains};
 pub use role::{IndexRole, Rested};

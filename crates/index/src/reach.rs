@@ -172,7 +172,8 @@ impl<'a> Asked<'a> {
             self.object(name, of_key, &current).await?;
         }
         let copy: Option<BucketCopy> = self.get(&RowRef::Bucket(name.0))?;
-        if copy.is_none_or(|c| c.versioning == 0) {
+        // A bucket that nothing is known of may have kept versions: its copy can have been left out of a restored index.
+        if copy.is_some_and(|c| c.versioning == 0) {
             return Ok(());
         }
         let Range { mut start, end } = Range::versions(name.0, name.1);

@@ -4,7 +4,7 @@ use crate::WITH_STATE;
 use crate::under::Seen;
 use bytes::Bytes;
 use control::{Given, first_session};
-use index::{Floors, Told, raised};
+use index::{Copies, Floors, Told, raised};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{SnapshotHead, SnapshotRows, StoreError};
@@ -28,6 +28,8 @@ pub struct Index {
     pub given: Given,
     /// What the rows of the other partitions tell of numbers.
     told: BTreeMap<PartitionId, Told>,
+    /// What they tell of buckets.
+    pub(crate) copies: Copies,
 }
 
 impl Index {
@@ -38,7 +40,7 @@ impl Index {
     pub fn read(file: Arc<dyn DiskFile>, name: &str) -> Result<Self, StoreError> {
         let mut rows = SnapshotRows::open(file.clone(), name)?;
         let head = rows.head();
-        let (mut count, mut given) = (0, Given::default());
+        let (mut count, mut given, mut copies) = (0, Given::default(), Copies::default());
         let mut told = BTreeMap::from(WITH_STATE.map(|partition| (partition, Told::default())));
         for row in rows.by_ref() {
             let (partition, key, value) = row?;
@@ -48,6 +50,7 @@ impl Index {
                     .map_err(|what| StoreError::Corrupt(format!("{name}: {what}")))?;
             } else {
                 told.entry(partition).or_default().take(&key, &value);
+                copies.take(partition, &key, &value);
             }
             count += 1;
         }
@@ -59,6 +62,7 @@ impl Index {
             left_out: rows.left_out(),
             given,
             told,
+            copies,
         })
     }
 

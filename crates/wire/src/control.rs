@@ -7,6 +7,8 @@ use types::{DiskId, Epoch, ExtentId, Generation, NeedleId, NodeId, SessionId};
 
 /// Who holds reclaim after an index was laid, until an operator lets it go.
 pub const HELD_BY_RESTORE: &str = "restore";
+/// What the reason of such a hold says where the index was laid without rows that could not be read.
+pub const LAID_WITHOUT_ROWS: &str = "rows are missing";
 
 /// An extent that a session may append to until it seals it or its session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

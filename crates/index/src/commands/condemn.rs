@@ -130,7 +130,7 @@ impl Since<'_> {
     /// The older versions of the needle's key that are newer than the moment, where there can be any.
     fn newer_versions(&self, doubt: Rows) -> Result<Option<Range>, Stop> {
         let copy: Option<BucketCopy> = self.view.get(&doubt.bucket())?;
-        let kept = copy.is_some_and(|c| c.versioning != 0);
+        let kept = copy.is_none_or(|c| c.versioning != 0);
         Ok(kept.then(|| Range::versions_since(doubt.0.owner.bucket, &doubt.0.owner.key, self.as_of)))
     }
 

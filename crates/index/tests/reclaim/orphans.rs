@@ -1,7 +1,7 @@
 //! Needles that may be orphans: who is reached, who is condemned, and that what is condemned is never named.
 
 use crate::gateway::{Gateway, key, part, record, stored};
-use crate::store::{CONDEMNED, K, Store, reach_of};
+use crate::store::{BUCKETS, CONDEMNED, K, Store, reach_of};
 use Reach::{Booked, Condemned, Named};
 use bytes::Bytes;
 use types::VersionId;
@@ -182,6 +182,31 @@ async fn what_was_named_since_is_found_by_the_commit() {
     s.put(K, &stored(s.g.blob(), 1)).await.unwrap();
     s.delete_version(K, gone).await;
     assert_eq!(s.condemn(reached.unnamed).await, [Named, Named, Booked]);
+}
+
+// I3: an index may have been laid from a snapshot that lacked the bucket's copy.
+#[tokio::test]
+async fn versions_of_a_bucket_that_nothing_is_known_of_are_named() {
+    let mut s = Store::new().await;
+    s.versioning(1).await;
+    let (older, newest, lost) = (
+        stored(s.g.blob(), 1),
+        stored(s.g.blob(), 1),
+        stored(s.g.blob(), 1),
+    );
+    let doubts = vec![s.of(K, &older), s.of(K, &lost)];
+    let unnamed = s.g.index.reached(doubts.clone()).await.unwrap().unnamed;
+    for data in [&older, &newest] {
+        s.put(K, data).await.unwrap();
+    }
+    s.lose_last(BUCKETS).await;
+    let reached = s.g.index.reached(doubts).await.unwrap();
+    assert_eq!(reached.each, [Named, Condemned]);
+    assert_eq!(
+        s.condemn(unnamed).await,
+        [Named, Condemned],
+        "since the look before"
+    );
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use wire::node::OwnerRef;
 use wire::records::{BucketCopy, Chunk, answer::Kind, object_record::Data};
 
 pub const K: &str = "k";
+pub const BUCKETS: u8 = 0x02;
 pub const MANIFESTS: u8 = 0x14;
 pub const GARBAGE: u8 = 0x20;
 pub const CONDEMNED: u8 = 0x21;
