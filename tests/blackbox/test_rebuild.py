@@ -101,13 +101,19 @@ def extents(directory):
     return {name: os.path.getsize(f"{directory}/extents/{name}") for name in os.listdir(directory + "/extents")}
 
 
-def test_all_of_the_index_is_gone(directory):
+@pytest.mark.parametrize("catalogue", ["there", "gone", "bad"])
+def test_all_of_the_index_is_gone(directory, catalogue):
     server = cairn_server.Server(directory)
     server.start()
     try:
         there, etags = fill(server)
         assert server.stop() == 0
         shutil.rmtree(directory + "/index")
+        if catalogue == "gone":
+            os.remove(directory + "/index-catalogue")
+        elif catalogue == "bad":
+            with open(directory + "/index-catalogue", "r+b") as f:
+                f.write(b"7" * os.fstat(f.fileno()).st_size)
         with pytest.raises(AssertionError):
             server.start()
         before = extents(directory)

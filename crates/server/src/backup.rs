@@ -154,7 +154,7 @@ async fn stopped(world: &World, disk: Arc<dyn Disk>) -> anyhow::Result<Source> {
 fn past_damage(world: &World, disk: &Arc<dyn Disk>) -> anyhow::Result<Source> {
     let (opened, index) = roles::judged(world, disk).context(NOBODY)?;
     let index = index.context(
-        "no partition of the index can be had, so there are no rows to keep. `cairn check --rebuild-index` makes an index of the extents",
+        "no partition of the index can be had, so there are no rows to keep. `cairn check --rebuild-index --even-if-it-serves` makes an index of the extents",
     )?;
     Ok(Source::Stopped(
         None,

@@ -99,9 +99,11 @@ async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)
     if is_whole && doubts.is_empty() {
         bail!("the index can be read, all of it: there is nothing to rebuild, and nothing was changed");
     }
+    // Doubts about rows where there are none are told, and nothing is asked: no other way has any either.
+    let has_rows = !(kept.is_empty() && readable.is_empty());
     if !(readable.is_empty() && doubts.is_empty()) {
         let told = [doubts, readable].concat().join("; ");
-        if !flags.even_if_it_serves {
+        if has_rows && !flags.even_if_it_serves {
             bail!(
                 "{told}: nothing was changed. `cairn backup --past-damage` and `cairn restore --index` keep every row that can be read, and lose only what stood where it cannot; --even-if-it-serves rebuilds all the same"
             );
@@ -131,7 +133,7 @@ async fn run(world: &World, disk: Arc<dyn Disk>, (names, flags): (Names, &Flags)
 struct Old {
     /// The rows of the partitions that can be read to their end.
     kept: BTreeMap<PartitionId, Rows>,
-    /// Of which others some rows can be read, a sentence each. The control partition is none: the node says what stood in it.
+    /// Of which others some rows can be read, or may be there, a sentence each. The control partition is none: the node says what stood in it.
     readable: Vec<String>,
     /// Why those that can be read may not be all of it.
     doubts: Vec<String>,
@@ -142,7 +144,7 @@ async fn old(prepared: Result<Prepared, ExtentError>) -> anyhow::Result<Old> {
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {
-            old.doubts
+            old.readable
                 .push(format!("no partition of the old index can be had: {why}"));
             return Ok(old);
         }
