@@ -100,7 +100,8 @@ def test_what_can_be_read_is_laid_anew(directory):
     statuses, listing = served(directory, there)
     assert set(statuses.values()) == {200} and listing.body.count(b"<Key>") == len(NAMES)
     code, told = cairn("check", directory)
-    assert code == 0, told
+    # Until an operator lets reclaim go: what was put again stands beside what the lost rows named.
+    assert code == 1 and told.count("DAMAGE ") == 1 and "rows are missing in 1 places" in told, told
 
 
 def test_no_number_is_given_twice_where_the_page_of_the_numbers_rotted(directory):

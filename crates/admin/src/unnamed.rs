@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use types::{BucketId, ErrorKind};
 use wire::Fault;
-use wire::control::{HELD_BY_RESTORE, Reclaim};
+use wire::control::{HELD_BY_RESTORE, LAID_WITHOUT_ROWS, Reclaim};
 use wire::index::Index;
 
 /// Buckets that are looked for in the directory: each costs a walk of it.
@@ -32,9 +32,9 @@ pub(crate) async fn damage(
     counted: &Counted,
 ) -> Result<Vec<String>, Fault> {
     let holds = control.held().await?;
-    if !holds.iter().any(|hold| hold.by == HELD_BY_RESTORE) {
+    let Some(hold) = holds.iter().find(|hold| hold.by == HELD_BY_RESTORE) else {
         return Ok(Vec::new());
-    }
+    };
     let needles = counted.needles;
     if counted.named == 0 && needles > 0 {
         return Ok(vec![format!(
@@ -42,6 +42,12 @@ pub(crate) async fn damage(
         )]);
     }
     let mut found = Vec::new();
+    if hold.why.contains(LAID_WITHOUT_ROWS) {
+        found.push(format!(
+            "{}: {} objects, parts and blobs of garbage are named, and there are {needles} needles; {DO_NOT}",
+            hold.why, counted.named
+        ));
+    }
     for bucket in &counted.buckets {
         match index.bucket_name(*bucket).await {
             Ok(Some(_)) => {}
