@@ -1,9 +1,9 @@
-//! Copies of buckets that rows of an index lack: every page of the objects' partition may be the one that could not be read, also the one
+//! Copies of buckets that rows of an index lack, or have as they were before the directory's: every page of the objects' partition may be the one that could not be read, also the one
 //! that says which buckets there are and how they keep versions. The directory knows the same of every open bucket.
 
 use crate::rows::{Row, RowRef, decode, encode};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use types::{BucketId, PartitionId};
 use wire::records::{BucketCopy, BucketRecord};
 
@@ -16,7 +16,8 @@ const COPY_OPEN: u32 = 1;
 pub struct Copies {
     /// As the directory has them.
     open: BTreeMap<BucketId, BucketCopy>,
-    there: BTreeSet<BucketId>,
+    /// Turn and configuration of those that are there.
+    there: BTreeMap<BucketId, (u64, u64)>,
 }
 
 impl Copies {
@@ -38,18 +39,21 @@ impl Copies {
                 }
             }
             Ok(Row::Bucket(bucket)) if partition == PartitionId::FIRST_DATA => {
-                self.there.insert(bucket);
+                let copy: BucketCopy = decode(key, value).unwrap_or_default();
+                self.there.insert(bucket, (copy.turn, copy.configuration));
             }
             _ => {}
         }
     }
 
-    /// The rows that are missing, ascending.
+    /// The rows that are missing, and those that take the place of older ones, ascending.
     pub fn missing(&self) -> impl Iterator<Item = (PartitionId, Bytes, Bytes)> {
-        let missing = self
-            .open
-            .iter()
-            .filter(|(bucket, _)| !self.there.contains(bucket));
+        let is_missing = |(bucket, copy): &(&BucketId, &BucketCopy)| {
+            self.there
+                .get(bucket)
+                .is_none_or(|there| *there < (copy.turn, copy.configuration))
+        };
+        let missing = self.open.iter().filter(is_missing);
         missing.map(|(bucket, copy)| {
             let key = RowRef::Bucket(*bucket).key();
             (PartitionId::FIRST_DATA, key, encode(copy))
@@ -73,12 +77,26 @@ mod tests {
             owner: 9,
             ..BucketRecord::default()
         };
-        for (name, number, state) in [("a", 1, OPEN), ("b", 2, OPEN), ("c", 3, 1), ("d", 4, 3)] {
+        for (name, number, state) in [
+            ("a", 1, OPEN),
+            ("b", 2, OPEN),
+            ("c", 3, 1),
+            ("d", 4, 3),
+            ("e", 5, OPEN),
+            ("f", 6, OPEN),
+        ] {
             let key = RowRef::BucketName(name).key();
             copies.take(PartitionId::DIRECTORY, &key, &encode(&bucket(number, state)));
         }
-        let there = RowRef::Bucket(BucketId(2)).key();
-        copies.take(PartitionId::FIRST_DATA, &there, &encode(&BucketCopy::default()));
+        for (number, configuration) in [(2, 7), (5, 8), (6, 6)] {
+            let there = BucketCopy {
+                turn: 3,
+                configuration,
+                ..BucketCopy::default()
+            };
+            let key = RowRef::Bucket(BucketId(number)).key();
+            copies.take(PartitionId::FIRST_DATA, &key, &encode(&there));
+        }
         copies.take(PartitionId::FIRST_DATA, &RowRef::State.key(), &Bytes::new());
         let missing: Vec<_> = copies.missing().collect();
         let expected = BucketCopy {
@@ -88,7 +106,10 @@ mod tests {
             versioning: 1,
             owner: 9,
         };
-        let key = RowRef::Bucket(BucketId(1)).key();
-        assert_eq!(missing, [(PartitionId::FIRST_DATA, key, encode(&expected))]);
+        let row = |number| {
+            let key = RowRef::Bucket(BucketId(number)).key();
+            (PartitionId::FIRST_DATA, key, encode(&expected))
+        };
+        assert_eq!(missing, [row(1), row(6)]);
     }
 }

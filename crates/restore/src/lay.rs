@@ -56,13 +56,20 @@ pub fn lay_index(index: &Index, under: &Under<'_>, why: &str, now_ms: u64) -> Re
     )?)
 }
 
-/// Rows, and those that they lack, in one ascending stream.
+/// Rows, and those that they lack or that take the place of one, in one ascending stream.
 fn merged(
     rows: impl Iterator<Item = Result<PartitionRow, StoreError>>,
     missing: impl Iterator<Item = PartitionRow>,
 ) -> impl Iterator<Item = Result<PartitionRow, StoreError>> {
     let (mut rows, mut missing) = (rows.peekable(), missing.peekable());
     std::iter::from_fn(move || {
+        let is_replaced = match (rows.peek(), missing.peek()) {
+            (Some(Ok((partition, key, _))), Some((of, other, _))) => (partition, key) == (of, other),
+            _ => false,
+        };
+        if is_replaced {
+            rows.next();
+        }
         let of_missing = match (rows.peek(), missing.peek()) {
             (_, None) | (Some(Err(_)), _) => false,
             (None, Some(_)) => true,
@@ -79,20 +86,30 @@ fn merged(
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use std::collections::BTreeMap;
 
     #[test]
     fn what_is_missing_stands_where_it_belongs() {
         let row = |partition: u64, key: u8| (PartitionId(partition), Bytes::from(vec![key]), Bytes::new());
         let rows = [row(16, 1), row(16, 4), row(17, 2)];
+        let anew = |partition, key| {
+            let (partition, key, _) = row(partition, key);
+            (partition, key, Bytes::from_static(b"anew"))
+        };
         for missing in [
             vec![],
             vec![row(16, 0), row(16, 2), row(16, 3), row(17, 9)],
             vec![row(18, 0)],
+            vec![anew(16, 1), anew(17, 2), row(17, 3)],
         ] {
             let all = merged(rows.iter().cloned().map(Ok), missing.iter().cloned());
             let all: Vec<_> = all.collect::<Result<_, _>>().unwrap();
-            let mut sorted = [&rows[..], &missing[..]].concat();
-            sorted.sort();
+            let rows = rows.iter().chain(&missing).cloned();
+            let sorted: BTreeMap<_, _> = rows.map(|(p, key, value)| ((p, key), value)).collect();
+            let sorted: Vec<_> = sorted
+                .into_iter()
+                .map(|((p, key), value)| (p, key, value))
+                .collect();
             assert_eq!(all, sorted);
         }
     }
