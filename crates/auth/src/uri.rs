@@ -58,9 +58,8 @@ pub fn parse_query(raw: &str) -> Option<Vec<QueryPair>> {
 /// Percent-encodes as SigV4 wants it: all but `A-Z a-z 0-9 - . _ ~`, digits in upper case; `/` stays where `slash`.
 pub fn encode(decoded: &[u8], slash: bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |b: u8| {
-        b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') || (slash && b == b'/')
-    };
+    let is_plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') || (slash && b == b'/');
     let mut out = String::with_capacity(decoded.len());
     // As long as nothing is to be encoded it is text as it is.
     let plain = decoded.iter().take_while(|b| is_plain(**b)).count();
