@@ -290,10 +290,12 @@ def sevens(path, at=0, length=2 * PAGE):
 
 
 def lost_record(name):
+    """What is behind it was acknowledged, and is there."""
+
     def harm(directory):
         _, at = batch_of(directory, name)
         sevens(f"{directory}/journal", at // PAGE * PAGE, PAGE)
-        return "journal records", set(LATE[LATE.index(name) :])
+        return ("journal records" if name == LATE[-1] else "are missing: what they wrote"), {name}
 
     return harm
 

@@ -137,8 +137,8 @@ pub(super) struct Recovered {
     pub(super) tail: Mark,
     pub(super) span: Span,
     pub(super) rows: Generation,
-    /// Why it is not all that was acknowledged.
-    pub(super) lost: Option<StoreError>,
+    /// Why it is not all that was acknowledged; empty: it is.
+    pub(super) lost: Vec<StoreError>,
 }
 
 /// One partition.
@@ -194,7 +194,7 @@ impl Partition {
                 tail: Mark::default(),
                 span: Span::default(),
                 rows: Generation::default(),
-                lost: None,
+                lost: Vec::new(),
             },
         )
     }

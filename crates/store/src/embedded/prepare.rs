@@ -80,7 +80,7 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// For those who only read and go past damage: of each partition what there is, up to the last batch that follows the ones before it, and
+    /// For those who only read and go past damage: of each partition what there is, also behind batches that are missing, and
     /// of a catalogue that says nothing what lies in its directory. [`Prepared::lost`] says what is missing by that. Nothing on the disk is
     /// changed; what an engine that is started on it writes is dropped with it.
     ///
@@ -142,14 +142,15 @@ impl Prepared {
             cache_bytes: self.cache_bytes,
             clock: self.clock.clone(),
         };
-        let mut opened = recover::open(self.disk.as_ref(), (&whose, files), log, ground.lost);
-        if let Ok(found) = &mut opened
-            && let Some(why) = found.lost.take()
-        {
+        let lost = (ground.lost, ground.past_damage);
+        let mut opened = recover::open(self.disk.as_ref(), (&whose, files), log, lost);
+        if let Ok(found) = &mut opened {
+            let lost = std::mem::take(&mut found.lost);
             if ground.past_damage {
-                let why = as_of(why, partition, found.tail.sequence);
-                self.lost.push((Some(partition), why));
-            } else {
+                let last = found.tail.sequence;
+                let lost = lost.into_iter().map(|why| as_of(why, partition, last));
+                self.lost.extend(lost.map(|why| (Some(partition), why)));
+            } else if let Some(why) = lost.into_iter().next() {
                 opened = Err(why);
             }
         }

@@ -1,8 +1,8 @@
 //! Opening: the form as it was last written, and the log's batches above it.
 //!
 //! The batches above the form's mark must follow it without a gap, each naming the crc of the one before. Anything else is corruption of that
-//! partition, said and not served; it is never cut short in silence, because what is missing was acknowledged. What there is up to there comes
-//! with it, for those who go past damage.
+//! partition, said and not served; it is never cut short in silence, because what is missing was acknowledged. Those who go past damage get what
+//! there is, also behind a gap: rows are whole values, so what the missing batches wrote is as it was before them, and nothing else is.
 
 use super::batch;
 use super::core::DIR;
@@ -19,12 +19,13 @@ use world::Disk;
 /// Batches of one partition, in the journal's order.
 pub(super) type LogTail = Vec<(JournalSeq, LogBatch)>;
 
-/// Opens one partition, which is listed with `count` files. Where [`Recovered::lost`] says that it is not all of it, it is as of an earlier batch.
+/// Opens one partition, which is listed with `count` files. Where [`Recovered::lost`] says that it is not all of it, only those who go past damage
+/// are given all that there is.
 pub(super) fn open(
     disk: &dyn Disk,
     (whose, count): (&Whose, u16),
     log: LogTail,
-    lost: &[Lost],
+    (lost, past_damage): (&[Lost], bool),
 ) -> Result<Recovered, StoreError> {
     let first = log.first().map(|(_, first)| first.sequence);
     let (files, mark, bad) = match open_first(disk, whose)? {
@@ -46,24 +47,40 @@ pub(super) fn open(
             last: mark,
         },
         rows: Generation::default(),
-        lost: bad,
+        lost: bad.into_iter().collect(),
     };
     let newest = path_of(
         whose.partition,
         files.as_ref().map_or(0, |files| files.count() - 1),
     );
     for (at, batch) in log {
-        if let Err(e) = replay(&mut recovered, &newest, whose, (at, batch)) {
-            // What follows stands on what is missing.
-            recovered.lost.get_or_insert(e);
+        let goes_on = match place_of(&recovered.tail, &newest, whose, (at, &batch)) {
+            Place::Known => continue,
+            Place::Next => true,
+            Place::Behind(why) => {
+                recovered.lost.push(why);
+                past_damage
+            }
+            Place::Nowhere(why) => {
+                recovered.lost.push(why);
+                false
+            }
+        };
+        if !goes_on {
             break;
+        }
+        if let Err(why) = replay(&mut recovered, whose, (at, batch)) {
+            recovered.lost.push(why);
+            if !past_damage {
+                break;
+            }
         }
     }
     // A gap in the log would show what was lost before its last batch; after it, nothing does.
     let known = recovered.tail.place;
     if let Some(lost) = lost.iter().find(|lost| lost.may_be_batch() && lost.to > known) {
         let after = recovered.tail.sequence.0;
-        recovered.lost.get_or_insert_with(|| StoreError::Corrupt(format!(
+        recovered.lost.push(StoreError::Corrupt(format!(
             "journal records {} to {} were synced and cannot be read: batches of partition {} after {after} may be among them",
             lost.from.0, lost.to.0, whose.partition
         )));
@@ -124,55 +141,78 @@ fn open_first(disk: &dyn Disk, whose: &Whose) -> Result<Opened, StoreError> {
     }
 }
 
+/// Where a batch stands to those before it.
+enum Place {
+    /// In the form already.
+    Known,
+    Next,
+    /// Of the same log, but batches before it are missing.
+    Behind(StoreError),
+    /// It is of another log, or not to be told.
+    Nowhere(StoreError),
+}
+
+fn place_of(tail: &Mark, path: &str, whose: &Whose, (place, batch): (JournalSeq, &LogBatch)) -> Place {
+    let nowhere = |what: String| Place::Nowhere(corrupt(whose, place, &what));
+    if batch.members != [whose.disk] {
+        return nowhere(format!("its member disks are {:?}", batch.members));
+    }
+    let number = batch.sequence.0;
+    if batch.sequence <= tail.sequence {
+        // The last of them must be the very one that the form ends with.
+        return match batch.sequence == tail.sequence && batch.crc() != tail.crc {
+            true => nowhere(format!("batch {number} is not the one that {path} ends with")),
+            false => Place::Known,
+        };
+    }
+    if batch.epoch < tail.epoch {
+        return nowhere(format!("batch {number} is of an owner before the last one"));
+    }
+    if number != tail.sequence.0 + 1 {
+        let (from, to) = (tail.sequence.0 + 1, number - 1);
+        let missing = format!("batches {from} to {to} are missing: what they wrote is as it was before them");
+        return Place::Behind(corrupt(whose, place, &missing));
+    }
+    match batch.previous_crc == tail.crc {
+        true => Place::Next,
+        false => nowhere(format!("batch {number} does not follow the one before it")),
+    }
+}
+
+fn corrupt(whose: &Whose, place: JournalSeq, what: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "the log of partition {} at journal record {}: {what}",
+        whose.partition, place.0
+    ))
+}
+
+/// Lays a batch over what there is. Of one that says nothing no rows are laid, and the next one still follows it.
 fn replay(
     recovered: &mut Recovered,
-    path: &str,
     whose: &Whose,
     (place, batch): (JournalSeq, LogBatch),
 ) -> Result<(), StoreError> {
-    let tail = recovered.tail;
-    let crc = batch.crc();
-    let corrupt = |what: String| {
-        Err(StoreError::Corrupt(format!(
-            "the log of partition {} at journal record {}: {what}",
-            whose.partition, place.0
-        )))
-    };
-    if batch.members != [whose.disk] {
-        return corrupt(format!("its member disks are {:?}", batch.members));
-    }
-    if batch.sequence <= tail.sequence {
-        // In the form already. The last of them must be the very one that the form ends with.
-        if batch.sequence == tail.sequence && crc != tail.crc {
-            return corrupt(format!(
-                "batch {} is not the one that {path} ends with",
-                batch.sequence.0
-            ));
-        }
-        return Ok(());
-    }
-    if batch.sequence.0 != tail.sequence.0 + 1 {
-        let (from, to) = (tail.sequence.0 + 1, batch.sequence.0 - 1);
-        return corrupt(format!("batches {from} to {to} are missing"));
-    }
-    if batch.previous_crc != tail.crc || batch.epoch < tail.epoch {
-        return corrupt(format!(
-            "batch {} does not follow the one before it",
-            batch.sequence.0
-        ));
-    }
-    let rows = match batch::decode(&batch.payload) {
-        Ok(rows) => rows,
-        Err(what) => return corrupt(format!("batch {}: {what}", batch.sequence.0)),
-    };
-    recovered.rows.insert(batch.sequence, rows);
+    let rows = batch::decode(&batch.payload);
     recovered.tail = Mark {
         epoch: batch.epoch,
         sequence: batch.sequence,
-        crc,
+        crc: batch.crc(),
         place,
     };
     recovered.span.first.get_or_insert(place);
     recovered.span.last = recovered.tail;
-    Ok(())
+    match rows {
+        Ok(rows) => {
+            recovered.rows.insert(batch.sequence, rows);
+            Ok(())
+        }
+        Err(what) => Err(corrupt(
+            whose,
+            place,
+            &format!(
+                "batch {}: {what}: what it wrote is as it was before it",
+                batch.sequence.0
+            ),
+        )),
+    }
 }
