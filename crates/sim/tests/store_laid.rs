@@ -6,8 +6,9 @@ use bytes::Bytes;
 use extent::{DataDir, DataDirConfig};
 use sim::disk::{Fault, FaultKind};
 use std::sync::Arc;
-use store::{OldLog, Store, StoreError, lay};
+use store::{OldLog, Prepared, Scan, Store, StoreError, lay};
 use store_machine::{DATA, DIRECTORY, Machine, Model, Progress, every_row, life, with_all};
+use types::limits::SCAN_ROWS_MAX;
 use world::Disk;
 
 const COMMITS: u64 = 60;
@@ -32,15 +33,14 @@ fn fresh() -> Model {
 }
 
 async fn lay_fresh(machine: &Machine) -> Result<u64, String> {
-    lay_some(machine, usize::MAX).await
+    lay_some(machine, &fresh(), usize::MAX).await
 }
 
 /// So many rows, and then there are no more to be had.
-async fn lay_some(machine: &Machine, count: usize) -> Result<u64, String> {
+async fn lay_some(machine: &Machine, fresh: &Model, count: usize) -> Result<u64, String> {
     let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
     let config = DataDirConfig::default();
     let opened = DataDir::open(&machine.world, disk.clone(), config).map_err(|e| e.to_string())?;
-    let fresh = fresh();
     let rows = fresh.iter().flat_map(|(partition, rows)| {
         let row =
             |(key, value): (&Bytes, &Bytes)| Ok::<_, StoreError>((*partition, key.clone(), value.clone()));
@@ -108,30 +108,94 @@ fn a_cut_while_an_index_is_laid_leaves_the_old_one_or_the_new_one() {
     );
 }
 
+/// A machine whose power was cut at this operation of a laying, if there are so many.
+fn cut_off(cut: u64, laid: &Model) -> Option<(u64, Machine)> {
+    let (machine, _) = killed();
+    machine.disk.plan(Fault::new(FaultKind::PowerOff, cut));
+    let _cut_off = life(lay_some(&machine, laid, usize::MAX));
+    let is_over = machine.disk.planned() != 0;
+    machine.disk.clear_plan();
+    machine.disk.crash();
+    (!is_over).then_some((cut, machine))
+}
+
 /// Machines whose power was cut at each operation of a laying, those on which it counts already.
-fn cut_off_laid() -> impl Iterator<Item = (u64, Machine)> {
-    let cut_off = |cut| {
-        let (machine, _) = killed();
-        machine.disk.plan(Fault::new(FaultKind::PowerOff, cut));
-        let _cut_off = life(lay_fresh(&machine));
+fn cut_off_laid(laid: &Model) -> impl Iterator<Item = (u64, Machine)> {
+    let is_laid = |(_, machine): &(u64, Machine)| machine.disk.exists("index-laid").unwrap();
+    (0..).map_while(|cut| cut_off(cut, laid)).filter(is_laid)
+}
+
+/// Neither copy of what says which index counts can be read.
+fn spoil_word(machine: &Machine) {
+    let file = machine.disk.open("index-laid").unwrap();
+    file.write_all_at(&vec![7; file.len().unwrap() as usize], 0)
+        .unwrap();
+    file.sync_data().unwrap();
+}
+
+/// What those have who go past damage.
+async fn past_damage(machine: &Machine) -> Model {
+    let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+    let opened = machine.directory().unwrap();
+    let owner = opened.dir.disk_id();
+    let index = Prepared::past_damage(&disk, owner, opened.batches, &opened.report.lost).unwrap();
+    let scan = Scan {
+        start: Bytes::from_static(b"a"),
+        end: Bytes::from_static(b"z"),
+        max: SCAN_ROWS_MAX,
+    };
+    let mut model = Model::new();
+    for partition in [DIRECTORY, DATA] {
+        let rows = index.snapshot(partition).unwrap().scan(&scan).await.unwrap();
+        model.insert(partition, rows.into_iter().collect());
+    }
+    model
+}
+
+/// The power is cut while another index is laid over one of which nobody can say whether it counts: who goes past damage has one of the three, whole, and
+/// never what half of a laying made; and an index that could not be laid to its end takes no room. // I10
+#[test]
+fn half_of_a_laying_is_taken_for_no_index() {
+    let (_, before) = killed();
+    let [laid, other] = [1_u8, 2].map(|n| {
+        let rows = move |key| (Bytes::from(format!("key-{key:03}")), Bytes::from(vec![n; 5]));
+        Model::from([DIRECTORY, DATA].map(|partition| (partition, (0..20).map(rows).collect())))
+    });
+    let (cut, _) = cut_off_laid(&laid).next().unwrap();
+    let mut met = [0; 3];
+    for operation in 0.. {
+        let (_, machine) = cut_off(cut, &laid).unwrap();
+        spoil_word(&machine);
+        machine.disk.plan(Fault::new(FaultKind::PowerOff, operation));
+        let _laid = life(lay_some(&machine, &other, usize::MAX));
         let is_over = machine.disk.planned() != 0;
         machine.disk.clear_plan();
         machine.disk.crash();
-        (!is_over).then_some((cut, machine))
-    };
-    let is_laid = |(_, machine): &(u64, Machine)| machine.disk.exists("index-laid").unwrap();
-    (0..).map_while(cut_off).filter(is_laid)
+        let found = life(past_damage(&machine));
+        let which = [&before, &laid, &other].into_iter().position(|one| *one == found);
+        let which = which.unwrap_or_else(|| {
+            let [old, new] = [&before, &laid].map(|one| store_machine::difference(&found, one));
+            panic!("operation {operation}: not as before: {old}; nor as laid: {new}")
+        });
+        met[which] += 1;
+        if is_over {
+            break;
+        }
+    }
+    assert!(met.iter().all(|met| *met > 2), "{met:?}");
+    let (_, machine) = cut_off(cut, &laid).unwrap();
+    spoil_word(&machine);
+    assert!(life(lay_some(&machine, &other, 30)).is_err());
+    let left = machine.disk.list("index").unwrap();
+    assert!(left.iter().all(|name| !name.ends_with(".laid")), "{left:?}");
 }
 
 /// Nobody can say whether the index that was being laid counts: the store is refused, never served as of before, and another can be laid over both.
 #[test]
 fn where_what_was_laid_is_not_known_to_count_another_is_laid() {
     let mut met = 0;
-    for (cut, machine) in cut_off_laid() {
-        let file = machine.disk.open("index-laid").unwrap();
-        file.write_all_at(&vec![7; file.len().unwrap() as usize], 0)
-            .unwrap();
-        file.sync_data().unwrap();
+    for (cut, machine) in cut_off_laid(&fresh()) {
+        spoil_word(&machine);
         let refused = life(async { machine.open().err().map(|e| e.to_string()) });
         assert!(refused.is_some_and(|e| e.contains("index-laid")), "cut {cut}");
         // A crash in the middle leaves it refused.
@@ -164,12 +228,12 @@ fn where_what_was_laid_is_not_known_to_count_another_is_laid() {
 #[test]
 fn a_word_that_comes_back_does_not_make_the_old_index_count() {
     let (mut met, mut refused) = (0, 0);
-    for (cut, machine) in cut_off_laid() {
+    for (cut, machine) in cut_off_laid(&fresh()) {
         let file = machine.disk.open("index-laid").unwrap();
         let mut word = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(&mut word, 0).unwrap();
         file.write_all_at(&vec![7; word.len()], 0).unwrap();
-        let laid = life(lay_some(&machine, cut as usize % 2 * 3));
+        let laid = life(lay_some(&machine, &fresh(), cut as usize % 2 * 3));
         assert!(laid.as_ref().is_err_and(|e| e.contains("no more")), "{laid:?}");
         file.write_all_at(&word, 0).unwrap();
         file.sync_data().unwrap();

@@ -13,6 +13,7 @@ use super::form::{Form, Mark, Reader};
 use super::pages::{Owner, Place, Retired, StartClock, Unusable};
 use crate::StoreError;
 use std::sync::Arc;
+use types::limits::INDEX_CACHE_BYTES_MAX;
 use types::{DiskId, LogSeq, PartitionId};
 use world::Disk;
 
@@ -49,6 +50,17 @@ pub(super) struct Whose {
 }
 
 impl Whose {
+    /// Of a partition whose files nobody serves from.
+    pub(super) fn of(disk: DiskId, partition: PartitionId) -> Self {
+        Self {
+            disk,
+            partition,
+            retired: Retired::default(),
+            cache_bytes: INDEX_CACHE_BYTES_MAX,
+            clock: StartClock::default(),
+        }
+    }
+
     /// Where file `number` is.
     pub(super) fn place(&self, number: u16) -> Place {
         Place {
@@ -198,7 +210,7 @@ impl Files {
 }
 
 /// One file; `None` where there is none.
-fn open_one(disk: &dyn Disk, place: &Place) -> Result<Option<(Form, Mark)>, UnusableFile> {
+pub(super) fn open_one(disk: &dyn Disk, place: &Place) -> Result<Option<(Form, Mark)>, UnusableFile> {
     let unusable = |why| (place.path.clone(), why);
     match disk.open(&place.path) {
         Ok(file) => Form::open(file, place).map(Some).map_err(unusable),

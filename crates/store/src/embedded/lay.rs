@@ -10,16 +10,16 @@
 
 use super::catalogue::{self, Catalogue};
 use super::core::DIR;
-use super::files::{Whose, file_of, path_of};
+use super::files::{Whose, file_of, open_one, path_of};
 use super::form::{Form, Mark};
-use super::pages::{Retired, StartClock};
+use super::pages::Retired;
 use crate::{Batch, StoreError};
 use bytes::Bytes;
 use extent::LogBatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use types::limits::{INDEX_CACHE_BYTES_MAX, ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
+use types::limits::{ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{DiskId, Epoch, JournalSeq, LogSeq, PartitionId};
 use world::{Disk, Overlay};
 
@@ -61,9 +61,30 @@ pub fn lay(
         Err(StoreError::Corrupt(why)) => set_aside(&**disk, &why)?,
         other => other?,
     }
+    let (laid, count) = match written(&**disk, owner, under, rows) {
+        Ok(written) => written,
+        Err(e) => {
+            // What is left of it would take its room until the next start. That counts it for nothing, so it may as well stay.
+            let removed = remove_laid(&**disk);
+            tracing::debug!(?removed, "an index was not laid");
+            return Err(e);
+        }
+    };
+    catalogue::write_as(&**disk, LAID, owner, &laid).map_err(|e| StoreError::io(LAID, &e))?;
+    finish(disk, owner)?;
+    Ok(count)
+}
+
+/// Writes the files, whole and synced; which, and how many rows.
+fn written(
+    disk: &dyn Disk,
+    owner: DiskId,
+    under: OldLog<'_>,
+    rows: LaidRows<'_>,
+) -> Result<(BTreeSet<PartitionId>, u64), StoreError> {
     let mut marks = marks_over(under);
     let mut laying = Laying {
-        disk: disk.as_ref(),
+        disk,
         owner,
         under,
         form: None,
@@ -84,11 +105,18 @@ pub fn lay(
         laying.begin(&mut marks, partition)?;
         laying.end()?;
     }
-    let (laid, count) = (laying.laid, laying.count);
-    disk.sync_dir(DIR).map_err(failed)?;
-    catalogue::write_as(&**disk, LAID, owner, &laid).map_err(|e| StoreError::io(LAID, &e))?;
-    finish(disk, owner)?;
-    Ok(count)
+    disk.sync_dir(DIR).map_err(|e| StoreError::io(DIR, &e))?;
+    Ok((laying.laid, laying.count))
+}
+
+/// Removes files that were to be laid and do not count.
+fn remove_laid(disk: &dyn Disk) -> Result<(), StoreError> {
+    let failed = |e: io::Error| StoreError::io(DIR, &e);
+    let names = disk.list(DIR).map_err(failed)?;
+    for name in names.iter().filter(|name| name.ends_with(SUFFIX)) {
+        disk.remove(&format!("{DIR}/{name}")).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Where the log of each partition has come to: the new files are above it.
@@ -133,14 +161,7 @@ impl Laying<'_> {
             crc: 0,
             place: JournalSeq(self.under.next.0.saturating_sub(1)),
         };
-        let whose = Whose {
-            disk: self.owner,
-            partition,
-            retired: Retired::default(),
-            cache_bytes: INDEX_CACHE_BYTES_MAX,
-            clock: StartClock::default(),
-        };
-        let mut place = whose.place(0);
+        let mut place = Whose::of(self.owner, partition).place(0);
         place.path = laid_path(partition);
         self.form = Some((Form::create(self.disk, &place)?, partition, mark));
         self.last = None;
@@ -211,13 +232,10 @@ fn laid_path(partition: PartitionId) -> String {
 pub(super) fn finish(disk: &Arc<dyn Disk>, owner: DiskId) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::io(DIR, &e);
     let laid = catalogue::read_as(&**disk, LAID, owner)?;
-    let names = disk.list(DIR).map_err(failed)?;
     let Some(laid) = laid else {
-        for name in names.iter().filter(|name| name.ends_with(SUFFIX)) {
-            disk.remove(&format!("{DIR}/{name}")).map_err(failed)?;
-        }
-        return Ok(());
+        return remove_laid(&**disk);
     };
+    let names = disk.list(DIR).map_err(failed)?;
     remove_if_there(&**disk, catalogue::NAME)?;
     disk.sync_dir("").map_err(failed)?;
     let is_there = |partition: PartitionId| names.contains(&format!("{partition}{SUFFIX}"));
@@ -251,6 +269,10 @@ fn set_aside(disk: &dyn Disk, why: &str) -> Result<(), StoreError> {
         true => tracing::warn!(why, "an index that was being laid is set aside"),
         false => return Err(StoreError::Corrupt(why.to_owned())),
     }
+    if is_set_aside(disk) {
+        // What is there is of the laying that set the others aside, and was cut off.
+        return remove_laid(disk);
+    }
     // It stays until the new one says that it counts: without it the old index would, unasked. And it says nothing from here on, also where the
     // device did not give it and gives it again: of what it spoke of nothing is in its place any more, and old files would be taken for that.
     extent::write_whole(disk, LAID, NO_WORD).map_err(|e| StoreError::io(LAID, &e))?;
@@ -263,8 +285,44 @@ fn set_aside(disk: &dyn Disk, why: &str) -> Result<(), StoreError> {
     disk.sync_dir(DIR).map_err(failed)
 }
 
+/// Whether the word of what was laid was taken away: what was laid by then is set aside, and another laying has begun.
+fn is_set_aside(disk: &dyn Disk) -> bool {
+    let mut word = [0; NO_WORD.len()];
+    let mut read = || {
+        let file = disk.open(LAID)?;
+        file.read_exact_at(&mut word, 0)?;
+        file.len()
+    };
+    read().is_ok_and(|length| length == NO_WORD.len() as u64) && word == NO_WORD
+}
+
+/// Which files count that were to take the place of others, where the word of them cannot be read. They were whole and synced before it was
+/// written, so those of a laying that was cut off before count for nothing: such a one has come to some partitions only, in their order, or not to the end
+/// of one, and has not touched the files that are there.
+fn whole_laid(
+    disk: &dyn Disk,
+    owner: DiskId,
+    (laid, there): (BTreeSet<PartitionId>, &BTreeSet<PartitionId>),
+) -> BTreeSet<PartitionId> {
+    let first = laid.first().copied();
+    let is_cut_short = laid.is_subset(there)
+        && there
+            .iter()
+            .any(|partition| !laid.contains(partition) && Some(*partition) > first);
+    let is_begun = |partition: &PartitionId| {
+        let mut place = Whose::of(owner, *partition).place(0);
+        place.path = laid_path(*partition);
+        let opened = open_one(disk, &place);
+        opened.is_ok_and(|file| file.is_some_and(|(_, mark)| mark.sequence == LogSeq(0)))
+    };
+    match is_set_aside(disk) || is_cut_short || laid.iter().any(is_begun) {
+        true => BTreeSet::new(),
+        false => laid,
+    }
+}
+
 /// [`finish`] for those who go past damage, in a view of the disk that is dropped: where nobody can say any more which files count, laid ones do
-/// (they were whole before that was said at all), and the others where there is no laid one; with why that may be wrong.
+/// that are whole ([`whole_laid`]), and the others where there is no laid one; with why that may be wrong.
 pub(super) fn finish_past_damage(
     disk: &Arc<Overlay>,
     owner: DiskId,
@@ -276,29 +334,34 @@ pub(super) fn finish_past_damage(
         other => return other.map(|()| None),
     };
     let names = disk.list(DIR).map_err(failed)?;
-    let laid = |partition: PartitionId| names.contains(&format!("{partition}{SUFFIX}"));
     let files: BTreeSet<(PartitionId, u16)> = names.iter().filter_map(|name| file_of(name)).collect();
-    for (partition, number) in files.iter().filter(|(partition, _)| laid(*partition)) {
+    let of_laid = |name: &String| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok();
+    let laid = names.iter().filter_map(of_laid).map(PartitionId).collect();
+    let there = files.iter().map(|(partition, _)| *partition).collect();
+    let laid = whole_laid(&**disk, owner, (laid, &there));
+    for (partition, number) in files.iter().filter(|(partition, _)| laid.contains(partition)) {
         disk.remove(&path_of(*partition, *number)).map_err(failed)?;
     }
-    let of_laid = |name: &String| u64::from_str_radix(name.strip_suffix(SUFFIX)?, 16).ok();
-    let laid: BTreeSet<PartitionId> = names.iter().filter_map(of_laid).map(PartitionId).collect();
     for partition in &laid {
         disk.rename(&laid_path(*partition), &path_of(*partition, 0))
             .map_err(failed)?;
     }
     if !laid.is_empty() {
         // It is of the files whose place they took.
-        let kept = files.iter().map(|(partition, _)| *partition);
-        let all = kept.chain(laid.iter().copied()).collect();
+        let all = there.union(&laid).copied().collect();
         catalogue::write_as(&**disk, catalogue::NAME, owner, &all).map_err(failed)?;
     }
     disk.remove(LAID).map_err(failed)?;
-    let taken: Vec<String> = laid.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = laid.iter().map(ToString::to_string).collect();
+    let taken = match names.len() {
+        0 => "those that have their place: none that was to take it is whole".to_owned(),
+        n => format!(
+            "those that were to take their place of {n} partitions ({}), and those that had it of others",
+            names.join(", ")
+        ),
+    };
     Ok(Some(StoreError::Corrupt(format!(
-        "{why}: which index counts is not known. Taken are the files that were to take their place of {} partitions ({}), and those that had it of others",
-        taken.len(),
-        taken.join(", ")
+        "{why}: which index counts is not known. Taken are the files, {taken}"
     ))))
 }
 
