@@ -32,6 +32,10 @@ const WALK_PAGE: usize = 256;
 /// Findings that are told one by one.
 const DAMAGE_TOLD_MAX: usize = 10_000;
 
+/// Told of whichever of the two comes second.
+const BOOKED_AND_NAMED: &str =
+    "is booked as garbage and named all the same: it would go though it is needed; do not release reclaim";
+
 /// What a check found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -65,7 +69,17 @@ struct Needle {
     length: u64,
     /// Of its bytes; `None` where they are damaged.
     crc32c: Option<u32>,
-    named: bool,
+    named: Names,
+}
+
+/// Which kinds of rows name a needle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    None,
+    /// An object or a part.
+    Live,
+    /// A booking.
+    Garbage,
 }
 
 /// Needles there against chunks named.
@@ -113,7 +127,7 @@ impl Ledger {
     }
 
     fn settle(&mut self) {
-        let orphans = self.needles.values().filter(|n| !n.named).count();
+        let orphans = self.needles.values().filter(|n| n.named == Names::None).count();
         self.report.orphans += orphans as u64;
         self.needles.clear();
     }
@@ -138,7 +152,7 @@ impl Ledger {
             owner: owner(head.owner.bucket, &head.owner.key),
             length: head.length,
             crc32c: walked.crc32c.filter(|_| walked.damage.is_none()),
-            named: false,
+            named: Names::None,
         };
         if self.needles.insert((extent, walked.needle), needle).is_some() {
             self.damaged(format!("{at}: needle {} is there twice", walked.needle.0));
@@ -227,7 +241,11 @@ impl Ledger {
         let Some(needle) = self.needles.get_mut(&place) else {
             return live.then_some("is not there: LOST");
         };
-        let before = std::mem::replace(&mut needle.named, true);
+        let names = if live { Names::Live } else { Names::Garbage };
+        let before = std::mem::replace(&mut needle.named, names);
+        if before != Names::None && before != names {
+            return Some(BOOKED_AND_NAMED);
+        }
         if !live {
             return None;
         }
@@ -237,7 +255,7 @@ impl Ledger {
         match needle.crc32c {
             None => Some("is damaged"),
             Some(crc) if crc != chunk.crc32c => Some("has not the bytes that were put"),
-            Some(_) => before.then_some("is named twice"),
+            Some(_) => (before == Names::Live).then_some("is named twice"),
         }
     }
 
@@ -408,7 +426,7 @@ mod tests {
     use types::{BlobId, Epoch, Generation, SessionId};
     use wire::index::Found;
     use wire::node::{NeedleHead, OwnerRef};
-    use wire::records::{Chunks, ObjectRecord};
+    use wire::records::{Chunks, GarbageRecord, ObjectRecord};
 
     fn walked(needle: u64, damage: Option<&str>) -> Walked {
         Walked {
@@ -495,6 +513,38 @@ mod tests {
         let key = |w: &mut Walked| w.head.as_mut().unwrap().owner.key = "l".into();
         assert!(of(&key).contains("another object"));
         assert!(of(&|w| w.crc32c = Some(78)).contains("not the bytes that were put"));
+    }
+
+    /// What gc would take though an object has it, whichever is met first. // I3
+    #[test]
+    fn what_is_booked_and_named_is_told() {
+        let chunk = Chunk {
+            place: 7,
+            needle: 1,
+            length: 10,
+            crc32c: 77,
+            ..Chunk::default()
+        };
+        let booked = || Named::Garbage {
+            bucket: BucketId(1),
+            key: "k".into(),
+            garbage: GarbageRecord {
+                chunks: vec![chunk],
+                ..GarbageRecord::default()
+            },
+        };
+        for named in [[booked(), object(1)], [object(1), booked()]] {
+            let damage = report(&[walked(1, None)], &named).damage;
+            assert!(
+                damage.len() == 1 && damage[0].contains("do not release"),
+                "{damage:?}"
+            );
+        }
+        assert!(
+            report(&[walked(1, None)], &[booked(), booked()])
+                .damage
+                .is_empty()
+        );
     }
 
     /// In groups the finding is the same, and nothing is told or counted twice.

@@ -141,7 +141,7 @@ impl Owners {
 }
 
 /// The blob that a record names by pages, and how many they are.
-fn named_pages(record: &ObjectRecord) -> Option<(BlobId, u32)> {
+pub(crate) fn named_pages(record: &ObjectRecord) -> Option<(BlobId, u32)> {
     match &record.data {
         Some(Data::Manifest(manifest)) => Some((BlobId::from_slice(&record.blob)?, manifest.pages)),
         _ => None,

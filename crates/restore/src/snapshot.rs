@@ -4,7 +4,7 @@ use crate::WITH_STATE;
 use crate::under::Seen;
 use bytes::Bytes;
 use control::{Given, first_session};
-use index::{Copies, Floors, Told, raised};
+use index::{Bookings, Copies, Floors, Told, raised};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{SnapshotHead, SnapshotRows, StoreError};
@@ -30,6 +30,8 @@ pub struct Index {
     told: BTreeMap<PartitionId, Told>,
     /// What they tell of buckets.
     pub(crate) copies: Copies,
+    /// What they tell of bookings, where rows are missing: those are not laid.
+    bookings: Option<Bookings>,
 }
 
 impl Index {
@@ -41,6 +43,7 @@ impl Index {
         let mut rows = SnapshotRows::open(file.clone(), name)?;
         let head = rows.head();
         let (mut count, mut given, mut copies) = (0, Given::default(), Copies::default());
+        let mut bookings = Bookings::default();
         let mut told = BTreeMap::from(WITH_STATE.map(|partition| (partition, Told::default())));
         for row in rows.by_ref() {
             let (partition, key, value) = row?;
@@ -51,18 +54,21 @@ impl Index {
             } else {
                 told.entry(partition).or_default().take(&key, &value);
                 copies.take(partition, &key, &value);
+                bookings.take(partition, &key, &value);
             }
             count += 1;
         }
+        let left_out = rows.left_out();
         Ok(Self {
             file,
             name: name.to_owned(),
             head,
             rows: count,
-            left_out: rows.left_out(),
+            left_out,
             given,
             told,
             copies,
+            bookings: (left_out > 0).then_some(bookings),
         })
     }
 
@@ -107,7 +113,15 @@ impl Index {
         which: impl Fn(PartitionId) -> bool + 'a,
     ) -> Result<impl Iterator<Item = Result<PartitionRow, StoreError>> + 'a, StoreError> {
         let rows = SnapshotRows::open(self.file.clone(), &self.name)?;
-        let wanted = rows.filter(move |row| row.as_ref().map_or(true, |(partition, _, _)| which(*partition)));
+        let mut bookings = self.bookings.clone();
+        let wanted = rows.filter(move |row| {
+            row.as_ref().map_or(true, |(partition, key, value)| {
+                which(*partition)
+                    && bookings
+                        .as_mut()
+                        .is_none_or(|bookings| bookings.is_other(*partition, key, value))
+            })
+        });
         Ok(wanted.map(move |row| {
             let (partition, key, value) = row?;
             let value =
