@@ -43,7 +43,7 @@ def keys(server):
     "arguments",
     [
         *(["put", "--size", size, "--payload", payload] for size in ("0B", "300B", "4KiB", "1MiB") for payload in ("unsigned", "signed", "streaming", "trailer")),
-        ["get", "--size", "5B", "--objects", "3"],
+        ["get", "--size", "5", "--objects", "3"],
         ["get", "--size", "200KiB", "--objects", "3"],
         ["head", "--objects", "3"],
         ["list", "--size", "10B", "--objects", "1200"],

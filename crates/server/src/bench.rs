@@ -21,11 +21,11 @@ pub(crate) struct Flags {
     /// What each request is.
     #[arg(value_enum)]
     operation: What,
-    /// Bytes of an object: 4KiB, 1MiB, 64MiB.
-    #[arg(long, default_value = "4KiB")]
+    /// Bytes of an object: 4KiB, 1MiB, 64MiB, 1000.
+    #[arg(long, default_value = "4KiB", value_parser = bytes_or_number)]
     size: Bytes,
     /// Bytes of a part of a multipart upload.
-    #[arg(long, default_value = "8MiB")]
+    #[arg(long, default_value = "8MiB", value_parser = bytes_or_number)]
     part_size: Bytes,
     /// Connections that ask at the same time, each one request after another.
     #[arg(short, long, default_value_t = 16)]
@@ -107,6 +107,11 @@ enum Signs {
     Streaming,
     /// Frames, and a CRC-32 behind them
     Trailer,
+}
+
+/// As other tools take sizes, a number alone is one of bytes.
+fn bytes_or_number(text: &str) -> Result<Bytes, String> {
+    text.parse::<u64>().map(Bytes).or_else(|_| text.parse())
 }
 
 #[allow(clippy::print_stdout, reason = "it is what the command is for")]
