@@ -1,16 +1,14 @@
-//! What the system's allocator is asked for beside memory. The one unsafe call of ours, vector kernels apart.
+//! What the process allocates with (docs/design/0026-one-budget-of-memory.md).
+//!
+//! jemalloc keeps what is small apart from what is large, so long-lived rows do not hold the pages of the buffers that they came between, and a thread of
+//! its own gives pages back to the system that nobody took for a second.
 
-/// Gives the system what was freed. The allocator alone gives back only what lies above everything that is still held of an arena, and a
-/// long-lived row among the buffers of a load keeps all of these: hundreds of MiB after hundreds of large reads.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(crate) fn give_back() {
-    // SAFETY: it takes no pointer, may be called from any thread at any time, and frees nothing that is not free already.
-    #[allow(unsafe_code, reason = "the C library's own, for which there is no safe form")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Other allocators have no such call.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn give_back() {}
+/// How it is set up, under the name that it looks for.
+// SAFETY: nothing else has this name, and what it reads there is a pointer to a text that ends with a zero.
+#[allow(unsafe_code, reason = "a C library reads it by its name")]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static SETTINGS: &[u8; 85] =
+    b"background_thread:true,max_background_threads:1,dirty_decay_ms:1000,muzzy_decay_ms:0\0";

@@ -1,5 +1,6 @@
 //! The binary `cairn`: the command line, configuration, and which roles run here. No logic.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
 mod backup;
 mod bench;

@@ -1,6 +1,5 @@
 //! How the setting `memory` is divided (docs/operating, "Memory", has the arithmetic).
 
-use crate::allocator;
 use anyhow::{Context, bail};
 use index::{IndexRole, Rested};
 use serde::Deserialize;
@@ -22,13 +21,6 @@ use world::{Budget, Clock, Loop, World};
 const BYTES_MIN: u64 = 256 << 20;
 /// What is taken at most unless it is said: a quarter of what the machine, the container or the service has.
 const BYTES_UNSAID_MAX: u64 = 512 << 20;
-
-/// So much less is in use: most of it is free now.
-const FREED_BYTES_MIN: u64 = 32 << 20;
-/// Pauses after which it is due in any case: half a minute.
-const PAUSES_MAX: u32 = 6;
-/// Nobody is served but one who asks how it goes, or two.
-const QUIET_BYTES_MAX: u64 = 2 * CONNECTION_AWAKE_BYTES as u64;
 
 /// A number of bytes as an operator writes it: `512MiB`, `4GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -129,25 +121,21 @@ impl Memory {
 }
 
 /// Gives up what a store need not have in memory; for as long as it is polled.
-pub(crate) async fn tend(
-    world: World,
-    (store, index): (Arc<Embedded>, Arc<IndexRole>),
-    (requests, connections): (Arc<Budget>, Arc<Budget>),
-) -> Infallible {
-    // Rows are freed one by one, and what was freed is given back under the allocator's locks, one after the other: not where requests are served.
-    let (give_back, _ends_with_us) = world.exec.run_loop("give-back", 1, 1, GiveBack);
+pub(crate) async fn tend(world: World, store: Arc<Embedded>, index: Arc<IndexRole>) -> Infallible {
+    // Rows are freed one by one: not where requests are served.
+    let (free, _ends_with_us) = world.exec.run_loop("free-rows", 1, 1, Freed);
     // What was replayed at the start has been at rest since then.
     let mut before = store.at_rest(JournalSeq::default());
     let mut last = before;
-    let (mut due, mut rows) = (Due::default(), Vec::new());
+    let mut rows = Vec::new();
     loop {
         let pause = Duration::from_millis(WRITE_BEHIND_REST_MS / 2);
         world.clock.sleep(pause).await;
         (before, last) = (last, store.at_rest(before));
         rows.extend(index.rest());
         store.rest();
-        if due.now(requests.used(), connections.used()) || !rows.is_empty() {
-            rows = match give_back.try_send(rows) {
+        if !rows.is_empty() {
+            rows = match free.try_send(rows) {
                 Ok(()) => Vec::new(),
                 // It is still at it.
                 Err(TrySendError::Full(rows) | TrySendError::Closed(rows)) => rows,
@@ -156,39 +144,11 @@ pub(crate) async fn tend(
     }
 }
 
-struct GiveBack;
+struct Freed;
 
-impl Loop<Vec<Rested>> for GiveBack {
+impl Loop<Vec<Rested>> for Freed {
     fn apply(&mut self, rows: &mut Vec<Vec<Rested>>) {
         rows.clear();
-        allocator::give_back();
-    }
-}
-
-/// When what was freed is given back: whoever allocates waits for the locks meanwhile, and takes the same pages again soon, so under load only
-/// where it is worth that.
-#[derive(Default)]
-struct Due {
-    /// The most that was in use since it last was.
-    most: u64,
-    pauses: u32,
-}
-
-impl Due {
-    /// Whether it is, with so much of the budgets in use now.
-    fn now(&mut self, requests: u64, connections: u64) -> bool {
-        let used = requests + connections;
-        self.most = self.most.max(used);
-        self.pauses += 1;
-        let is_quiet = requests == 0 && connections <= QUIET_BYTES_MAX;
-        let is_due = is_quiet || self.most - used >= FREED_BYTES_MIN || self.pauses >= PAUSES_MAX;
-        if is_due {
-            *self = Self {
-                most: used,
-                pauses: 0,
-            };
-        }
-        is_due
     }
 }
 
@@ -277,21 +237,6 @@ mod tests {
             ]
         );
         assert_eq!(bound_files("3:memory:/x\n0::/\n").len(), 2);
-    }
-
-    #[test]
-    fn what_was_freed_is_given_back_where_it_is_worth_it() {
-        const MIB: u64 = 1 << 20;
-        let mut due = Due::default();
-        let mut asked = |requests, connections| due.now(requests * MIB, connections * MIB);
-        assert!(asked(0, 0) && asked(0, 0), "whatever is free then");
-        let load = (0..4).filter(|n| asked(20 + n, 10)).count();
-        assert_eq!(load, 0, "under load");
-        assert!(!asked(100, 10) && asked(60, 10), "40 MiB less");
-        assert!(!asked(50, 10) && !asked(40, 10) && asked(38, 0), "and 32 again");
-        let load: Vec<_> = (0..12).map(|_| asked(40, 10)).collect();
-        assert_eq!(load.iter().filter(|due| **due).count(), 2, "each half minute");
-        assert!(!asked(0, 20) && asked(0, 0), "heads alone are a load too");
     }
 
     #[test]

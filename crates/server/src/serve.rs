@@ -63,14 +63,13 @@ async fn serve(config: Config, connections_max: usize) -> anyhow::Result<()> {
     // After the directory is locked: two first starts cannot make two root keys.
     let root = root_key::settle(&disk, &*world.rng, tell_root_key)?;
     let (requests, connections) = config.memory.budgets(&world.clock);
-    let objects = opened.gateway(&world, &config.region, requests.clone()).await?;
+    let objects = opened.gateway(&world, &config.region, requests).await?;
     let worker = opened
         .worker(&world, (config.gc.clone(), config.scrub.clone()), objects.clone())
         .await?;
     let readiness = Arc::new(Readiness::new(vec![opened.node.clone()], opened.index.clone()));
     let folding = admin::upkeep(world.clock.clone(), metrics.clone());
-    let held = (opened.store.clone(), opened.index.clone());
-    let tending = memory::tend(world.clone(), held, (requests, connections.clone()));
+    let tending = memory::tend(world.clone(), opened.store.clone(), opened.index.clone());
     let operators_world = world.clone();
     let face = Service::new(
         world,
