@@ -12,7 +12,7 @@ use super::catalogue::{self, Catalogue};
 use super::core::DIR;
 use super::files::{Whose, file_of, open_one, path_of};
 use super::form::{Form, Mark};
-use super::pages::Retired;
+use super::pages::{Retired, Unusable};
 use crate::{Batch, StoreError};
 use bytes::Bytes;
 use extent::LogBatch;
@@ -21,13 +21,15 @@ use std::io;
 use std::sync::Arc;
 use types::limits::{ROW_KEY_BYTES_MAX, WRITE_BEHIND_STEP_BYTES};
 use types::{DiskId, Epoch, JournalSeq, LogSeq, PartitionId};
-use world::{Disk, Overlay};
+use world::{Disk, Overlay, read_patiently};
 
 /// Says, while it is there, that the new files count; its bytes are the catalogue that they get.
 pub(super) const LAID: &str = "index-laid";
 const SUFFIX: &str = ".laid";
-/// In the place of its bytes: neither copy is whole.
+/// In the place of its bytes, neither copy of which is whole.
 const NO_WORD: &[u8] = b"nobody knows which index counts: another is to be laid\n";
+/// The same once what was laid before is set aside: what is there from then on is of the one that is being laid.
+const SET_ASIDE: &[u8] = b"nobody knows which index counts: another is being laid\n";
 
 /// What the journal of a directory has of its old index.
 #[derive(Clone, Copy)]
@@ -275,25 +277,29 @@ fn set_aside(disk: &dyn Disk, why: &str) -> Result<(), StoreError> {
     }
     // It stays until the new one says that it counts: without it the old index would, unasked. And it says nothing from here on, also where the
     // device did not give it and gives it again: of what it spoke of nothing is in its place any more, and old files would be taken for that.
-    extent::write_whole(disk, LAID, NO_WORD).map_err(|e| StoreError::io(LAID, &e))?;
-    let names = disk.list(DIR).map_err(failed)?;
-    for name in names.iter().filter(|name| name.ends_with(SUFFIX)) {
+    let say = |what| extent::write_whole(disk, LAID, what).map_err(|e| StoreError::io(LAID, &e));
+    say(NO_WORD)?;
+    let mut names = disk.list(DIR).map_err(failed)?;
+    // The last first: some of them beside others that are gone look like those of a laying that was cut off (`whole_laid`), not like all of one.
+    names.sort();
+    for name in names.iter().rev().filter(|name| name.ends_with(SUFFIX)) {
         let aside = aside(&names, name);
         disk.rename(&format!("{DIR}/{name}"), &format!("{DIR}/{aside}"))
             .map_err(failed)?;
     }
-    disk.sync_dir(DIR).map_err(failed)
+    disk.sync_dir(DIR).map_err(failed)?;
+    say(SET_ASIDE)
 }
 
-/// Whether the word of what was laid was taken away: what was laid by then is set aside, and another laying has begun.
+/// Whether what was laid before is set aside, and another laying has begun.
 fn is_set_aside(disk: &dyn Disk) -> bool {
-    let mut word = [0; NO_WORD.len()];
+    let mut word = [0; SET_ASIDE.len()];
     let mut read = || {
         let file = disk.open(LAID)?;
-        file.read_exact_at(&mut word, 0)?;
+        read_patiently(&*file, &mut word, 0)?;
         file.len()
     };
-    read().is_ok_and(|length| length == NO_WORD.len() as u64) && word == NO_WORD
+    read().is_ok_and(|length| length == SET_ASIDE.len() as u64) && word == SET_ASIDE
 }
 
 /// Which files count that were to take the place of others, where the word of them cannot be read. They were whole and synced before it was
@@ -312,8 +318,10 @@ fn whole_laid(
     let is_begun = |partition: &PartitionId| {
         let mut place = Whose::of(owner, *partition).place(0);
         place.path = laid_path(*partition);
-        let opened = open_one(disk, &place);
-        opened.is_ok_and(|file| file.is_some_and(|(_, mark)| mark.sequence == LogSeq(0)))
+        match open_one(disk, &place) {
+            Ok(file) => file.is_some_and(|(_, mark)| mark.sequence == LogSeq(0)),
+            Err((_, why)) => matches!(why, Unusable::NoHead),
+        }
     };
     match is_set_aside(disk) || is_cut_short || laid.iter().any(is_begun) {
         true => BTreeSet::new(),
