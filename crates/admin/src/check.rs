@@ -76,10 +76,22 @@ struct Needle {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
     None,
-    /// An object or a part.
-    Live,
+    Object,
+    Part,
     /// A booking.
     Garbage,
+}
+
+impl Names {
+    /// What is wrong with a needle that is named so, and was `before`. A part that is booked may be one that was aborted just now: taking a partition
+    /// goes on with that.
+    fn twice(self, before: Self) -> Option<&'static str> {
+        match (before, self) {
+            (Self::Object, Self::Garbage) | (Self::Garbage, Self::Object) => Some(BOOKED_AND_NAMED),
+            (Self::None | Self::Garbage, _) | (_, Self::None | Self::Garbage) => None,
+            (Self::Object | Self::Part, Self::Object | Self::Part) => Some("is named twice"),
+        }
+    }
 }
 
 /// Needles there against chunks named.
@@ -191,7 +203,7 @@ impl Ledger {
                 if let Some(wrong) = wrong.filter(|_| !self.counted) {
                     self.damaged(format!("{what}: {wrong}"));
                 }
-                self.chunks(&what, owner(*bucket, key), &chunks, true);
+                self.chunks(&what, owner(*bucket, key), &chunks, Names::Object);
             }
             Named::Part {
                 bucket,
@@ -202,7 +214,7 @@ impl Ledger {
                 self.report.parts += first;
                 let what = format!("part {} of upload {upload} of {bucket}/{key:?}", part.number);
                 let chunks: Vec<&Chunk> = part.chunks.iter().collect();
-                self.chunks(&what, owner(*bucket, key), &chunks, true);
+                self.chunks(&what, owner(*bucket, key), &chunks, Names::Part);
             }
             Named::Stray { .. } if self.counted => {}
             Named::Stray { what } => self.damaged(format!("index: {what}")),
@@ -210,20 +222,20 @@ impl Ledger {
                 self.report.garbage += first;
                 let what = format!("garbage of {bucket}/{key:?}");
                 let chunks: Vec<&Chunk> = garbage.chunks.iter().collect();
-                self.chunks(&what, owner(*bucket, key), &chunks, false);
+                self.chunks(&what, owner(*bucket, key), &chunks, Names::Garbage);
             }
         }
     }
 
-    /// `live` chunks must be there, whole and of this owner; garbage may be gone already.
-    fn chunks(&mut self, what: &str, owner: u64, chunks: &[&Chunk], live: bool) {
+    /// Chunks that are needed must be there, whole and of this owner; garbage may be gone already.
+    fn chunks(&mut self, what: &str, owner: u64, chunks: &[&Chunk], names: Names) {
         for chunk in chunks {
             let place = (ExtentId(chunk.place), NeedleId(chunk.needle));
             let nowhere = !self.counted && !self.extents.contains(&place.0);
             if !nowhere && !self.group.contains(&place.0) {
                 continue;
             }
-            if let Some(wrong) = self.chunk(place, owner, chunk, live) {
+            if let Some(wrong) = self.chunk(place, owner, chunk, names) {
                 let at = format!("extent {} needle {}", place.0, chunk.needle);
                 self.damaged(format!("{what}: {at} {wrong}"));
             }
@@ -236,18 +248,15 @@ impl Ledger {
         place: (ExtentId, NeedleId),
         owner: u64,
         chunk: &Chunk,
-        live: bool,
+        names: Names,
     ) -> Option<&'static str> {
+        let is_needed = names != Names::Garbage;
         let Some(needle) = self.needles.get_mut(&place) else {
-            return live.then_some("is not there: LOST");
+            return is_needed.then_some("is not there: LOST");
         };
-        let names = if live { Names::Live } else { Names::Garbage };
-        let before = std::mem::replace(&mut needle.named, names);
-        if before != Names::None && before != names {
-            return Some(BOOKED_AND_NAMED);
-        }
-        if !live {
-            return None;
+        let twice = names.twice(std::mem::replace(&mut needle.named, names));
+        if !is_needed || twice == Some(BOOKED_AND_NAMED) {
+            return twice;
         }
         if needle.length != chunk.length || needle.owner != owner {
             return Some("belongs to another object");
@@ -255,7 +264,7 @@ impl Ledger {
         match needle.crc32c {
             None => Some("is damaged"),
             Some(crc) if crc != chunk.crc32c => Some("has not the bytes that were put"),
-            Some(_) => (before == Names::Live).then_some("is named twice"),
+            Some(_) => twice,
         }
     }
 

@@ -9,7 +9,7 @@
 //! | `cache` | point rows in memory |
 //! | `handle`, `read`, `listing`, `versions`, `walk` | reads beside the loop |
 //! | `garbage`, `reach` | what gc reads: bookings, idle uploads, whether needles are named |
-//! | `bookings`, `copies`, `raised`, `rebuilt` | what becomes of rows that are laid anew |
+//! | `copies`, `halves`, `raised`, `rebuilt` | what becomes of rows that are laid anew |
 //! | `strays` | rows that nothing owns: what a walk says of them |
 //! | `verify` | every row, past what is damaged |
 //! | `role` | [`IndexRole`]: which partition it is |
@@ -17,7 +17,6 @@
 //! Invariants: preconditions are decided in `commands` and nowhere else (I2); no command takes effect twice (I11); bytes are booked
 //! as garbage in the commit that unnames them (I3); only the newest owner commits (I6, by the store's fence).
 
-mod bookings;
 mod cache;
 mod commands;
 mod copies;
@@ -25,6 +24,7 @@ mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod garbage;
+mod halves;
 mod handle;
 #[cfg(test)]
 mod holed;
@@ -44,8 +44,8 @@ mod versions;
 mod view;
 mod walk;
 
-pub use bookings::Bookings;
 pub use copies::Copies;
+pub use halves::Halves;
 pub use raised::{Floors, Told, begun, raised};
 pub use rebuilt::{Rebuilt, Remains};
 pub use role::{IndexRole, Rested};

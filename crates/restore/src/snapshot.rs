@@ -4,7 +4,7 @@ use crate::WITH_STATE;
 use crate::under::Seen;
 use bytes::Bytes;
 use control::{Given, first_session};
-use index::{Bookings, Copies, Floors, Told, raised};
+use index::{Copies, Floors, Halves, Told, raised};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{SnapshotHead, SnapshotRows, StoreError};
@@ -30,8 +30,8 @@ pub struct Index {
     told: BTreeMap<PartitionId, Told>,
     /// What they tell of buckets.
     pub(crate) copies: Copies,
-    /// What they tell of bookings, where rows are missing: those are not laid.
-    bookings: Option<Bookings>,
+    /// What they tell of rows that are not laid where others are missing; `None` where none are.
+    halves: Option<Halves>,
 }
 
 impl Index {
@@ -43,7 +43,7 @@ impl Index {
         let mut rows = SnapshotRows::open(file.clone(), name)?;
         let head = rows.head();
         let (mut count, mut given, mut copies) = (0, Given::default(), Copies::default());
-        let mut bookings = Bookings::default();
+        let mut halves = Halves::default();
         let mut told = BTreeMap::from(WITH_STATE.map(|partition| (partition, Told::default())));
         for row in rows.by_ref() {
             let (partition, key, value) = row?;
@@ -54,7 +54,7 @@ impl Index {
             } else {
                 told.entry(partition).or_default().take(&key, &value);
                 copies.take(partition, &key, &value);
-                bookings.take(partition, &key, &value);
+                halves.take(partition, &key);
             }
             count += 1;
         }
@@ -68,7 +68,7 @@ impl Index {
             given,
             told,
             copies,
-            bookings: (left_out > 0).then_some(bookings),
+            halves: (left_out > 0).then_some(halves),
         })
     }
 
@@ -113,13 +113,13 @@ impl Index {
         which: impl Fn(PartitionId) -> bool + 'a,
     ) -> Result<impl Iterator<Item = Result<PartitionRow, StoreError>> + 'a, StoreError> {
         let rows = SnapshotRows::open(self.file.clone(), &self.name)?;
-        let mut bookings = self.bookings.clone();
+        let mut halves = self.halves.clone();
         let wanted = rows.filter(move |row| {
             row.as_ref().map_or(true, |(partition, key, value)| {
                 which(*partition)
-                    && bookings
+                    && halves
                         .as_mut()
-                        .is_none_or(|bookings| bookings.is_other(*partition, key, value))
+                        .is_none_or(|halves| halves.is_laid(*partition, key, value))
             })
         });
         Ok(wanted.map(move |row| {
