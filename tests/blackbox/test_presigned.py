@@ -10,6 +10,7 @@ import urllib.request
 from unittest import mock
 
 import botocore.auth
+import botocore.awsrequest
 import pytest
 from conftest import make_client
 
@@ -67,6 +68,19 @@ def test_a_link_pins_digest_and_type(server, bucket, s3):
     assert put(body, {})[0] == 200
     got = s3.get_object(Bucket=bucket, Key="k")
     assert (got["Body"].read(), got["ContentType"]) == (body, "image/png")
+
+
+def test_a_link_does_not_know_the_body(signer, bucket):
+    """SDKs sign the checksum of an empty body into a link for a put."""
+    host = urllib.parse.urlsplit(signer.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "k"}))
+    query = "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32&x-id=PutObject"
+    request = botocore.awsrequest.AWSRequest("PUT", f"{host.scheme}://{host.netloc}{host.path}?{query}")
+    credentials = signer._request_signer._credentials
+    botocore.auth.S3SigV4QueryAuth(credentials, "s3", signer.meta.region_name, expires=60).add_auth(request)
+    assert fetch(request.url, "PUT", b"a body", {"content-type": ""}) == (200, b"")
+    assert signer.get_object(Bucket=bucket, Key="k")["Body"].read() == b"a body"
+    status, text = fetch(request.url, "PUT", b"x", {"content-type": "", "x-amz-checksum-crc32": "AAAAAA=="})
+    assert status == 403 and b"HeadersNotSigned" in text, "a header that is sent is signed"
 
 
 def test_a_link_is_for_one_act(signer, bucket):
