@@ -188,3 +188,16 @@ def test_pages_of_large_rows_end_early_and_go_on(s3, bucket):
             listed = told(call, rows, **{most: 100}, **delimiter)
             assert sum(listed, []) == wanted, (call, delimiter)
             assert 0 < len(listed[0]) < 100, (call, delimiter)
+
+
+def test_times_are_those_of_the_heads(s3, bucket):
+    """In whole seconds, as a header has them: who copies what is newer would copy it again for a fraction."""
+    for n in range(5):
+        s3.put_object(Bucket=bucket, Key=f"k{n}", Body=b"x")
+    heads = {f"k{n}": s3.head_object(Bucket=bucket, Key=f"k{n}")["LastModified"] for n in range(5)}
+    for listed in [
+        s3.list_objects_v2(Bucket=bucket)["Contents"],
+        s3.list_objects(Bucket=bucket)["Contents"],
+        s3.list_object_versions(Bucket=bucket)["Versions"],
+    ]:
+        assert {o["Key"]: o["LastModified"] for o in listed} == heads
