@@ -13,6 +13,7 @@ use crate::journal::recover::{Verdict, judge};
 use crate::journal::ring::{Ring, Span};
 use crate::journal::scan::{FoundHeader, payload, scan};
 use crate::journal::writer::{Position, SharedWriter, Writer};
+use crate::journal::zeroes::{Closes, Zeroes};
 use crate::journal::{Consumer, Journal, LogBatch, Lost, RecordType, Shared};
 use crate::leaving::Leaving;
 use crate::mapping::Mappings;
@@ -394,13 +395,19 @@ fn start_journal(
         known_synced: verdict.known_synced,
         low_water: verdict.low_water,
     };
-    let mut writer = Writer::new(shared.clone(), file, superblock.journal_salt, position);
+    let mut writer = Writer::new(shared.clone(), file.clone(), superblock.journal_salt, position);
     writer.start(world.clock.wall_ms())?;
+    let zeroes = Zeroes {
+        shared: shared.clone(),
+        file,
+        ahead: writer.ahead(),
+    };
+    let closes = Closes(writer.ahead());
+    let (zeroes, _end) = world.exec.run_loop("journal-zeroes", 1, 1, zeroes);
+    writer.zeroed_by(zeroes);
     let writer = SharedWriter::new(writer);
     let (wake, _end) = world.exec.run_loop("journal", 1, 1, writer.clone());
-    // Once, so that the first put does not wait for zeroing.
-    let _awake = wake.try_send(());
     // In one thread the loop is a task, and nothing is won by not waking it.
     let driven = (world.exec == Exec::Threads).then_some(writer);
-    Ok(Journal::new(shared, wake, driven))
+    Ok(Journal::new(shared, wake, driven, closes))
 }

@@ -264,8 +264,12 @@ pub const JOURNAL_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of ordered appends in a journal's queue that are written without waiting for a record that asks for the sync.
 pub const JOURNAL_LAZY_BYTES_MAX: usize = 4 << 20;
 /// Microseconds that a group may take on average to be written on the thread that queued it, which serves clients: to wake another and be woken
-/// takes about a tenth of it. Where syncs take longer they are the journal's own thread's.
-pub const JOURNAL_DRIVE_US_MAX: u64 = 400;
+/// takes a tenth of it, on virtual machines a third. Where syncs take longer they are the journal's own thread's.
+pub const JOURNAL_DRIVE_US_MAX: u64 = 1_000;
+/// Bytes that are zero in front of the head of a journal in its first lap: at least, and as many as were written since it was opened, up to the most.
+pub const JOURNAL_ZEROED_BYTES_MIN: u64 = 2 << 20;
+/// See [`JOURNAL_ZEROED_BYTES_MIN`].
+pub const JOURNAL_ZEROED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes queued for the journal past which its own thread writes them.
 pub const JOURNAL_DRIVE_BYTES_MAX: usize = 512 << 10;
 /// Smallest journal that the size of a disk leads to: the largest record always finds room in it.

@@ -17,15 +17,25 @@ impl Aligned {
     /// # Panics
     /// Where these are not whole pages together.
     pub fn hold(&mut self, parts: [&[u8]; 2]) {
-        self.length = parts[0].len() + parts[1].len();
-        assert!(self.length.is_multiple_of(DIRECT_BYTES), "whole pages");
-        if self.memory.len() < self.length + DIRECT_BYTES {
-            self.memory = vec![0; self.length + DIRECT_BYTES];
-            self.begin = self.memory.as_ptr().align_offset(DIRECT_BYTES);
-        }
-        let (first, second) = self.memory[self.begin..self.begin + self.length].split_at_mut(parts[0].len());
+        let (first, second) = self
+            .make(parts[0].len() + parts[1].len())
+            .split_at_mut(parts[0].len());
         first.copy_from_slice(parts[0]);
         second.copy_from_slice(parts[1]);
+    }
+
+    /// Makes it hold `length` bytes, whatever they are: the caller's to write, all of them.
+    ///
+    /// # Panics
+    /// Where these are not whole pages.
+    pub fn make(&mut self, length: usize) -> &mut [u8] {
+        assert!(length.is_multiple_of(DIRECT_BYTES), "whole pages");
+        self.length = length;
+        if self.memory.len() < length + DIRECT_BYTES {
+            self.memory = vec![0; length + DIRECT_BYTES];
+            self.begin = self.memory.as_ptr().align_offset(DIRECT_BYTES);
+        }
+        &mut self.memory[self.begin..self.begin + length]
     }
 
     /// What it holds.

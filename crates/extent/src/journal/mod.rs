@@ -15,8 +15,10 @@ pub(crate) mod scan;
 #[cfg(test)]
 mod tests;
 pub(crate) mod writer;
+pub(crate) mod zeroes;
 
 use self::writer::SharedWriter;
+use self::zeroes::Closes;
 use crate::ExtentError;
 use bytes::Bytes;
 pub use record::{LogBatch, Lost, RecordType};
@@ -110,6 +112,7 @@ pub struct Journal {
     wake: JobSender<()>,
     /// `None`: only its loop writes.
     writer: Option<SharedWriter>,
+    _zeroes: Arc<Closes>,
 }
 
 /// Whether a record may wait for a later one's sync.
@@ -189,8 +192,18 @@ impl Shared {
 }
 
 impl Journal {
-    pub(crate) fn new(shared: Arc<Shared>, wake: JobSender<()>, writer: Option<SharedWriter>) -> Self {
-        Self { shared, wake, writer }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        wake: JobSender<()>,
+        writer: Option<SharedWriter>,
+        zeroes: Closes,
+    ) -> Self {
+        Self {
+            shared,
+            wake,
+            writer,
+            _zeroes: Arc::new(zeroes),
+        }
     }
 
     /// Whose journal it is.

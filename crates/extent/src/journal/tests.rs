@@ -2,6 +2,7 @@
 
 use super::ring::Ring;
 use super::writer::{Position, SharedWriter, Writer};
+use super::zeroes::Closes;
 use super::*;
 use std::future::Future;
 use std::io;
@@ -92,9 +93,11 @@ impl Rig {
             known_synced: 0,
             low_water: 0,
         };
-        let writer = SharedWriter::new(Writer::new(shared.clone(), file.clone(), 7, at));
+        let writer = Writer::new(shared.clone(), file.clone(), 7, at);
+        let closes = Closes(writer.ahead());
+        let writer = SharedWriter::new(writer);
         let (wake, _end) = Exec::Threads.run_loop("asleep", 1, 1, Asleep);
-        let journal = Journal::new(shared, wake, Some(writer.clone()));
+        let journal = Journal::new(shared, wake, Some(writer.clone()), closes);
         Self {
             file,
             journal,

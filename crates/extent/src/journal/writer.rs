@@ -2,19 +2,17 @@
 
 use super::record::{HEADER_BYTES, Header, RecordType, record_bytes};
 use super::ring::Ring;
+use super::zeroes::Ahead;
 use super::{Pending, Shared};
 use crate::ExtentError;
 use crate::fields::{crc32c, round_up};
 use bytes::Bytes;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_DRIVE_BYTES_MAX, JOURNAL_GROUP_BYTES_MAX};
 use world::plant::{Plant, is_planted};
-use world::{DiskFile, Loop};
+use world::{Aligned, DiskFile, JobSender, Loop};
 
-/// Bytes zeroed at once ahead of the head in the first lap.
-const ZERO_BYTES: u64 = 1 << 20;
 const BLOCK: u64 = JOURNAL_BLOCK_BYTES as u64;
 
 /// Where the writer goes on.
@@ -34,8 +32,9 @@ pub(crate) struct Writer {
     file: Arc<dyn DiskFile>,
     salt: u64,
     at: Position,
-    /// In the first lap the file is zero from the head to here.
-    zeroed: Option<u64>,
+    /// Zeroes in front of the head, and their loop.
+    ahead: Arc<Ahead>,
+    zeroes: Option<JobSender<()>>,
     /// Highest `known_synced` that stands in a synced record.
     named: u64,
     /// Sequence of the last record written.
@@ -43,13 +42,16 @@ pub(crate) struct Writer {
     /// Bytes held at which consumers are pressed again.
     press_after: u64,
     stalled: bool,
-    buffer: Vec<u8>,
+    buffer: Aligned,
     group: Vec<Pending>,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, file: Arc<dyn DiskFile>, salt: u64, at: Position) -> Self {
-        let zeroed = (at.ring.lap() == 0).then(|| at.ring.head());
+        let ahead = match at.ring.lap() {
+            0 => Ahead::new(at.ring.bytes(), at.ring.head()),
+            _ => Ahead::none(),
+        };
         Self {
             shared,
             file,
@@ -57,12 +59,24 @@ impl Writer {
             named: at.known_synced,
             last: at.begun - 1,
             at,
-            zeroed,
+            ahead,
+            zeroes: None,
             press_after: 0,
             stalled: false,
-            buffer: Vec::new(),
+            buffer: Aligned::default(),
             group: Vec::new(),
         }
+    }
+
+    /// What is zeroed for it.
+    pub(crate) fn ahead(&self) -> Arc<Ahead> {
+        self.ahead.clone()
+    }
+
+    /// Who zeroes; begins with it.
+    pub(crate) fn zeroed_by(&mut self, zeroes: JobSender<()>) {
+        let _awake = zeroes.try_send(());
+        self.zeroes = Some(zeroes);
     }
 
     /// Writes and syncs the incarnation's first record.
@@ -154,37 +168,44 @@ impl Writer {
         let low_water = self.shared.low_water(self.last + 1);
         let count = self.group.len();
         let mut crc = self.at.previous_crc;
-        self.buffer.clear();
+        let records = self.group.iter().map(|p| record_bytes(p.payload_bytes()));
+        let bytes = records.sum::<usize>().next_multiple_of(JOURNAL_BLOCK_BYTES);
+        let mut rest = self.buffer.make(bytes);
+        let mut at = position;
         for (i, pending) in self.group.iter().enumerate() {
-            let at = self.buffer.len();
-            self.buffer.resize(at + HEADER_BYTES, 0);
+            let length = record_bytes(pending.payload_bytes());
+            let (record, behind) = rest.split_at_mut(length);
+            let payload_length = pending.payload_bytes();
+            let (payload, padding) = record[HEADER_BYTES..].split_at_mut(payload_length);
+            let mut filled = 0;
             for piece in &pending.pieces {
-                self.buffer.extend_from_slice(piece);
+                payload[filled..filled + piece.len()].copy_from_slice(piece);
+                filled += piece.len();
             }
-            let payload = &self.buffer[at + HEADER_BYTES..];
+            padding.fill(0);
             let header = Header {
                 kind: pending.kind,
                 last_of_group: i + 1 == count,
                 lap: self.at.ring.lap_at(position),
                 incarnation: self.at.incarnation,
                 sequence: pending.sequence,
-                position: position + at as u64,
+                position: at,
                 known_synced: self.at.known_synced,
                 low_water,
                 begun: self.at.begun,
                 continues: self.at.continues,
                 previous_crc: crc,
-                payload_length: payload.len() as u32,
+                payload_length: payload_length as u32,
                 payload_crc: crc32c(payload),
             };
-            let own = header.encode(self.salt, &mut self.buffer[at..]);
+            let own = header.encode(self.salt, &mut record[..HEADER_BYTES]);
             if pending.kind != RecordType::Mark {
                 crc = own;
             }
-            self.buffer.resize(self.buffer.len().next_multiple_of(8), 0);
+            at += length as u64;
+            rest = behind;
         }
-        self.buffer
-            .resize(self.buffer.len().next_multiple_of(JOURNAL_BLOCK_BYTES), 0);
+        rest.fill(0);
         (low_water, crc)
     }
 
@@ -193,8 +214,15 @@ impl Writer {
         let (low_water, crc) = self.encode(position);
         let last = self.group.last().expect("a group has a record").sequence;
         let naming = self.at.known_synced;
+        let bytes = self.buffer.bytes().len() as u64;
+        if self.ahead.pass(position, position + bytes)
+            && let Some(zeroes) = &self.zeroes
+        {
+            // A full queue: it is awake.
+            let _awake = zeroes.try_send(());
+        }
         let begun = self.shared.clock.mono();
-        let written = self.file.write_all_at(&self.buffer, position).and_then(|()| {
+        let written = self.file.write_pages_at(&self.buffer, position).and_then(|()| {
             if is_planted(Plant::SkipSync) {
                 return Ok(());
             }
@@ -205,7 +233,7 @@ impl Writer {
         stats
             .records
             .fetch_add(self.group.len() as u64, Ordering::Relaxed);
-        stats.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+        stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Err(e) = written {
             let why = format!("journal: {e}");
             self.shared.fail(&why);
@@ -213,13 +241,10 @@ impl Writer {
             return Err(ExtentError::Unknown(why));
         }
         let lap = self.at.ring.lap_at(position);
-        if lap > 0 {
-            self.zeroed = None;
-        }
         stats
             .laps
             .fetch_add(u64::from(lap - self.at.ring.lap()), Ordering::Relaxed);
-        self.at.ring.take(position, self.buffer.len() as u64, last);
+        self.at.ring.take(position, bytes, last);
         self.last = last;
         self.at.previous_crc = crc;
         self.at.known_synced = last;
@@ -256,39 +281,6 @@ impl Writer {
             let pressed = self.shared.pressure.lock().expect("no panic under this lock");
             pressed.iter().for_each(|f| f());
         }
-    }
-
-    fn zero_step(&self) -> u64 {
-        ZERO_BYTES.min(self.at.ring.bytes() / 8)
-    }
-
-    /// Whether a loop without anything to write would zero a step.
-    fn zeroes_when_idle(&self) -> bool {
-        let (head, bytes) = (self.at.ring.head(), self.at.ring.bytes());
-        self.zeroed
-            .is_some_and(|zeroed| zeroed < bytes && zeroed.max(head) - head < 2 * self.zero_step())
-    }
-
-    /// Zeroes the next step ahead of the head, in the first lap. `idle`: nobody waits, so a larger step with its own sync.
-    fn zero_ahead(&mut self, idle: bool) -> io::Result<()> {
-        let Some(zeroed) = self.zeroed else { return Ok(()) };
-        let (head, bytes) = (self.at.ring.head(), self.at.ring.bytes());
-        let from = zeroed.max(head);
-        let step = self.zero_step();
-        if from - head >= if idle { 2 * step } else { step / 4 } {
-            return Ok(());
-        }
-        let to = (from + step).min(bytes);
-        if to > from {
-            self.file.write_all_at(&vec![0; (to - from) as usize], from)?;
-            self.shared.stats.bytes.fetch_add(to - from, Ordering::Relaxed);
-            if idle {
-                self.file.sync_data()?;
-                self.shared.stats.flushes.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.zeroed = Some(to);
-        Ok(())
     }
 
     /// The disk is out of service: everything that waits hears it.
@@ -369,7 +361,6 @@ impl Writer {
         };
         if self.flush(position).is_ok() {
             self.press();
-            self.zero(false);
         }
         true
     }
@@ -378,14 +369,10 @@ impl Writer {
         self.shared.queue.lock().expect("no panic under this lock").bytes
     }
 
-    /// Whether there is anything for the loop: another group, room to press for, a stop, or zeroing ahead while nobody waits.
+    /// Whether there is anything for the loop: another group, room to press for, or a stop.
     fn has_more(&self) -> bool {
         let q = self.shared.queue.lock().expect("no panic under this lock");
-        q.wanted
-            || q.stop.is_some()
-            || self.stalled
-            || self.zeroes_when_idle()
-            || self.shared.check().is_err()
+        q.wanted || q.stop.is_some() || self.stalled || self.shared.check().is_err()
     }
 }
 
@@ -398,22 +385,8 @@ impl Loop<()> for Writer {
         if self.stalled {
             self.press();
         }
-        self.zero(true);
         if let Some(stop) = self.take_stop() {
             stop(self.shared.check());
-        }
-    }
-}
-
-impl Writer {
-    fn zero(&mut self, idle: bool) {
-        if let Err(e) = self.zero_ahead(idle) {
-            // Nothing acked is at risk, but the file system has shown that it cannot be written.
-            if e.kind() == io::ErrorKind::StorageFull {
-                self.zeroed = None;
-            } else {
-                self.shared.fail(&format!("journal: {e}"));
-            }
         }
     }
 }
