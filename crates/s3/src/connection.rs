@@ -4,6 +4,7 @@
 //! an answer; the body's pace is `body`'s. At rest they cost little (rest.rs), awake they take memory from a budget of their own. Where all places are taken who is idle leaves (places.rs). A connection whose request was refused before its body was read is
 //! closed with a little patience, so that the client reads the refusal and not a reset.
 
+mod again;
 mod guarded;
 mod places;
 mod rest;
@@ -12,6 +13,7 @@ mod unserved;
 pub(crate) use places::{Place, Places};
 pub(crate) use unserved::Unserved;
 
+use again::Again;
 use guarded::Guarded;
 use rest::{Due, Motion};
 use unserved::{Held, Turn};
@@ -141,7 +143,11 @@ impl Door {
     }
 
     /// Serves one connection to its end.
-    pub(crate) async fn serve_connection(mut self, stream: Box<dyn Stream>, place: Place) {
+    pub(crate) async fn serve_connection(self, stream: Box<dyn Stream>, place: Place) {
+        Again::new(self.serve_accepted(stream, place)).await;
+    }
+
+    async fn serve_accepted(mut self, stream: Box<dyn Stream>, place: Place) {
         let place = Arc::new(place);
         let held = Held::default();
         let turn = held.turn();
