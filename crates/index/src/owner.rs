@@ -34,6 +34,12 @@ const NEEDS_MAX: usize = 16;
 /// Times in a row that the owner lets others run though nothing came of it.
 const GATHER_YIELDS: usize = 2;
 
+/// With so many commands about, one of so many parts of them is a batch: others come in while it is synced, and are synced while its callers send
+/// their next. All in one, and everyone waits for the disk at the same time.
+const PARTED_MIN: usize = 8;
+/// See [`PARTED_MIN`].
+const PARTS: usize = 3;
+
 /// How long it gathers at most: on a busy machine each time that others run may take milliseconds, and who came first waits for all of them.
 const GATHER_MAX: Duration = Duration::from_millis(1);
 
@@ -200,6 +206,8 @@ pub(crate) struct Owner {
     /// It has sent commands of this life to the store.
     pub(crate) has_decided: bool,
     backlog: VecDeque<Job>,
+    /// Commands that were about when a batch was answered, of late: its own, and those that had come by then.
+    about: usize,
 }
 
 /// A fault from the store.
@@ -227,6 +235,7 @@ impl Owner {
             partition: None,
             has_decided: false,
             backlog: VecDeque::new(),
+            about: 0,
         }
     }
 
@@ -241,15 +250,28 @@ impl Owner {
                 self.backlog.extend(jobs.drain(..));
             }
             self.gather(&mut queue).await;
+            let taken = self.backlog.len();
             self.turn().await;
+            // Not all are to be seen at one moment: fewer are believed slowly.
+            self.about = (taken + queue.len()).max(self.about - self.about.div_ceil(8));
         }
     }
 
-    /// Takes what is queued, and what is about to be: as long as more comes, whoever can run now goes first, so that those whose requests
+    /// With how many commands a batch begins at once.
+    fn enough(&self) -> usize {
+        let enough = match self.about {
+            about if about < PARTED_MIN => about,
+            about => about.div_ceil(PARTS),
+        };
+        enough.clamp(1, BATCH_COMMANDS_MAX)
+    }
+
+    /// Takes what is queued, and what is about to be: as long as more comes and it is not [`Self::enough`], whoever can run now goes first, so that those whose requests
     /// are here already share this batch's sync and do not have to wait for the next. Nobody waits for what is not here: with nothing
     /// else to run a yield is a look at the sockets and no more. Where others take long, the batch begins without those that come late.
     async fn gather(&mut self, queue: &mut mpsc::Receiver<Job>) {
         let begun = self.world.clock.mono();
+        let enough = self.enough();
         let mut idle = 0;
         loop {
             let before = self.backlog.len();
@@ -260,7 +282,7 @@ impl Owner {
             }
             idle = if self.backlog.len() > before { 0 } else { idle + 1 };
             let long = self.world.clock.mono().saturating_sub(begun);
-            if idle > GATHER_YIELDS || self.backlog.len() >= BATCH_COMMANDS_MAX || long >= GATHER_MAX {
+            if idle > GATHER_YIELDS || self.backlog.len() >= enough || long >= GATHER_MAX {
                 return;
             }
             tokio::task::yield_now().await;

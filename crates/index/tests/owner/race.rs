@@ -219,7 +219,7 @@ async fn race(seed: u64) -> Known {
 #[test]
 fn no_answered_write_goes_with_its_bucket() {
     let (mut gone, mut puts, mut reopened, mut taken_over, mut settled) = (0, 0, 0, 0, 0);
-    for seed in 0..400 {
+    for seed in 0..600 {
         let known = runtime().block_on(race(seed));
         gone += known.gone.len();
         puts += known.puts;
