@@ -284,7 +284,8 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     place = cairn_server.test_dir("full")
-    with power.Disk(place, DISK_BYTES) as disk:
+    # A cut takes what the device holds in a cache of its own, too.
+    with (power.CachedDisk if arguments.cuts else power.Disk)(place, DISK_BYTES) as disk:
         store = Store(disk, place, arguments)
         try:
             store.run(arguments.rounds)

@@ -195,8 +195,8 @@ def main():
             p, f, found = run_cycles(Cut(disk), arguments.cuts, place, disk.mount_point + "/data", arguments)
             passed, failed, problems = passed + p, failed + f, problems + found
     if arguments.expect_loss:
-        # Not any failure will do: an answered write must be seen to be gone, or what is there of it told to be no good.
-        losses = [p for p in problems if "allowed:" in p or re.match("GET .*: <500 ", p)]
+        # Not any failure will do: an answered write must be seen to be gone, or what is there of it, or all there is, told to be no good.
+        losses = [p for p in problems if "allowed:" in p or re.match("GET .*: <500 ", p) or "\ncairn: corrupt: " in p]
         print(f"{len(losses)} losses were found, as they must be" if losses else "NOT FOUND: a sync is left out and no loss was noticed")
         passed, failed = int(bool(losses)), int(not losses)
     if failed == 0:

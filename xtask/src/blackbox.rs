@@ -10,8 +10,10 @@ use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Power cuts that take the device's own cache, too.
-const CACHED_CYCLES: &str = "8";
+/// Power cuts that take what the device holds in a cache of its own, too.
+const CACHED_CYCLES: &str = "22";
+/// Power cuts that leave the device's cache.
+const CUT_CYCLES: &str = "8";
 /// Cycles of each kind within which a skipped sync must show.
 const PLANTED_CYCLES: &str = "12";
 /// What of a soak is part of every test, beside the half minute that it rests and is checked.
@@ -118,17 +120,13 @@ pub(crate) fn crash(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     let mut counts = stage::run(harness)?;
     if counts.failed == 0 {
         let mut c = python(repo, binary(repo))?;
-        c.arg("tests/crash/run.py").args(arguments);
+        c.args(["tests/crash/run.py", "--cuts", CUT_CYCLES])
+            .args(arguments);
         counts += stage::run(c)?;
         let mut c = python(repo, binary(repo))?;
-        c.args([
-            "tests/crash/run.py",
-            "--cached",
-            "--kills",
-            "0",
-            "--cuts",
-            CACHED_CYCLES,
-        ]);
+        c.args(["tests/crash/run.py", "--cuts", CACHED_CYCLES])
+            .args(arguments)
+            .args(["--cached", "--kills", "0"]);
         counts += stage::run(c)?;
     }
     Ok(counts)
@@ -161,6 +159,7 @@ pub(crate) fn full_disk(repo: &Repo) -> Result<Counts> {
     c.args([
         "tests/crash/run.py",
         "--reclaim",
+        "--cached",
         "--kills",
         "0",
         "--cuts",
@@ -177,22 +176,24 @@ pub(crate) fn soak(repo: &Repo, arguments: &[String]) -> Result<Counts> {
     stage::run(c)
 }
 
-/// Power cuts with one sync left out of the binary, of each way of writing: it must be found out. What is written past the page cache
-/// waits in the device's.
+/// Power cuts with one sync left out of the binary, in each way of writing: it must be found out. What is written past the page cache
+/// waits in the device's; where a file system refuses that way, in the page cache.
 pub(crate) fn crash_planted(repo: &Repo) -> Result<Counts> {
     let mut counts = Counts::default();
-    for (bug, arguments) in [("skip-sync", &[][..]), ("skip-extent-sync", &["--cached"])] {
+    for (bugs, arguments) in [
+        ("skip-sync", &["--cached", "--expect-loss"][..]),
+        ("skip-extent-sync", &["--cached", "--expect-loss"]),
+        ("refuse-direct,skip-sync", &["--expect-loss"]),
+        ("refuse-direct,skip-extent-sync", &["--expect-loss"]),
+        // Of a small disk, whose journal is soon let go.
+        ("skip-page-sync", &["--reclaim", "--expect-loss"]),
+        // And with none left out that way loses nothing.
+        ("refuse-direct", &[]),
+    ] {
         let mut c = python(repo, planted(repo))?;
-        c.args([
-            "tests/crash/run.py",
-            "--kills",
-            "0",
-            "--cuts",
-            PLANTED_CYCLES,
-            "--expect-loss",
-        ])
-        .args(arguments)
-        .env("CAIRN_PLANT", bug);
+        c.args(["tests/crash/run.py", "--kills", "0", "--cuts", PLANTED_CYCLES])
+            .args(arguments)
+            .env("CAIRN_PLANT", bugs);
         counts += stage::run(c)?;
     }
     Ok(counts)

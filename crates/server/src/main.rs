@@ -62,14 +62,16 @@ enum Command {
     Reclaim(reclaim::Command),
 }
 
-/// Plants the bug that `CAIRN_PLANT` names, for the tests that must catch it.
+/// Plants the bugs that `CAIRN_PLANT` names, between commas, for the tests that must catch them.
 #[cfg(feature = "plant")]
 fn plant() {
-    let Ok(name) = std::env::var("CAIRN_PLANT") else {
+    let Ok(names) = std::env::var("CAIRN_PLANT") else {
         return;
     };
-    let bug = world::plant::Plant::parse(&name).expect("CAIRN_PLANT names a bug of world::plant");
-    world::plant::plant_process(bug);
+    for name in names.split(',') {
+        let bug = world::plant::Plant::parse(name).expect("CAIRN_PLANT names bugs of world::plant");
+        world::plant::plant_process(bug);
+    }
 }
 
 fn main() -> ExitCode {

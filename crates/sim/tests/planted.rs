@@ -84,6 +84,12 @@ fn a_journal_let_go_too_early_is_caught() {
     caught_within(Plant::RecycleEarly, 100);
 }
 
+// I1
+#[test]
+fn pages_that_are_not_synced_are_caught() {
+    caught_within(Plant::SkipPageSync, 100);
+}
+
 #[test]
 fn a_second_deleter_is_caught() {
     caught_within(Plant::SecondDeleter, 400);

@@ -45,11 +45,15 @@ pub enum Plant {
     ScrubSilent = 131_072,
     /// A large needle is named before its bytes are synced.
     SkipExtentSync = 262_144,
+    /// The index's pages are not synced at the end of a turn.
+    SkipPageSync = 524_288,
+    /// No bug, a way: every file system refuses to write past the page cache.
+    RefuseDirect = 1_048_576,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::SkipSync,
         Self::AckBeforeIndex,
         Self::ReplayPreviousLap,
@@ -69,12 +73,14 @@ impl Plant {
         Self::ScrubOverBad,
         Self::ScrubSilent,
         Self::SkipExtentSync,
+        Self::SkipPageSync,
+        Self::RefuseDirect,
     ];
 
     /// Its name on a command line: `skip-sync`, `ack-before-index`, `replay-previous-lap`, `cut-at-corruption`,
     /// `forget-done`, `second-deleter`, `compact-over-bad`, `drop-under-reader`, `condemn-without-commit`, `reclaim-after-restore`,
     /// `recycle-early`, `reclaim-while-held`, `keep-slot`, `snapshot-by-partition`, `keep-memory`, `scrub-skips`,
-    /// `scrub-over-bad`, `scrub-silent`, `skip-extent-sync`.
+    /// `scrub-over-bad`, `scrub-silent`, `skip-extent-sync`, `skip-page-sync`, `refuse-direct`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SkipSync => "skip-sync",
@@ -96,6 +102,8 @@ impl Plant {
             Self::ScrubOverBad => "scrub-over-bad",
             Self::ScrubSilent => "scrub-silent",
             Self::SkipExtentSync => "skip-extent-sync",
+            Self::SkipPageSync => "skip-page-sync",
+            Self::RefuseDirect => "refuse-direct",
         }
     }
 

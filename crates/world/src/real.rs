@@ -1,6 +1,7 @@
 //! The real world: the operating system's clock, randomness, files and sockets.
 #![allow(clippy::disallowed_methods, reason = "this is where the raw calls live")]
 
+use crate::plant::{Plant, is_planted};
 use crate::{Aligned, Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
 use std::fs::{File, Metadata, OpenOptions};
 use std::future::Future;
@@ -181,6 +182,9 @@ impl RealFile {
         use std::os::fd::AsRawFd as _;
         use std::os::unix::fs::OpenOptionsExt as _;
         let open = || {
+            if is_planted(Plant::RefuseDirect) {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             // By its descriptor: its name may be another file's by now.
             let itself = format!("/proc/self/fd/{}", self.file.as_raw_fd());
             let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
