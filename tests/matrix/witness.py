@@ -4,6 +4,7 @@ So a cell of the matrix can say "sent in parts" or "has no batch delete" because
 because clients send checksums as trailers only there. One thread a connection and direction; all end with the connection.
 """
 
+import select
 import socket
 import ssl
 import subprocess
@@ -29,6 +30,38 @@ class Request:
 
     def __repr__(self):
         return f"{self.method} {self.target}"
+
+
+class Secure:
+    """A TLS connection that one thread reads and another writes. OpenSSL's is one thread's at a time, and Python 3.11 does not see to that."""
+
+    def __init__(self, tls):
+        self.tls, self.lock = tls, threading.Lock()
+        tls.setblocking(False)
+
+    def turn(self, act):
+        while True:
+            with self.lock:
+                try:
+                    return act()
+                except ssl.SSLWantReadError:
+                    wanted = ([self.tls], [])
+                except ssl.SSLWantWriteError:
+                    wanted = ([], [self.tls])
+            # What this one waits for, the other may take.
+            select.select(*wanted, [], 0.05)
+
+    def recv(self, count):
+        return self.turn(lambda: self.tls.recv(count))
+
+    def sendall(self, data):
+        data = memoryview(data)
+        while data:
+            data = data[self.turn(lambda: self.tls.send(data)) :]
+
+    def shutdown(self, how):
+        with self.lock:
+            self.tls.shutdown(how)
 
 
 class Reader:
@@ -106,9 +139,10 @@ class Witness:
 
     def _serve(self, plain):
         try:
-            with self.tls.wrap_socket(plain, server_side=True) as client, socket.create_connection(("127.0.0.1", self.to)) as server:
-                for s in (client, server):
+            with self.tls.wrap_socket(plain, server_side=True) as tls, socket.create_connection(("127.0.0.1", self.to)) as server:
+                for s in (tls, server):
                     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client = Secure(tls)
                 back = threading.Thread(target=self._answers, args=(server, client), daemon=True)
                 back.start()
                 self._requests(Reader(client, server))
