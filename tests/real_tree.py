@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import shutil
+import time
 
 FILES_MIN = 20_000
 BYTES_MIN = 500_000_000
@@ -70,7 +71,15 @@ def make(root):
         want = max(0, BYTES_MIN - size) // left
         add(f"made/{made % 97}/d{made % 7}/file {made}.dat", random_bytes(min(8_000_000, numbers.randint(0, 2 * want + 200))))
         made += 1
+    age(root)
     return count, size
+
+
+def age(root):
+    """Makes its files an hour old. S3 tells whole seconds: what changed in the second that it is sent in is sent again by the next sync."""
+    hour_ago = time.time() - 3600
+    for path in files_below(root):
+        os.utime(os.path.join(root, path), (hour_ago, hour_ago))
 
 
 def digest(root):

@@ -172,6 +172,7 @@ def tree(place):
                 f.write(os.urandom(97 * n))
     with open(root + "/parts.bin", "wb") as f:
         f.write(os.urandom(12 * MIB + 1))
+    real_tree.age(root)
     return root
 
 
