@@ -6,7 +6,6 @@ use extent::{DataDir, DataDirConfig};
 use node::LocalNode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
 use types::{BlobId, BucketId, DiskId, Epoch, ErrorKind, ExtentId, NodeId, SessionId};
 use wire::Fault;
