@@ -54,6 +54,8 @@ pub struct Reader {
     memory: Option<Memory>,
     /// Whether its least stands in that of whoever reads.
     is_within: bool,
+    /// Nothing was missing in memory so far: what comes next is looked for there first.
+    is_warm: bool,
     /// crc32c of the chunk's bytes so far, while all of it has been read from its first byte on.
     sum: Option<u32>,
     failed: bool,
@@ -89,6 +91,7 @@ impl Reader {
             taken: None,
             memory: None,
             is_within: false,
+            is_warm: true,
             sum: None,
             failed: false,
         }
@@ -120,8 +123,14 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         assert!(!self.failed, "a failed reader is not asked again");
         self.begin().await?;
-        self.read_ahead().await;
-        let answer = match self.reading.next().await {
+        let read = match self.cached().await {
+            Some(read) => Some(Ok(read)),
+            None => {
+                self.read_ahead().await;
+                self.reading.next().await
+            }
+        };
+        let answer = match read {
             None => return Ok(None),
             Some(Ok((piece, checked, hold))) => {
                 let bytes = self.take(piece, checked);
@@ -157,23 +166,46 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks for the frame that is needed next, and for more while there is room for them. Without room for a frame it is a block, and
-    /// only once whoever reads has let the last one go.
+    /// What comes next, where it is in memory and right: nobody is woken for it, and it is sent while it is in a core's own cache. Where it is not,
+    /// nothing has happened, and from here on frames are read ahead.
+    async fn cached(&mut self) -> Option<Read> {
+        if !self.is_warm || self.next.is_empty() {
+            return None;
+        }
+        let (bytes, hold) = self.room().await?;
+        let before = (self.next, self.chunk, self.chunk_start);
+        let piece = self.plan(bytes / BLOCK_BYTES)?;
+        // Whoever drops this while it looks has been given nothing.
+        let after = (self.next, self.chunk, self.chunk_start);
+        (self.next, self.chunk, self.chunk_start) = before;
+        let checked = look(&self.blob, (self.of, &self.chunks[piece.chunk]), piece).await;
+        self.is_warm = checked.is_some();
+        let checked = checked?;
+        (self.next, self.chunk, self.chunk_start) = after;
+        Some((piece, checked, hold))
+    }
+
+    /// Memory for the next bytes, a frame's at most: without room for so much a block's, and only once whoever reads has let the last one go.
+    async fn room(&mut self) -> Option<(usize, Hold)> {
+        let memory = self.memory.as_ref().expect("a reader has begun");
+        // Of the first and last block the read may want a part: they are read whole.
+        let wanted = (self.next.len() as usize).saturating_add(2 * BLOCK_BYTES) / BLOCK_BYTES * BLOCK_BYTES;
+        let more = match self.next.len() <= BLOCK_BYTES as u64 && self.reading.is_empty() {
+            true => None,
+            false => memory.more(wanted.min(self.blob.config.frame_bytes_max)),
+        };
+        match more {
+            Some(more) => Some(more),
+            None if self.reading.is_empty() => Some((BLOCK_BYTES, memory.slot().await)),
+            None => None,
+        }
+    }
+
+    /// Asks for the frame that is needed next, and for more while there is room for them.
     async fn read_ahead(&mut self) {
         while self.reading.len() < self.blob.config.read_ahead_frames && !self.next.is_empty() {
-            let memory = self.memory.as_ref().expect("a reader has begun");
-            // Of the first and last block the read may want a part: they are read whole.
-            let wanted =
-                (self.next.len() as usize).saturating_add(2 * BLOCK_BYTES) / BLOCK_BYTES * BLOCK_BYTES;
-            let wanted = wanted.min(self.blob.config.frame_bytes_max);
-            let more = match self.next.len() <= BLOCK_BYTES as u64 && self.reading.is_empty() {
-                true => None,
-                false => memory.more(wanted),
-            };
-            let (bytes, hold) = match more {
-                Some(more) => more,
-                None if self.reading.is_empty() => (BLOCK_BYTES, memory.slot().await),
-                None => return,
+            let Some((bytes, hold)) = self.room().await else {
+                return;
             };
             let Some(piece) = self.plan(bytes / BLOCK_BYTES) else {
                 return;
@@ -264,6 +296,18 @@ fn only(mut chunks: Vec<Chunk>, range: ByteRange) -> (Vec<Chunk>, u64) {
     (chunks, skipped)
 }
 
+/// A piece that is in memory here, checked.
+async fn look(blob: &Blob, (of, chunk): (BlobId, &Chunk), piece: Piece) -> Option<Checked> {
+    let location = blob.locate(ExtentId(chunk.place)).await.ok()?;
+    let asked = asked(of, chunk, piece);
+    let mut nodes = location
+        .replicas
+        .iter()
+        .filter_map(|(node, _)| blob.node(*node).ok());
+    let checked = nodes.find_map(|node| node.read_cached(&asked))?;
+    check(chunk, piece, checked).ok()
+}
+
 /// Reads and checks a piece from the first replica that has it whole.
 async fn read_piece(blob: &Blob, (of, chunk): (BlobId, &Chunk), piece: Piece) -> Result<Checked, Fault> {
     let mut attempt = 0;
@@ -295,19 +339,7 @@ async fn read_replicas(blob: &Blob, (of, chunk): (BlobId, &Chunk), piece: Piece)
     let location = blob.locate(extent).await?;
     let mut worst: Option<Fault> = None;
     for (node, disk) in &location.replicas {
-        let call = async {
-            blob.node(*node)?
-                .read(ReadNeedle {
-                    extent,
-                    needle: NeedleId(chunk.needle),
-                    blob: of,
-                    hint: (Generation(chunk.hint_generation), chunk.hint_offset),
-                    length: chunk.length,
-                    first_block: piece.first_block,
-                    block_count: piece.block_count,
-                })
-                .await
-        };
+        let call = async { blob.node(*node)?.read(asked(of, chunk, piece)).await };
         match blob
             .in_time("read", call)
             .await
@@ -324,6 +356,18 @@ async fn read_replicas(blob: &Blob, (of, chunk): (BlobId, &Chunk), piece: Piece)
     }
     Err(worst
         .unwrap_or_else(|| Fault::new(ErrorKind::Unavailable, format!("extent {extent} has no replica"))))
+}
+
+fn asked(of: BlobId, chunk: &Chunk, piece: Piece) -> ReadNeedle {
+    ReadNeedle {
+        extent: ExtentId(chunk.place),
+        needle: NeedleId(chunk.needle),
+        blob: of,
+        hint: (Generation(chunk.hint_generation), chunk.hint_offset),
+        length: chunk.length,
+        first_block: piece.first_block,
+        block_count: piece.block_count,
+    }
 }
 
 /// Whether the bytes are as many as was asked and every block fits its crc.

@@ -3,6 +3,7 @@
 //! Everything here may block on the disk, but for [`DataDir::append`], which writes to the page cache, and what only asks.
 
 use crate::ExtentError;
+use crate::buffers::Buffers;
 use crate::extent::{self, BODY_OFFSET, Extent, State, Status};
 use crate::generations::Files;
 use crate::journal::{Consumer, Done, Journal, RecordType, Urgency};
@@ -10,7 +11,6 @@ use crate::leaving::Leaving;
 use crate::mapping::Mappings;
 use crate::places::Places;
 use crate::room::Room;
-use crate::run::Buffers;
 use crate::superblock::Superblock;
 use crate::table::Row;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use types::{DiskId, Epoch, ExtentId, Generation, JournalSeq};
-use world::{Disk, DiskLock, Rng};
+use world::{Aligned, Disk, DiskLock, Rng};
 
 /// An open data directory. Cheap to clone; the lock is let go with the last clone.
 #[derive(Clone)]
@@ -38,7 +38,8 @@ pub(crate) struct Open {
     pub(crate) checkpointing: Mutex<u64>,
     pub(crate) tokens: AtomicU64,
     pub(crate) places: Mutex<Places>,
-    pub(crate) buffers: Buffers,
+    pub(crate) buffers: Buffers<Aligned>,
+    pub(crate) read_buffers: Arc<Buffers<Vec<u8>>>,
     pub(crate) leaving: Leaving,
     /// Whether an extent is being compacted.
     pub(crate) compacting: AtomicBool,
@@ -280,6 +281,7 @@ impl DataDir {
     /// Gives up memory that nobody used since the last time.
     pub fn rest(&self) {
         self.0.buffers.rest();
+        self.0.read_buffers.rest();
     }
 
     /// Syncs and marks the journal, then takes no more writes. `done` runs at the end. Checkpoint first.

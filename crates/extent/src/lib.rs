@@ -14,6 +14,7 @@
 mod adopt;
 mod append;
 mod ballast;
+mod buffers;
 mod checkpoint;
 mod compact;
 mod copying;

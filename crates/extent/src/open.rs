@@ -6,6 +6,7 @@
 //! ```
 //! Every step may be cut off by a crash and done again: nothing is served, and nothing of the journal is released, before all of them.
 
+use crate::buffers::Buffers;
 use crate::create::{DataDirConfig, create};
 use crate::dir::{DataDir, Open};
 use crate::generations::Foreseen;
@@ -19,14 +20,16 @@ use crate::leaving::Leaving;
 use crate::mapping::Mappings;
 use crate::replay::{Recovered, Replay};
 use crate::room::Room;
-use crate::run::Buffers;
 use crate::superblock::{self, Copies, Superblock};
 use crate::table::{Row, Table};
 use crate::{ExtentError, ballast};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
-use types::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX};
+use types::limits::{
+    CACHED_READ_BUFFERS_MAX, DIRECT_BUFFERS_MAX, JOURNAL_BLOCK_BYTES, JOURNAL_GROUP_BYTES_MAX,
+    JOURNAL_RECORD_BYTES_MAX,
+};
 use types::{DiskId, JournalSeq};
 use world::rot::{self, Rot};
 use world::{Disk, DiskFile, DiskLock, Exec, World, read_patiently};
@@ -251,7 +254,8 @@ fn start(
         checkpointing: Mutex::new(released),
         tokens: AtomicU64::new(1),
         places: Mutex::default(),
-        buffers: Buffers::default(),
+        buffers: Buffers::new(DIRECT_BUFFERS_MAX),
+        read_buffers: Arc::new(Buffers::new(CACHED_READ_BUFFERS_MAX)),
         leaving: Leaving::of(recovered.gone),
         compacting: AtomicBool::new(false),
         room: Room::of(&superblock, short || !recovered.leaving.is_empty()),

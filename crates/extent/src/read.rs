@@ -1,6 +1,7 @@
 //! Reads: the header that proves the place, the blocks asked for, their crcs. Nothing else is read.
 
 use crate::ExtentError;
+use crate::buffers::Buffers;
 use crate::dir::DataDir;
 use crate::extent::{BODY_OFFSET, Extent, decode_head};
 use crate::fields::Fields;
@@ -13,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use types::limits::{BLOCK_BYTES, FRAME_BYTES_MAX, WALK_BYTES_MAX};
 use types::{BlobId, ExtentId, Generation, NeedleId};
-use world::DiskFile;
+use world::{Cached, DiskFile};
 
 /// Needles up to here are read whole with one read.
 const WHOLE_BYTES_MAX: u64 = 128 << 10;
@@ -55,7 +56,7 @@ impl DataDir {
         if known.is_none()
             && row.footer
             && let Some(offset) = Map::of(&*file, &row).and_then(|map| map.look_up(read.needle))
-            && let Some(done) = read_at(&*file, &extent, read, offset..row.end)?
+            && let Some(done) = read_at(&From::disk(&*file, &extent), read, offset..row.end)?
         {
             self.remember_place(read, row.generation, Some(offset));
             return Ok(done);
@@ -70,7 +71,7 @@ impl DataDir {
         let offset = found.ok_or_else(|| {
             ExtentError::Corrupt(format!("needle {needle} of extent {extent_id} is not there"))
         })?;
-        read_at(&*file, &extent, read, offset..row.end)?.ok_or_else(|| {
+        read_at(&From::disk(&*file, &extent), read, offset..row.end)?.ok_or_else(|| {
             ExtentError::Corrupt(format!(
                 "needle {needle} of extent {extent_id} is not what its record says"
             ))
@@ -82,6 +83,20 @@ impl DataDir {
     /// # Errors
     /// As for [`DataDir::read`].
     pub fn read_hinted(&self, read: &Read) -> Result<Option<(Bytes, Vec<u32>)>, ExtentError> {
+        self.read_place(read, None)
+    }
+
+    /// The same where no disk has to be waited for; a small needle of a file that does not tell is read all the same.
+    /// `None` where not, or where anything is wrong with it: [`DataDir::read`] says what.
+    pub fn read_cached(&self, read: &Read) -> Option<(Bytes, Vec<u32>)> {
+        self.read_place(read, Some(&self.0.read_buffers)).ok().flatten()
+    }
+
+    fn read_place(
+        &self,
+        read: &Read,
+        cached: Option<&Arc<Buffers<Vec<u8>>>>,
+    ) -> Result<Option<(Bytes, Vec<u32>)>, ExtentError> {
         let extent = self.extent(read.extent)?;
         let blocks = block_count(read.length);
         let (first, count) = (u64::from(read.first_block), u64::from(read.block_count));
@@ -97,7 +112,13 @@ impl DataDir {
         };
         match place {
             // A compaction that ends here makes this end too low for the file: the place is then looked up again, of one row and its file.
-            Some(offset) => read_at(&*file, &extent, read, offset..extent.end()),
+            Some(offset) => {
+                let from = From {
+                    cached,
+                    ..From::disk(&*file, &extent)
+                };
+                read_at(&from, read, offset..extent.end())
+            }
             None => Ok(None),
         }
     }
@@ -228,8 +249,7 @@ fn walked(walker: &Walker, step: Step, verify: bool) -> Option<Walked> {
 
 /// Reads from a needle that begins where `place` does and ends no later, in the file that both are of; `None` when it is not there.
 fn read_at(
-    file: &dyn DiskFile,
-    extent: &Extent,
+    from: &From<'_>,
     read: &Read,
     place: Range<u64>,
 ) -> Result<Option<(Bytes, Vec<u32>)>, ExtentError> {
@@ -241,7 +261,9 @@ fn read_at(
     let rest = read.length + 4 * block_count(read.length);
     let whole = rest <= WHOLE_BYTES_MAX;
     let len = HEADER_BYTES_LIKELY + if whole { rest } else { 0 };
-    let mut buffer = fetch(file, extent, offset, len.min(left))?;
+    let Some(mut buffer) = from.fetch(offset, len.min(left))? else {
+        return Ok(None);
+    };
     let Some(header_bytes) = Header::length_of(&buffer) else {
         return Ok(None);
     };
@@ -250,9 +272,12 @@ fn read_at(
         return Ok(None);
     }
     if needed > buffer.len() as u64 {
-        buffer = fetch(file, extent, offset, needed)?;
+        match from.fetch(offset, needed)? {
+            Some(all) => buffer = all,
+            None => return Ok(None),
+        }
     }
-    let Some(header) = Header::decode(extent.salt, &buffer) else {
+    let Some(header) = Header::decode(from.extent.salt, &buffer) else {
         return Ok(None);
     };
     let proven = (header.extent, header.needle) == (read.extent, read.needle);
@@ -260,35 +285,104 @@ fn read_at(
         return Ok(None);
     }
     let (first, count) = (u64::from(read.first_block), u64::from(read.block_count));
-    let from = header_bytes as u64 + first * BLOCK_BYTES as u64;
+    let begin = header_bytes as u64 + first * BLOCK_BYTES as u64;
     let to = header_bytes as u64 + ((first + count) * BLOCK_BYTES as u64).min(read.length);
-    let crcs_from = header_bytes as u64 + read.length + 4 * first;
+    let crcs_begin = header_bytes as u64 + read.length + 4 * first;
     if whole {
-        let crcs = numbers(&buffer[crcs_from as usize..(crcs_from + 4 * count) as usize]);
-        let (from, to) = (from as usize, to as usize);
+        let crcs = numbers(&buffer[crcs_begin as usize..(crcs_begin + 4 * count) as usize]);
+        let (begin, to) = (begin as usize, to as usize);
         let bytes = match count == block_count(read.length) {
-            true => Bytes::from(buffer).slice(from..to),
+            true => Bytes::from(buffer).slice(begin..to),
             // Some of it: who asked has memory for so much, not for all of the needle.
-            false => Bytes::copy_from_slice(&buffer[from..to]),
+            false => Bytes::copy_from_slice(&buffer[begin..to]),
         };
         return Ok(Some((bytes, crcs)));
     }
-    let bytes = fetch(file, extent, offset + from, to - from)?;
-    let crcs = fetch(file, extent, offset + crcs_from, 4 * count)?;
-    Ok(Some((bytes.into(), numbers(&crcs))))
+    let crcs = from.fetch(offset + crcs_begin, 4 * count)?;
+    let bytes = from.body(offset + begin, to - begin)?;
+    Ok(bytes.zip(crcs).map(|(bytes, crcs)| (bytes, numbers(&crcs))))
+}
+
+/// Where bytes are read from.
+struct From<'a> {
+    file: &'a dyn DiskFile,
+    extent: &'a Extent,
+    /// Only what is in memory, into one of these.
+    cached: Option<&'a Arc<Buffers<Vec<u8>>>>,
+}
+
+/// Bytes in a buffer that is used again.
+struct Lent {
+    buffer: Vec<u8>,
+    length: usize,
+    buffers: Arc<Buffers<Vec<u8>>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+impl<'a> From<'a> {
+    /// The disk, or what is in memory of it.
+    fn disk(file: &'a dyn DiskFile, extent: &'a Extent) -> Self {
+        Self {
+            file,
+            extent,
+            cached: None,
+        }
+    }
+
+    /// So many bytes; `None` where they are not in memory and nothing else will do.
+    fn fetch(&self, at: u64, len: u64) -> Result<Option<Vec<u8>>, ExtentError> {
+        let mut buffer = vec![0; len as usize];
+        Ok(self.fill(&mut buffer, at)?.then_some(buffer))
+    }
+
+    /// The same of a needle's body.
+    fn body(&self, at: u64, len: u64) -> Result<Option<Bytes>, ExtentError> {
+        // A short one is no reason to hold on to so much.
+        let Some(buffers) = self.cached.filter(|_| len > FRAME_BYTES_MAX as u64 / 2) else {
+            return Ok(self.fetch(at, len)?.map(Bytes::from));
+        };
+        let mut lent = Lent {
+            buffer: buffers.take(),
+            length: len as usize,
+            buffers: buffers.clone(),
+        };
+        // Made once in its full length: what was there is written over.
+        lent.buffer.resize(FRAME_BYTES_MAX, 0);
+        let is_had = self.fill(&mut lent.buffer[..len as usize], at)?;
+        Ok(is_had.then(|| Bytes::from_owner(lent)))
+    }
+
+    fn fill(&self, buffer: &mut [u8], at: u64) -> Result<bool, ExtentError> {
+        let had = match self.cached {
+            None => Ok(false),
+            Some(_) => match self.file.read_cached_at(buffer, at) {
+                Ok(Cached::Cold) => return Ok(false),
+                Ok(Cached::Untold) if buffer.len() as u64 > WHOLE_BYTES_MAX + HEADER_BYTES_LIKELY => {
+                    return Ok(false);
+                }
+                other => other.map(|cached| cached == Cached::Had),
+            },
+        };
+        match had {
+            Ok(true) => Ok(true),
+            Ok(false) => self.file.read_exact_at(buffer, at).map(|()| true),
+            Err(e) => Err(e),
+        }
+        .map_err(|e| ExtentError::unread(format!("extent {} cannot be read at {at}", self.extent.id), &e))
+    }
 }
 
 fn numbers(crcs: &[u8]) -> Vec<u32> {
     (0..crcs.len() / 4).map(|i| crcs.u32_at(4 * i)).collect()
-}
-
-fn fetch(file: &dyn DiskFile, extent: &Extent, at: u64, len: u64) -> Result<Vec<u8>, ExtentError> {
-    let mut buffer = vec![0; len as usize];
-    match file.read_exact_at(&mut buffer, at) {
-        Ok(()) => Ok(buffer),
-        Err(e) => Err(ExtentError::unread(
-            format!("extent {} cannot be read at {at}", extent.id),
-            &e,
-        )),
-    }
 }

@@ -8,50 +8,12 @@
 //! Needles stand where the one before ended, pages where they stand: the whole pages of a needle's bytes go past the page cache, copied once into
 //! a buffer that a disk may take them from; what is left at both ends goes through it, in pages that no direct write touches.
 
+use crate::buffers::Buffers;
 use std::io;
-use std::sync::{Mutex, MutexGuard};
-use types::limits::{DIRECT_BUFFERS_MAX, DIRECT_BYTES};
+use types::limits::DIRECT_BYTES;
 use world::{Aligned, DiskFile};
 
 const PAGE: usize = DIRECT_BYTES;
-
-/// Buffers that direct writes of a disk are made from, kept for the next while there are any.
-#[derive(Default)]
-pub(crate) struct Buffers(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    buffers: Vec<Aligned>,
-    /// Since the last rest.
-    were_used: bool,
-}
-
-impl Buffers {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().expect("no panic under this lock")
-    }
-
-    fn take(&self) -> Aligned {
-        let mut kept = self.kept();
-        kept.were_used = true;
-        kept.buffers.pop().unwrap_or_default()
-    }
-
-    fn give_back(&self, buffer: Aligned) {
-        let mut kept = self.kept();
-        if kept.buffers.len() < DIRECT_BUFFERS_MAX {
-            kept.buffers.push(buffer);
-        }
-    }
-
-    /// Gives up those that nobody used since the last time.
-    pub(crate) fn rest(&self) {
-        let mut kept = self.kept();
-        if !std::mem::take(&mut kept.were_used) {
-            kept.buffers = Vec::new();
-        }
-    }
-}
 
 /// Bytes that follow each other in a file.
 pub(crate) struct Run {
@@ -74,7 +36,12 @@ impl Run {
 
     /// Writes the next bytes, the last page's perhaps with those that follow. After one that failed there is no next: where
     /// it would go is not known.
-    pub(crate) fn write(&mut self, file: &dyn DiskFile, bytes: &[u8], buffers: &Buffers) -> io::Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        file: &dyn DiskFile,
+        bytes: &[u8],
+        buffers: &Buffers<Aligned>,
+    ) -> io::Result<()> {
         if !self.is_direct {
             return self.through(file, bytes);
         }
@@ -121,6 +88,7 @@ impl Run {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::sync::Mutex;
 
     /// A file that holds what is written, and which pages were written in which way.
     #[derive(Default)]
@@ -184,7 +152,7 @@ mod tests {
                 &[],
             ] {
                 for is_direct in [true, false] {
-                    let (file, buffers) = (Pages::default(), Buffers::default());
+                    let (file, buffers) = (Pages::default(), Buffers::new(1));
                     let mut run = Run::new(at, is_direct);
                     let mut all = vec![0; at as usize];
                     for (n, frame) in frames.iter().enumerate() {
@@ -199,24 +167,9 @@ mod tests {
                     assert!(written.direct.is_disjoint(&written.through));
                     let whole = (all.len() - 4) / PAGE > (at as usize).div_ceil(PAGE);
                     assert_eq!(!written.direct.is_empty(), is_direct && whole);
-                    assert_eq!(
-                        buffers.kept().buffers.len(),
-                        usize::from(!written.direct.is_empty())
-                    );
+                    assert_eq!(buffers.count(), usize::from(!written.direct.is_empty()));
                 }
             }
         }
-    }
-
-    #[test]
-    fn buffers_are_kept_while_they_are_used() {
-        let buffers = Buffers::default();
-        let held = || buffers.kept().buffers.len();
-        let two = [buffers.take(), buffers.take()];
-        two.into_iter().for_each(|b| buffers.give_back(b));
-        buffers.rest();
-        assert_eq!(held(), 2, "used since the last time");
-        buffers.rest();
-        assert_eq!(held(), 0);
     }
 }

@@ -8,7 +8,6 @@ use extent::{Body, Cursor, DataDir, ExtentError, Read};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::task::JoinHandle;
-use types::limits::{BLOCK_BYTES, SMALL_APPEND_BYTES_MAX};
 use types::{DiskId, Epoch, ErrorKind, ExtentId, Generation, NeedleId, NodeId};
 use wire::Fault;
 use wire::node::{
@@ -171,24 +170,10 @@ impl Node for LocalNode {
 
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault> {
         let disk = self.disk_of(read.extent)?;
-        let asked = Read {
-            extent: read.extent,
-            needle: read.needle,
-            blob: read.blob,
-            hint: read.hint,
-            length: read.length,
-            first_block: read.first_block,
-            block_count: read.block_count,
-        };
-        let small = read.block_count as usize * BLOCK_BYTES <= SMALL_APPEND_BYTES_MAX;
-        // Where the hint is wrong the extent is walked: never on the caller.
-        let hinted = if small {
-            disk.dir.read_hinted(&asked).transpose()
-        } else {
-            None
-        };
-        let found = match hinted {
-            Some(found) => found,
+        let asked = asked(&read);
+        // Nothing waits for the disk on the caller, and where the hint is wrong the extent is walked.
+        let found = match disk.dir.read_cached(&asked) {
+            Some(found) => Ok(found),
             None => disk.reading(move |dir| dir.read(&asked)).await?,
         };
         match found {
@@ -202,6 +187,12 @@ impl Node for LocalNode {
                 Err(fault(&e))
             }
         }
+    }
+
+    fn read_cached(&self, read: &ReadNeedle) -> Option<Checked> {
+        let disk = self.disk_of(read.extent).ok()?;
+        let (bytes, crcs) = disk.dir.read_cached(&asked(read))?;
+        Some(Checked { bytes, crcs })
     }
 
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault> {
@@ -307,5 +298,17 @@ impl Node for LocalNode {
                 })
             })
             .collect()
+    }
+}
+
+fn asked(read: &ReadNeedle) -> Read {
+    Read {
+        extent: read.extent,
+        needle: read.needle,
+        blob: read.blob,
+        hint: read.hint,
+        length: read.length,
+        first_block: read.first_block,
+        block_count: read.block_count,
     }
 }

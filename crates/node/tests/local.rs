@@ -132,6 +132,51 @@ fn needles_of_all_sizes_survive_two_lives() {
     }
 }
 
+/// What is in the page cache is read there, in pieces, and is what was written; nobody waits there for what is not.
+#[test]
+fn what_is_in_memory_is_read_without_waiting() {
+    let tmp = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let (node, disk) = start(tmp.path());
+        node.open_extent(disk, X, E, 256 << 20).await.unwrap();
+        let read = |a: &Appended, serial, length: usize, first_block, block_count| ReadNeedle {
+            extent: X,
+            needle: a.needle,
+            blob: head(serial, length).blob,
+            hint: (a.generation, a.offset),
+            length: length as u64,
+            first_block,
+            block_count,
+        };
+        for (serial, length) in [(1, 4096), (2, 300_000), (3, 900_000)] {
+            let a = put(&node, serial, length, Ack::Durable).await.unwrap();
+            let blocks = length.div_ceil(BLOCK_BYTES) as u32;
+            let mut got = Vec::new();
+            for first in (0..blocks).step_by(4) {
+                let part = node.read_cached(&read(&a, serial, length, first, (blocks - first).min(4)));
+                let part = part.expect("it was written just now, through the page cache");
+                assert_eq!(checked(part.bytes.to_vec()).crcs, part.crcs);
+                got.extend_from_slice(&part.bytes);
+            }
+            assert!(got == body(serial, length), "{length}");
+            let another = read(&a, serial + 50, length, 0, 1);
+            assert!(node.read_cached(&another).is_none(), "another blob's");
+        }
+        let (serial, length) = (4, 900_000);
+        let a = put(&node, serial, length, Ack::Durable).await.unwrap();
+        let path = file_in(&tmp.path().join("extents"));
+        let file = std::fs::File::open(path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        assert!(
+            node.read_cached(&read(&a, serial, length, 8, 4)).is_none(),
+            "on the disk"
+        );
+        assert_reads(&node, &a, serial, length).await;
+        node.shutdown().await;
+    });
+}
+
 #[test]
 fn an_append_that_is_dropped_is_given_up() {
     let tmp = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
-use world::{Disk, DiskFile, DiskLock, Space};
+use world::{Cached, Disk, DiskFile, DiskLock, Space};
 
 /// A simulated disk.
 #[derive(Clone)]
@@ -589,6 +589,10 @@ impl DiskFile for SimFile {
         }
         file.read(buf, offset);
         Ok(())
+    }
+
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Cached> {
+        self.read_exact_at(buf, offset).map(|()| Cached::Had)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

@@ -140,6 +140,8 @@ pub const LANE_BYTES_MIN: usize = 256 << 10;
 pub const LANE_SLICE_BYTES: usize = 64 << 10;
 /// Cores for each thread that hashes large bodies.
 pub const LANE_CORES: usize = 4;
+/// Buffers of a frame that one disk keeps for what is read from the page cache.
+pub const CACHED_READ_BUFFERS_MAX: usize = 16;
 /// What large needles are written past the page cache in whole multiples of: a page, and no device's block is larger.
 pub const DIRECT_BYTES: usize = 4096;
 /// Needles from here on are written past the page cache.

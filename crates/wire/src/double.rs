@@ -83,6 +83,33 @@ struct State {
     /// Frames that the disk is behind with; `None`: it is not.
     behind: Option<Vec<Checked>>,
     compacted: Compacted,
+    /// So many blocks of each needle are in memory, and whether a bit of their last is not what was written.
+    warm: (usize, bool),
+}
+
+impl State {
+    fn read(&self, read: &ReadNeedle) -> Result<Checked, Fault> {
+        let needle = self
+            .extents
+            .get(&read.extent)
+            .and_then(|e| e.needles.get(&read.needle));
+        let needle = needle.ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such needle"))?;
+        if !needle.head.is_of(read.blob) {
+            return Err(Fault::new(ErrorKind::Corrupt, "the needle is another blob's"));
+        }
+        let (first, count) = (read.first_block as usize, read.block_count as usize);
+        assert!(
+            count <= FRAME_BYTES_MAX / BLOCK_BYTES && count > 0,
+            "a read has a bound"
+        );
+        let last = (first + count).min(needle.crcs.len());
+        Ok(Checked {
+            bytes: needle
+                .bytes
+                .slice(first * BLOCK_BYTES..(last * BLOCK_BYTES).min(needle.bytes.len())),
+            crcs: needle.crcs[first..last].to_vec(),
+        })
+    }
 }
 
 /// A node with one disk, in memory.
@@ -145,6 +172,11 @@ impl MemoryNode {
     pub fn fall_behind(&self) {
         let written = self.state().behind.replace(Vec::new());
         drop(written);
+    }
+
+    /// From here on so many blocks of each needle are in memory, and maybe a bit of the last byte that is asked for there is wrong.
+    pub fn warm(&self, blocks: usize, is_bad: bool) {
+        self.state().warm = (blocks, is_bad);
     }
 
     /// Flips a bit of a needle's bytes.
@@ -427,27 +459,22 @@ impl Node for MemoryNode {
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault> {
         self.enter(On::Read)?;
         yield_once().await;
+        self.state().read(&read)
+    }
+
+    fn read_cached(&self, read: &ReadNeedle) -> Option<Checked> {
         let state = self.state();
-        let needle = state
-            .extents
-            .get(&read.extent)
-            .and_then(|e| e.needles.get(&read.needle));
-        let needle = needle.ok_or_else(|| Fault::new(ErrorKind::NotFound, "no such needle"))?;
-        if !needle.head.is_of(read.blob) {
-            return Err(Fault::new(ErrorKind::Corrupt, "the needle is another blob's"));
+        let (blocks, is_bad) = state.warm;
+        if (read.first_block + read.block_count) as usize > blocks {
+            return None;
         }
-        let (first, count) = (read.first_block as usize, read.block_count as usize);
-        assert!(
-            count <= FRAME_BYTES_MAX / BLOCK_BYTES && count > 0,
-            "a read has a bound"
-        );
-        let last = (first + count).min(needle.crcs.len());
-        Ok(Checked {
-            bytes: needle
-                .bytes
-                .slice(first * BLOCK_BYTES..(last * BLOCK_BYTES).min(needle.bytes.len())),
-            crcs: needle.crcs[first..last].to_vec(),
-        })
+        let mut checked = state.read(read).ok()?;
+        if is_bad {
+            let mut bytes = checked.bytes.to_vec();
+            *bytes.last_mut()? ^= 1;
+            checked.bytes = bytes.into();
+        }
+        Some(checked)
     }
 
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault> {

@@ -301,6 +301,11 @@ pub trait Node: Send + Sync {
     /// Reads blocks of a needle with the crcs they were written with. The caller checks them: end to end. A needle whose header names
     /// another blob is `Corrupt`: its bytes are not given.
     async fn read(&self, read: ReadNeedle) -> Result<Checked, Fault>;
+    /// The same where nothing has to be waited for: in this process, in memory. Short of that, or of a
+    /// needle that is right, nothing: [`Node::read`] has it, or says what is wrong.
+    fn read_cached(&self, _read: &ReadNeedle) -> Option<Checked> {
+        None
+    }
     /// Raises the epoch and refuses appends for ever; answers what is in it.
     async fn seal(&self, extent: ExtentId, epoch: Epoch) -> Result<ExtentStatus, Fault>;
     /// One extent. `NotFound`, here and where it is to be sealed, is proof that the node has nothing of it: a file of which it knows nothing is

@@ -35,6 +35,10 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send + Sync {
     /// Fills `buf` from `offset`; `UnexpectedEof` where the file is shorter.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Fills `buf` from `offset` where that takes no waiting for the disk. Short of [`Cached::Had`] nothing is said of what is in `buf`.
+    fn read_cached_at(&self, _buf: &mut [u8], _offset: u64) -> io::Result<Cached> {
+        Ok(Cached::Untold)
+    }
     /// Writes all of `buf` at `offset`, growing the file where needed.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// As [`DiskFile::write_all_at`] for whole pages of the file, past the page cache where the file system does that: a large body that is not
@@ -56,6 +60,17 @@ pub trait DiskFile: Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Reserves room for `offset..offset+len`, growing the file with zeroes; `StorageFull` when there is none.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+}
+
+/// What came of a read that is not to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// The bytes are here.
+    Had,
+    /// The disk would have to be waited for.
+    Cold,
+    /// There is no such read of this file.
+    Untold,
 }
 
 /// Whether an operation failed because the process or the system has no descriptor or no memory to give just now: nothing

@@ -21,7 +21,7 @@ mod watched;
 pub use aligned::Aligned;
 pub use budget::{Budget, Claim, OverBudget, Share, held};
 pub use clock::Clock;
-pub use disk::{Disk, DiskFile, DiskLock, Space, is_scarce, read_on, read_patiently};
+pub use disk::{Cached, Disk, DiskFile, DiskLock, Space, is_scarce, read_on, read_patiently};
 pub use exec::{Exec, JobSender, Loop, LoopEnd};
 pub use local::{LocalListener, connect_local};
 pub use net::{Listener, Net, Stream};

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is where the raw calls live")]
 
 use crate::plant::{Plant, is_planted};
-use crate::{Aligned, Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
+use crate::{Aligned, Cached, Clock, Disk, DiskFile, DiskLock, Listener, Net, Rng, Space, Stream};
 use std::fs::{File, Metadata, OpenOptions};
 use std::future::Future;
 use std::io;
@@ -328,6 +328,23 @@ impl Disk for RealDisk {
 impl DiskFile for RealFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buf, offset)
+    }
+
+    fn read_cached_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Cached> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let mut at = 0;
+        while at < buf.len() {
+            let mut rest = [io::IoSliceMut::new(&mut buf[at..])];
+            match preadv2(&self.file, &mut rest, offset + at as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => at += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Cached::Cold),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Cached::Untold),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Cached::Had)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {

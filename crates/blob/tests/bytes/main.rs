@@ -233,12 +233,19 @@ fn sizes() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn every_range_comes_back(size in sizes(), piece in prop_oneof![1000..200_000usize, Just(usize::MAX)], a in any::<u64>(), b in any::<u64>()) {
+    fn every_range_comes_back(
+        size in sizes(),
+        piece in prop_oneof![1000..200_000usize, Just(usize::MAX)],
+        (a, b) in any::<(u64, u64)>(),
+        // What of each needle is in memory, and whether that is as it was written.
+        warm in (prop_oneof![Just(0), 1..9usize, Just(usize::MAX)], any::<bool>()),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let bench = bench();
             let all = bytes(size);
             let stored = put(&bench, &all, piece).await.unwrap();
+            bench.node.warm(warm.0, warm.1);
             prop_assert_eq!(stored.chunks.iter().map(|c| c.length).sum::<u64>(), size as u64);
             prop_assert_eq!(stored.chunks.len(), size.div_ceil(8 * BLOCK_BYTES));
             let (a, b) = (a % (size as u64 + 1), b % (size as u64 + 1));
@@ -271,6 +278,20 @@ proptest! {
             }
             Ok(())
         })?;
+    }
+}
+
+/// What is in memory is read there, up to what is not; from there on all is asked for, and nothing twice.
+#[tokio::test]
+async fn what_is_in_memory_is_not_asked_for() {
+    let b = bench();
+    let all = bytes(8 * BLOCK_BYTES);
+    let stored = put(&b, &all, usize::MAX).await.unwrap();
+    for (blocks, reads) in [(usize::MAX, 0), (0, 4), (4, 2), (3, 3)] {
+        b.node.warm(blocks, false);
+        let before = b.node.calls(On::Read);
+        assert_eq!(get_all(&b, &stored).await.unwrap(), all);
+        assert_eq!(b.node.calls(On::Read) - before, reads, "{blocks} in memory");
     }
 }
 
