@@ -15,6 +15,7 @@ use crate::cache::Cache;
 use crate::fetch::Missed;
 use crate::partition::{Draft, Partition, Verdict};
 use bytes::Bytes;
+use metrics::{Counter, Histogram};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -208,6 +209,25 @@ pub(crate) struct Owner {
     backlog: VecDeque<Job>,
     /// Commands that were about when a batch was answered, of late: its own, and those that had come by then.
     about: usize,
+    counts: Counts,
+}
+
+/// What is counted of a partition's batches.
+struct Counts {
+    rows: Histogram,
+    commands: Histogram,
+    commits: Counter,
+}
+
+impl Counts {
+    fn of(id: PartitionId) -> Self {
+        let label = id.to_string();
+        Self {
+            rows: metrics::histogram!("cairn_index_batch_rows", "partition" => label.clone()),
+            commands: metrics::histogram!("cairn_index_batch_commands", "partition" => label.clone()),
+            commits: metrics::counter!("cairn_index_commits_total", "partition" => label),
+        }
+    }
 }
 
 /// A fault from the store.
@@ -231,6 +251,7 @@ impl Owner {
         Self {
             world,
             stamp,
+            counts: Counts::of(shared.id),
             shared,
             partition: None,
             has_decided: false,
@@ -377,15 +398,13 @@ impl Owner {
             return Outcome::Done;
         };
         self.has_decided = true;
-        let label = self.shared.id.to_string();
-        metrics::histogram!("cairn_index_batch_rows", "partition" => label.clone())
-            .record(batch.rows.len() as f64);
+        self.counts.rows.record(batch.rows.len() as f64);
         self.shared.cache().begin(draft.writes());
         match self.shared.store.commit(partition.fence, batch).await {
             Committed::Done(fence) => {
                 let writes = partition.committed(draft, fence);
                 self.shared.cache().finish(writes);
-                metrics::counter!("cairn_index_commits_total", "partition" => label).increment(1);
+                self.counts.commits.increment(1);
                 Outcome::Done
             }
             Committed::NotDone(e) => {
@@ -460,8 +479,7 @@ impl Owner {
         for job in rest.rev() {
             self.backlog.push_front(job);
         }
-        metrics::histogram!("cairn_index_batch_commands", "partition" => self.shared.id.to_string())
-            .record(decided.len() as f64);
+        self.counts.commands.record(decided.len() as f64);
         Ok((draft, decided))
     }
 

@@ -15,6 +15,7 @@ mod condition;
 mod connection;
 mod copy_source;
 mod cors;
+mod counts;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -2,6 +2,7 @@
 //! headers. Every answer and every log line carries the request's id.
 
 use crate::connection::{Answer, Door, Places, Secure, Unserved};
+use crate::counts::Counts;
 use crate::error::{Code, Error};
 use crate::operation::Operation;
 use crate::query::Query;
@@ -67,6 +68,7 @@ pub struct Service {
     /// `x-amz-id-2`: which process answered.
     pub(crate) host_id: String,
     last_id: AtomicU64,
+    counts: Counts,
 }
 
 /// 2^64 over the golden ratio, made odd: as many steps lead back as there are numbers.
@@ -102,6 +104,7 @@ impl Service {
             operator,
             host_id: hex::encode(host),
             last_id: AtomicU64::new(u64::from_le_bytes(first_id)),
+            counts: Counts::default(),
         })
     }
 
@@ -251,13 +254,9 @@ impl Service {
     }
 
     fn count(&self, operation: Option<Operation>, status: StatusCode, started: Duration) {
-        let operation = operation.map_or("none", Operation::name);
         let took = self.world.clock.mono().saturating_sub(started);
-        let status = status.as_u16();
-        metrics::counter!("cairn_s3_requests_total", "operation" => operation, "status" => status.to_string())
-            .increment(1);
-        metrics::histogram!("cairn_s3_request_seconds", "operation" => operation).record(took.as_secs_f64());
-        tracing::debug!(status, ms = took.as_millis() as u64, "answered");
+        self.counts.count(operation, status, took);
+        tracing::debug!(status = status.as_u16(), ms = took.as_millis() as u64, "answered");
     }
 
     async fn attempt(

@@ -25,6 +25,7 @@ pub(crate) struct Places {
     changed: Notify,
     /// Memory of as many awake connections for operators.
     reserve: Arc<Semaphore>,
+    under_way: metrics::Gauge,
 }
 
 #[derive(Default)]
@@ -112,6 +113,7 @@ impl Places {
             max,
             slots: Mutex::default(),
             changed: Notify::new(),
+            under_way: metrics::gauge!("cairn_s3_requests_under_way"),
             reserve: Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX)),
         })
     }
@@ -238,7 +240,7 @@ impl Place {
 
     /// A request is under way from here on.
     pub(crate) fn busy(&self) -> Busy {
-        under_way().increment(1.0);
+        self.places.under_way.increment(1.0);
         let mut slots = self.places.slots();
         if let Some(slot) = slots.taken.get_mut(&self.id) {
             slot.busy += 1;
@@ -253,13 +255,9 @@ impl Place {
     }
 }
 
-fn under_way() -> metrics::Gauge {
-    metrics::gauge!("cairn_s3_requests_under_way")
-}
-
 impl Drop for Busy {
     fn drop(&mut self) {
-        under_way().decrement(1.0);
+        self.places.under_way.decrement(1.0);
         let mut slots = self.places.slots();
         let now = slots.tick();
         let id = self.id;
