@@ -49,6 +49,13 @@ pub(crate) struct Open {
     pub(crate) taken: Mutex<BTreeSet<ExtentId>>,
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Others may have the journal for longer; the lock goes now, and who takes it next must find nobody writing.
+        self.journal.end_zeroes();
+    }
+}
+
 impl DataDir {
     pub(crate) fn from_open(open: Open) -> Self {
         Self(Arc::new(open))

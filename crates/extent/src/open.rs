@@ -238,7 +238,8 @@ fn start(
         .map(|(s, _)| s.0)
         .chain(lost.map(|l| l.from.0))
         .min();
-    let journal = start_journal(world, &superblock, file, &verdict, (released, held))?;
+    let another = disk.open(JOURNAL).map_err(|e| ExtentError::io(JOURNAL, &e))?;
+    let journal = start_journal(world, &superblock, [file, another], &verdict, (released, held))?;
     // A compaction may have died with ballast that it was given, also after its last file was gone.
     let left = ballast::len(&*disk).map_err(|e| ExtentError::io("ballast", &e))?;
     let short = superblock.format >= superblock::FORMAT_RECLAIMED && left < superblock.ballast_bytes;
@@ -368,7 +369,7 @@ fn record_bytes_max(bytes: u64) -> u64 {
 fn start_journal(
     world: &World,
     superblock: &Superblock,
-    file: Arc<dyn DiskFile>,
+    [file, for_zeroes]: [Arc<dyn DiskFile>; 2],
     verdict: &Verdict,
     held: (u64, Option<u64>),
 ) -> Result<Journal, ExtentError> {
@@ -403,7 +404,7 @@ fn start_journal(
     writer.start(world.clock.wall_ms())?;
     let zeroes = Zeroes {
         shared: shared.clone(),
-        file,
+        file: for_zeroes,
         ahead: writer.ahead(),
     };
     let closes = Closes(writer.ahead());

@@ -115,6 +115,7 @@ impl DataDir {
             Some(offset) => {
                 let from = From {
                     cached,
+                    is_small: is_whole(read),
                     ..From::disk(&*file, &extent)
                 };
                 read_at(&from, read, offset..extent.end())
@@ -258,8 +259,8 @@ fn read_at(
         return Ok(None);
     }
     let left = end - offset;
-    let rest = read.length + 4 * block_count(read.length);
-    let whole = rest <= WHOLE_BYTES_MAX;
+    let rest = rest_bytes(read);
+    let whole = is_whole(read);
     let len = HEADER_BYTES_LIKELY + if whole { rest } else { 0 };
     let Some(mut buffer) = from.fetch(offset, len.min(left))? else {
         return Ok(None);
@@ -303,12 +304,24 @@ fn read_at(
     Ok(bytes.zip(crcs).map(|(bytes, crcs)| (bytes, numbers(&crcs))))
 }
 
+/// What follows the header: bytes and their crcs.
+fn rest_bytes(read: &Read) -> u64 {
+    read.length + 4 * block_count(read.length)
+}
+
+/// Whether it is read whole with one read.
+fn is_whole(read: &Read) -> bool {
+    rest_bytes(read) <= WHOLE_BYTES_MAX
+}
+
 /// Where bytes are read from.
 struct From<'a> {
     file: &'a dyn DiskFile,
     extent: &'a Extent,
     /// Only what is in memory, into one of these.
     cached: Option<&'a Arc<Buffers<Vec<u8>>>>,
+    /// It takes one read: where a file does not tell what is in memory that is waited for.
+    is_small: bool,
 }
 
 /// Bytes in a buffer that is used again.
@@ -337,6 +350,7 @@ impl<'a> From<'a> {
             file,
             extent,
             cached: None,
+            is_small: false,
         }
     }
 
@@ -348,8 +362,8 @@ impl<'a> From<'a> {
 
     /// The same of a needle's body.
     fn body(&self, at: u64, len: u64) -> Result<Option<Bytes>, ExtentError> {
-        // A short one is no reason to hold on to so much.
-        let Some(buffers) = self.cached.filter(|_| len > FRAME_BYTES_MAX as u64 / 2) else {
+        // A shorter one holds on to no more than is counted of it.
+        let Some(buffers) = self.cached.filter(|_| len == FRAME_BYTES_MAX as u64) else {
             return Ok(self.fetch(at, len)?.map(Bytes::from));
         };
         let mut lent = Lent {
@@ -368,9 +382,7 @@ impl<'a> From<'a> {
             None => Ok(false),
             Some(_) => match self.file.read_cached_at(buffer, at) {
                 Ok(Cached::Cold) => return Ok(false),
-                Ok(Cached::Untold) if buffer.len() as u64 > WHOLE_BYTES_MAX + HEADER_BYTES_LIKELY => {
-                    return Ok(false);
-                }
+                Ok(Cached::Untold) if !self.is_small => return Ok(false),
                 other => other.map(|cached| cached == Cached::Had),
             },
         };

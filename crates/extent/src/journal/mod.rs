@@ -112,7 +112,7 @@ pub struct Journal {
     wake: JobSender<()>,
     /// `None`: only its loop writes.
     writer: Option<SharedWriter>,
-    _zeroes: Arc<Closes>,
+    zeroes: Arc<Closes>,
 }
 
 /// Whether a record may wait for a later one's sync.
@@ -202,8 +202,13 @@ impl Journal {
             shared,
             wake,
             writer,
-            _zeroes: Arc::new(zeroes),
+            zeroes: Arc::new(zeroes),
         }
+    }
+
+    /// No zeroes are written any more.
+    pub(crate) fn end_zeroes(&self) {
+        self.zeroes.0.close();
     }
 
     /// Whose journal it is.

@@ -63,16 +63,17 @@ impl Ahead {
     /// Records are about to be written from `from` to `to`: no zeroes go there any more. Whether the loop is to be woken.
     pub(crate) fn pass(&self, from: u64, to: u64) -> bool {
         let mut state = self.state();
+        // In the next lap what was not zeroed will never be.
+        let is_first = to >= state.head;
+        state.clean = if is_first { state.clean.max(to) } else { self.bytes };
+        // No further step goes there: one at most is waited for.
         while state.taken.is_some_and(|(begin, end)| from < end && begin < to) {
             state = self.written.wait(state).expect("no panic under this lock");
         }
-        if to < state.head {
-            // The next lap: what was not zeroed will never be.
-            state.clean = self.bytes;
+        if !is_first {
             return false;
         }
         state.head = to;
-        state.clean = state.clean.max(to);
         state.clean < self.bytes && state.clean - to < self.wanted(to) / 2
     }
 
@@ -94,7 +95,7 @@ impl Ahead {
     }
 
     /// No step is under way any more, and none begins: who opens the file next need not look out for one.
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state();
         state.clean = self.bytes;
         while state.taken.is_some() {
@@ -124,6 +125,7 @@ impl Drop for Closes {
 /// The loop that writes them.
 pub(crate) struct Zeroes {
     pub(crate) shared: Arc<Shared>,
+    /// Opened for it alone: what a sync fails with is told once to each who has opened the file, and the records' writer must hear of it.
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) ahead: Arc<Ahead>,
 }
@@ -138,7 +140,11 @@ impl Zeroes {
             zeroes.make((to - from) as usize).fill(0);
             let written = self.file.write_pages_at(&zeroes, from);
             self.ahead.end(written.is_ok());
-            written?;
+            match written {
+                // Nothing acked is at risk, and records say themselves whether there is room for them.
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => break,
+                other => other?,
+            }
             self.shared.stats.bytes.fetch_add(to - from, Ordering::Relaxed);
         }
         Ok(any)
@@ -158,12 +164,9 @@ impl Loop<()> for Zeroes {
             }
             false => Ok(()),
         });
-        match done {
-            // Nothing acked is at risk, and records say themselves whether there is room for them.
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => {}
-            // The file system has shown that it cannot be written.
-            Err(e) => self.shared.fail(&format!("journal: {e}")),
-            Ok(()) => {}
+        // The file system has shown that it cannot be written; a sync that fails for want of room may have failed for a record.
+        if let Err(e) = done {
+            self.shared.fail(&format!("journal: {e}"));
         }
     }
 }
