@@ -166,7 +166,7 @@ impl Reader {
         Ok(())
     }
 
-    /// What comes next, where it is in memory and right: nobody is woken for it, and it is sent while it is in a core's own cache. Where it is not,
+    /// What comes next, where it is in memory and right: nobody is woken for it. Where it is not,
     /// nothing has happened, and from here on frames are read ahead.
     async fn cached(&mut self) -> Option<Read> {
         if !self.is_warm || self.next.is_empty() {

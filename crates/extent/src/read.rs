@@ -299,9 +299,11 @@ fn read_at(
         };
         return Ok(Some((bytes, crcs)));
     }
-    let crcs = from.fetch(offset + crcs_begin, 4 * count)?;
+    let Some(crcs) = from.fetch(offset + crcs_begin, 4 * count)? else {
+        return Ok(None);
+    };
     let bytes = from.body(offset + begin, to - begin)?;
-    Ok(bytes.zip(crcs).map(|(bytes, crcs)| (bytes, numbers(&crcs))))
+    Ok(bytes.map(|bytes| (bytes, numbers(&crcs))))
 }
 
 /// What follows the header: bytes and their crcs.
@@ -324,16 +326,15 @@ struct From<'a> {
     is_small: bool,
 }
 
-/// Bytes in a buffer that is used again.
+/// A frame in a buffer that is used again.
 struct Lent {
     buffer: Vec<u8>,
-    length: usize,
     buffers: Arc<Buffers<Vec<u8>>>,
 }
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        &self.buffer[..self.length]
+        &self.buffer
     }
 }
 
@@ -368,12 +369,11 @@ impl<'a> From<'a> {
         };
         let mut lent = Lent {
             buffer: buffers.take(),
-            length: len as usize,
             buffers: buffers.clone(),
         };
         // Made once in its full length: what was there is written over.
         lent.buffer.resize(FRAME_BYTES_MAX, 0);
-        let is_had = self.fill(&mut lent.buffer[..len as usize], at)?;
+        let is_had = self.fill(&mut lent.buffer, at)?;
         Ok(is_had.then(|| Bytes::from_owner(lent)))
     }
 
