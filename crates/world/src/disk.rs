@@ -115,8 +115,8 @@ pub trait DiskLock: Send + Sync {}
 /// Room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// All of it.
+    /// All that an ordinary user could have of it: what is kept for root alone is no room.
     pub total: u64,
-    /// What an ordinary user may still write.
+    /// What such a user may still write.
     pub free: u64,
 }

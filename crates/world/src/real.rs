@@ -262,6 +262,11 @@ fn unsynced(e: io::Error) -> io::Error {
     }
 }
 
+/// Blocks of a file system less those that are kept for root: as many percent of these are free as `df` tells.
+fn usable(all: u64, free: u64, available: u64) -> u64 {
+    all.saturating_sub(free.saturating_sub(available))
+}
+
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.made(options().create_new(true), path)?;
@@ -313,7 +318,7 @@ impl Disk for RealDisk {
     fn space(&self) -> io::Result<Space> {
         let s = rustix::fs::statvfs(&self.root)?;
         Ok(Space {
-            total: s.f_blocks * s.f_frsize,
+            total: usable(s.f_blocks, s.f_bfree, s.f_bavail) * s.f_frsize,
             free: s.f_bavail * s.f_frsize,
         })
     }
@@ -466,6 +471,16 @@ mod tests {
         )
         .unwrap();
         steps.into_inner()
+    }
+
+    #[test]
+    fn what_is_kept_for_root_is_no_room() {
+        assert_eq!(usable(1000, 700, 700), 1000);
+        assert_eq!(usable(1000, 700, 650), 950);
+        // Root has written into what is kept for it.
+        assert_eq!(usable(1000, 30, 0), 970);
+        // Some file systems tell more for users than is free at all.
+        assert_eq!(usable(1000, 700, 800), 1000);
     }
 
     #[test]
