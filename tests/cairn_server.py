@@ -135,6 +135,12 @@ class Server:
             return e.code, e.read().decode()
 
 
+def hold_reclaim(directory):
+    """Garbage stays, however little room the disk has that the tests run on."""
+    held = subprocess.run([binary(), "reclaim", "hold", directory], capture_output=True, text=True, timeout=60)
+    assert held.returncode == 0, held.stdout + held.stderr
+
+
 def check(directory):
     """Runs `cairn check DIR`; answers exit code and output."""
     done = subprocess.run(

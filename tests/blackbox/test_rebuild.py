@@ -162,6 +162,7 @@ def test_what_is_whole_of_the_old_index_is_kept(directory, partition):
     server = cairn_server.Server(directory)
     server.start()
     try:
+        cairn_server.hold_reclaim(directory)
         there, etags = fill(server)
         assert server.stop() == 0
         # A second life: what the journal has of the first is gone from it with the files written.

@@ -86,7 +86,11 @@ def there(client):
 
 
 def test_a_sector_that_cannot_be_read_costs_what_stood_on_it(directory, shim):
-    served(directory, fill)
+    def begin(client):
+        cairn_server.hold_reclaim(directory)
+        fill(client)
+
+    served(directory, begin)
     index = f"{directory}/index/0000000000000010.redb"
     with open(index, "rb") as f:
         pages = f.read()
