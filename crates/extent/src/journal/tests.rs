@@ -72,6 +72,8 @@ struct Rig {
     writer: SharedWriter,
     /// Which threads heard that a batch is durable, and after how many syncs.
     heard: Arc<Mutex<Vec<(ThreadId, u64)>>>,
+    /// How many batches are told to be unknown.
+    unknown: Arc<AtomicU64>,
 }
 
 impl Rig {
@@ -103,6 +105,7 @@ impl Rig {
             journal,
             writer,
             heard: Arc::default(),
+            unknown: Arc::default(),
         }
     }
 
@@ -120,11 +123,14 @@ impl Rig {
             previous_crc: 0,
             payload: Bytes::from_static(b"rows"),
         };
-        let (file, heard) = (self.file.clone(), self.heard.clone());
-        let done: Done = Box::new(move |result| {
-            result.unwrap();
-            let said = (thread::current().id(), file.syncs.load(Ordering::Relaxed));
-            heard.lock().unwrap().push(said);
+        let (file, heard, unknown) = (self.file.clone(), self.heard.clone(), self.unknown.clone());
+        let done: Done = Box::new(move |result| match result {
+            Ok(()) => {
+                let said = (thread::current().id(), file.syncs.load(Ordering::Relaxed));
+                heard.lock().unwrap().push(said);
+            }
+            Err(ExtentError::Unknown(_)) => _ = unknown.fetch_add(1, Ordering::Relaxed),
+            Err(other) => panic!("{other}"),
         });
         (batch, done)
     }
@@ -234,4 +240,20 @@ fn slow_syncs_are_the_loops() {
         rig.turn();
     }
     assert!(drives(&rig), "it is fast again");
+}
+
+/// I1: a device that is asked by two at once to write its cache out tells its error to one of them.
+#[test]
+fn a_sync_beside_one_that_failed_is_no_sync() {
+    let mut rig = Rig::new();
+    let journal = rig.journal.clone();
+    *rig.file.meanwhile.lock().unwrap() = Some(Box::new(move || journal.fail("a needle's sync failed")));
+    rig.submit();
+    rig.turn();
+    assert_eq!(rig.heard.lock().unwrap().len(), 0, "nothing is acknowledged");
+    assert_eq!(
+        (rig.unknown.load(Ordering::Relaxed), rig.journal.synced()),
+        (1, JournalSeq(0))
+    );
+    assert!(rig.journal.check().is_err());
 }

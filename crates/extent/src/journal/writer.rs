@@ -228,14 +228,18 @@ impl Writer {
             }
             self.file.sync_data()
         });
+        // Another sync may have met, meanwhile, the error that was this one's, too: of two, a device tells one.
+        let written = match written {
+            Ok(()) => self.shared.check().map_err(|e| e.to_string()),
+            Err(e) => Err(format!("journal: {e}")),
+        };
         let stats = &self.shared.stats;
         stats.flushes.fetch_add(1, Ordering::Relaxed);
         stats
             .records
             .fetch_add(self.group.len() as u64, Ordering::Relaxed);
         stats.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Err(e) = written {
-            let why = format!("journal: {e}");
+        if let Err(why) = written {
             self.shared.fail(&why);
             self.answer(&Err(ExtentError::Unknown(why.clone())));
             return Err(ExtentError::Unknown(why));
