@@ -16,6 +16,9 @@ use wire::node::{Checked, ReadNeedle};
 use wire::records::Chunk;
 use world::{Claim, Share, held};
 
+/// Frames read from memory before others on the thread have their turn.
+const IN_A_ROW_MAX: u32 = 8;
+
 /// A run of blocks of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
@@ -56,6 +59,8 @@ pub struct Reader {
     is_within: bool,
     /// Nothing was missing in memory so far: what comes next is looked for there first.
     is_warm: bool,
+    /// Frames from memory since others had their turn.
+    in_a_row: u32,
     /// crc32c of the chunk's bytes so far, while all of it has been read from its first byte on.
     sum: Option<u32>,
     failed: bool,
@@ -92,6 +97,7 @@ impl Reader {
             memory: None,
             is_within: false,
             is_warm: true,
+            in_a_row: 0,
             sum: None,
             failed: false,
         }
@@ -172,6 +178,10 @@ impl Reader {
         if !self.is_warm || self.next.is_empty() {
             return None;
         }
+        if self.in_a_row == IN_A_ROW_MAX {
+            self.in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
         let (bytes, hold) = self.room().await?;
         let before = (self.next, self.chunk, self.chunk_start);
         let piece = self.plan(bytes / BLOCK_BYTES)?;
@@ -182,6 +192,7 @@ impl Reader {
         self.is_warm = checked.is_some();
         let checked = checked?;
         (self.next, self.chunk, self.chunk_start) = after;
+        self.in_a_row += 1;
         Some((piece, checked, hold))
     }
 

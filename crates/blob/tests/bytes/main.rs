@@ -9,8 +9,8 @@ use blob::{Blob, Config, PutError, Source};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -293,6 +293,23 @@ async fn what_is_in_memory_is_not_asked_for() {
         assert_eq!(get_all(&b, &stored).await.unwrap(), all);
         assert_eq!(b.node.calls(On::Read) - before, reads, "{blocks} in memory");
     }
+}
+
+/// Copying and checking what is in memory takes time that others on this thread wait for, too.
+#[tokio::test]
+async fn others_have_their_turn_while_much_is_in_memory() {
+    let b = bench();
+    let all = bytes(64 * BLOCK_BYTES);
+    let stored = put(&b, &all, usize::MAX).await.unwrap();
+    b.node.warm(usize::MAX, false);
+    let mut reading = pin!(get_all(&b, &stored));
+    let mut turns = 0;
+    let read = poll_fn(|cx| {
+        turns += 1;
+        reading.as_mut().poll(cx)
+    });
+    assert_eq!(read.await.unwrap(), all);
+    assert_eq!(turns, 4, "32 frames, of which one does not wait for 8 others");
 }
 
 #[tokio::test]
