@@ -22,6 +22,7 @@ const NOT_HEADERS: &[&str] = &[
 ];
 
 /// Checksums of a body that is not known yet: some clients sign that of an empty one into a link for a put, and S3 does not look at it.
+/// In a link that completes an upload they are those of the whole object, which was known.
 const OF_A_BODY: &[&str] = &[
     "x-amz-checksum-crc32",
     "x-amz-checksum-crc32c",
@@ -38,15 +39,16 @@ const OF_V2: &[&str] = &["content-md5", "content-type"];
 /// # Errors
 /// InvalidArgument when a header is there already and says something else, or when the value cannot be a header's.
 pub(crate) fn hoist(query: &Query, headers: &mut HeaderMap) -> Result<(), Error> {
+    let completes = query.get("uploadId").is_some() && query.get("partNumber").is_none();
+    let passed_over: &[&[&str]] = match completes {
+        true => &[NOT_HEADERS],
+        false => &[NOT_HEADERS, OF_A_BODY],
+    };
     for name in query.names() {
         let lower = name.to_ascii_lowercase();
         let is_v2 = OF_V2.contains(&lower.as_str()) && query.get("AWSAccessKeyId").is_some();
         let is_header = is_v2 || lower.starts_with("x-amz-");
-        if !is_header
-            || [NOT_HEADERS, OF_A_BODY]
-                .iter()
-                .any(|n| n.contains(&lower.as_str()))
-        {
+        if !is_header || passed_over.iter().any(|n| n.contains(&lower.as_str())) {
             continue;
         }
         let text = query.get(name).unwrap_or_default();
@@ -93,6 +95,18 @@ mod tests {
             "what is sent with the body holds"
         );
         assert_eq!(headers["x-amz-checksum-mode"], "ENABLED");
+    }
+
+    #[test]
+    fn a_link_says_what_it_completes() {
+        let link = "uploadId=U&x-amz-checksum-crc32=NSRBwg%3D%3D&x-amz-sdk-checksum-algorithm=CRC32";
+        let headers = hoisted(link, &[]).unwrap();
+        assert_eq!(
+            (headers.len(), &headers["x-amz-checksum-crc32"]),
+            (1, &HeaderValue::from_static("NSRBwg=="))
+        );
+        let of_a_part = "uploadId=U&partNumber=1&x-amz-checksum-crc32=NSRBwg%3D%3D";
+        assert_eq!(hoisted(of_a_part, &[]).unwrap().len(), 0);
     }
 
     #[test]
