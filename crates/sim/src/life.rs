@@ -203,7 +203,10 @@ impl<'a> Play<'a> {
         let served = service::comes_back(&self.stage, &machine.gateways).await;
         let now = run.disk.counts();
         let failed = |fault: &str| now.get(fault) > self.before.get(fault);
-        let has_cause = failed("disk.sync_error") || failed("disk.write_error") || run.damage.any();
+        // What turned over in this life is not among its run's damage yet.
+        let has_flipped = !self.notes().flips.is_empty();
+        let is_damaged = has_flipped || run.damage.any();
+        let has_cause = failed("disk.sync_error") || failed("disk.write_error") || is_damaged;
         match served {
             Ok(()) => Ok(()),
             Err(missed) if has_cause && !missed.is_busy() => {

@@ -580,6 +580,49 @@ async fn files_that_cannot_rest_are_opened_again() {
     assert_eq!(rig.rows().await, Ok(2001));
 }
 
+/// The journal is one: what a partition can never write behind takes its room from all others. They hear that, and wait for nothing.
+#[tokio::test]
+async fn what_is_never_written_behind_holds_nobody_up() {
+    let other = PartitionId(ID.0 + 1);
+    let rig = rig();
+    let mut fence = rig.engine.take(ID).await.unwrap();
+    fence = rig.commit(fence, 0..1000).await;
+    let others = rig.engine.take(other).await.unwrap();
+    let others = rig.commit(others, 0..1).await;
+    rig.engine.checkpoint().await.unwrap();
+    rig.ways.no_reads.store(true, Ordering::Relaxed);
+    rig.engine.rest_now();
+    others_run().await;
+    assert!(rig.rows().await.is_err());
+    // It is not open; the log takes it all the same.
+    rig.commit(fence, 1000..1001).await;
+    rig.engine.press();
+    others_run().await;
+    let batch = Batch {
+        rows: vec![(Bytes::from_static(b"key"), None)],
+        behind: Vec::new(),
+    };
+    for _ in 0..2 {
+        match rig.engine.commit(others, batch.clone()).await {
+            Committed::NotDone(e @ StoreError::Failed(_)) => {
+                assert!(
+                    e.to_string()
+                        .contains("partition 0000000000000010 is not written behind"),
+                    "{e}"
+                );
+            }
+            told => panic!("{told:?}"),
+        }
+        others_run().await;
+    }
+    // It can be read again: whoever is refused has it tried.
+    rig.ways.no_reads.store(false, Ordering::Relaxed);
+    let _refused = rig.engine.commit(others, batch).await;
+    others_run().await;
+    rig.commit(others, 1..2).await;
+    assert_eq!(rig.rows().await, Ok(1001));
+}
+
 /// What a backup past damage leaves out is lost in what replaces the index: a device that gives it a little later is asked once more. // I3
 #[tokio::test]
 async fn who_copies_past_damage_asks_again_before_it_leaves_rows_out() {

@@ -106,9 +106,29 @@ impl Core {
         self.pressed.load(Ordering::Relaxed)
     }
 
+    /// Why the journal gets no room, where it wants some: what a partition has in it cannot be written behind, and that does not pass by
+    /// itself. What is queued now, of whatever partition, would wait in the journal for as long. The partition is tried again.
+    ///
+    /// No lock of a partition is held by who asks.
+    pub(super) fn held_up(&self) -> Option<StoreError> {
+        let (partition, why) = self.stuck().filter(|_| self.pressed())?;
+        partition.retry(self);
+        let id = partition.id;
+        Some(StoreError::Failed(format!(
+            "the journal has no room: partition {id} is not written behind: {why}"
+        )))
+    }
+
+    fn stuck(&self) -> Option<(Arc<Partition>, StoreError)> {
+        let all = self.all();
+        all.into_iter()
+            .find_map(|partition| partition.stuck().map(|why| (partition, why)))
+    }
+
     /// Tells the journal what is no longer needed of it, once something was written behind.
     pub(super) fn release(&self) {
-        self.pressed.store(false, Ordering::Relaxed);
+        // What one holds keeps it from all that others let go.
+        self.pressed.fetch_and(self.stuck().is_some(), Ordering::Relaxed);
         self.release_unheld();
     }
 

@@ -291,6 +291,13 @@ impl Partition {
 
     /// Queues a batch at the log's end.
     pub(super) fn submit(self: &Arc<Self>, core: &Arc<Core>, step: Step) -> Submitted {
+        if core.pressed()
+            && step.fence.is_some()
+            && self.stuck().is_none()
+            && let Some(e) = core.held_up()
+        {
+            return Submitted::No(Committed::NotDone(e));
+        }
         let mut state = self.state();
         match self.gate(core, &mut state, step.fence) {
             Gate::Open => {}
@@ -410,6 +417,25 @@ impl Partition {
     fn kick(&self, core: &Core, state: &mut State) {
         if !state.queued {
             state.queued = core.send(Job::Look(self.id));
+        }
+    }
+
+    /// Why what it has in the journal stays there until somebody mends something, if so. A full disk may have room again, for what others
+    /// commit.
+    pub(super) fn stuck(&self) -> Option<StoreError> {
+        let state = self.state();
+        let broken = state.broken.as_ref().filter(|_| state.active.first.is_some());
+        match broken.or(state.behind.as_ref())? {
+            StoreError::Busy(_) | StoreError::Full(_) => None,
+            why => Some(why.clone()),
+        }
+    }
+
+    /// Asks the loop to try again what it could not write behind.
+    pub(super) fn retry(&self, core: &Core) {
+        let mut state = self.state();
+        if state.behind.is_some() {
+            self.kick(core, &mut state);
         }
     }
 
