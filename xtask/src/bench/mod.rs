@@ -127,7 +127,7 @@ pub(crate) fn bench(repo: &Repo, plan: &Plan) -> Result<Counts> {
         plan.rounds > 0 && plan.seconds > 0,
         "rounds and seconds: one at least"
     );
-    let lock = alone(&repo.target("bench.lock"))?;
+    let lock = Alone::hold(&repo.target("bench.lock"))?;
     if let Some(failed) = built(repo, plan)? {
         return Ok(failed);
     }
@@ -257,16 +257,27 @@ fn built(repo: &Repo, plan: &Plan) -> Result<Option<Counts>> {
 }
 
 /// Held while one measures: two would measure each other, and one would remove the other's stores.
-fn alone(path: &Path) -> Result<File> {
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .with_context(|| path.display().to_string())?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{}: another bench runs", path.display()))?;
-    Ok(lock)
+struct Alone(File);
+
+impl Alone {
+    fn hold(path: &Path) -> Result<Self> {
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .with_context(|| path.display().to_string())?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .with_context(|| format!("{}: another bench runs", path.display()))?;
+        Ok(Self(lock))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread is just starting has the file, too, until it is another program.
+        let _closed_anyway = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// What the page tells of: what was asked for, and all that was measured before.
@@ -388,9 +399,11 @@ mod tests {
     fn two_do_not_measure_at_once() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("lock");
-        let first = alone(&path)?;
-        assert!(alone(&path).is_err());
+        let first = Alone::hold(&path)?;
+        assert!(Alone::hold(&path).is_err());
+        // As a process has it that is just being started.
+        let _inherited = first.0.try_clone()?;
         drop(first);
-        alone(&path).map(drop)
+        Alone::hold(&path).map(drop)
     }
 }
