@@ -90,7 +90,7 @@ impl Copier {
             .hold_while("backup", "the index is copied")
             .await
             .ok()?;
-        let faults_before = faults(&self.disk);
+        let before = (faults(&self.disk), self.disk.counts().get("disk.full"));
         let id = self.recorder.begin(Op::Snapshot);
         let slow = Slow(self);
         let now_ms = self.world.clock.wall_ms();
@@ -104,7 +104,7 @@ impl Copier {
         drop(holding);
         let (file, look) = match looked {
             Ok(looked) => looked,
-            Err(what) if self.disk.is_off() || self.has_cause(&what, faults_before) => {
+            Err(what) if self.disk.is_off() || self.has_cause(&what, before) => {
                 self.recorder.note(format_args!("no snapshot: {what}"));
                 return None;
             }
@@ -125,10 +125,14 @@ impl Copier {
         Some(Taken { file, look })
     }
 
-    /// Whether the disk failed while the copy was made; or before, and what it failed for is out of service since.
-    fn has_cause(&self, what: &str, faults_before: u64) -> bool {
+    /// Whether the disk failed while the copy was made; or before, and what it failed for is out of service since. Or it was full: a file of the
+    /// index that cannot be written is opened anew, and whoever was reading it is told so.
+    fn has_cause(&self, what: &str, (faults_before, full_before): (u64, u64)) -> bool {
         let now = faults(&self.disk);
-        now > faults_before || (now > self.faults && what.contains("out of service"))
+        let was_full = self.disk.counts().get("disk.full") > full_before;
+        now > faults_before
+            || (now > self.faults && what.contains("out of service"))
+            || (was_full && what.contains("it is opened anew"))
     }
 
     /// The file, and what a store made of it shows. Of a bucket that was being made, removed or changed only its keys are known to be of that
