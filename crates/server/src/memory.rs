@@ -120,14 +120,19 @@ impl Memory {
     }
 }
 
+/// How long after a start what was replayed stays in memory.
+const SETTLE_MS: u64 = 1_000;
+
 /// Gives up what a store need not have in memory; for as long as it is polled.
 pub(crate) async fn tend(world: World, store: Arc<Embedded>, index: Arc<IndexRole>) -> Infallible {
     // Rows are freed one by one: not where requests are served.
     let (free, _ends_with_us) = world.exec.run_loop("free-rows", 1, 1, Freed);
-    // What was replayed at the start has been at rest since then.
-    let mut before = store.at_rest(JournalSeq::default());
-    let mut last = before;
+    let opened = store.at_rest(JournalSeq::default());
+    let (mut before, mut last) = (opened, opened);
     let mut rows = Vec::new();
+    // Who asks for something at once goes first.
+    world.clock.sleep(Duration::from_millis(SETTLE_MS)).await;
+    store.settle(opened);
     loop {
         let pause = Duration::from_millis(WRITE_BEHIND_REST_MS / 2);
         world.clock.sleep(pause).await;

@@ -197,6 +197,22 @@ impl Rig {
         }
     }
 
+    /// A partition whose files cannot be opened anew, though the log has rows of it; the fence of another.
+    async fn with_files_closed(&self) -> Fence {
+        let mut fence = self.engine.take(ID).await.unwrap();
+        fence = self.commit(fence, 0..1000).await;
+        let others = self.engine.take(PartitionId(ID.0 + 1)).await.unwrap();
+        let others = self.commit(others, 0..1).await;
+        self.engine.checkpoint().await.unwrap();
+        self.ways.no_reads.store(true, Ordering::Relaxed);
+        self.engine.rest_now();
+        others_run().await;
+        assert!(self.rows().await.is_err());
+        // It is not open; the log takes it all the same.
+        self.commit(fence, 1000..1001).await;
+        others
+    }
+
     /// How many rows there are.
     async fn rows(&self) -> Result<usize, StoreError> {
         let snapshot = self.engine.snapshot(ID).await?;
@@ -583,19 +599,8 @@ async fn files_that_cannot_rest_are_opened_again() {
 /// The journal is one: what a partition can never write behind takes its room from all others. They hear that, and wait for nothing.
 #[tokio::test]
 async fn what_is_never_written_behind_holds_nobody_up() {
-    let other = PartitionId(ID.0 + 1);
     let rig = rig();
-    let mut fence = rig.engine.take(ID).await.unwrap();
-    fence = rig.commit(fence, 0..1000).await;
-    let others = rig.engine.take(other).await.unwrap();
-    let others = rig.commit(others, 0..1).await;
-    rig.engine.checkpoint().await.unwrap();
-    rig.ways.no_reads.store(true, Ordering::Relaxed);
-    rig.engine.rest_now();
-    others_run().await;
-    assert!(rig.rows().await.is_err());
-    // It is not open; the log takes it all the same.
-    rig.commit(fence, 1000..1001).await;
+    let others = rig.with_files_closed().await;
     rig.engine.press();
     others_run().await;
     let batch = Batch {
@@ -621,6 +626,37 @@ async fn what_is_never_written_behind_holds_nobody_up() {
     others_run().await;
     rig.commit(others, 1..2).await;
     assert_eq!(rig.rows().await, Ok(1001));
+}
+
+/// Nor is anybody refused where there is room, and rows are written behind so that they need not be in memory.
+#[tokio::test]
+async fn rest_wants_no_room() {
+    let rig = rig();
+    let others = rig.with_files_closed().await;
+    let next = rig.engine.at_rest(JournalSeq::default());
+    assert_eq!(rig.engine.at_rest(next), next);
+    rig.engine.settle(next);
+    others_run().await;
+    rig.commit(others, 1..2).await;
+}
+
+/// What was replayed at a start is written behind, whatever has come since.
+#[tokio::test]
+async fn what_is_from_before_the_start_settles() {
+    let rig = rig();
+    let fence = rig.engine.take(ID).await.unwrap();
+    let begun = rig.engine.core.log.next();
+    let fence = rig.commit(fence, 0..10).await;
+    rig.engine.checkpoint().await.unwrap();
+    rig.commit(fence, 10..20).await;
+    let oldest = || rig.engine.core.find(ID).unwrap().oldest();
+    rig.engine.settle(begun);
+    others_run().await;
+    assert!(oldest().is_some(), "it is all from after that");
+    rig.engine.settle(rig.engine.core.log.next());
+    others_run().await;
+    assert_eq!(oldest(), None);
+    assert_eq!(rig.rows().await, Ok(20));
 }
 
 /// What a backup past damage leaves out is lost in what replaces the index: a device that gives it a little later is asked once more. // I3

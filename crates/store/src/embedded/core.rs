@@ -45,7 +45,7 @@ pub(super) struct Core {
 pub(super) enum Job {
     /// To look at a partition.
     Look(PartitionId),
-    /// To write everything behind: the journal wants room.
+    /// To write everything behind.
     Press,
     /// To keep nothing of a partition's files in memory, where it is more than so many bytes.
     Rest(PartitionId, u64),
@@ -97,6 +97,11 @@ impl Core {
     /// Asks for everything to be written behind, and does not wait: the journal wants room.
     pub(super) fn press(&self) {
         self.pressed.store(true, Ordering::Relaxed);
+        self.settle();
+    }
+
+    /// The same, where there is room, so that nobody is refused for want of it: rows need not be in memory any longer.
+    pub(super) fn settle(&self) {
         // A full queue has others before it that release as much.
         let _full = self.send(Job::Press);
     }

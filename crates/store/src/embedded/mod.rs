@@ -146,9 +146,18 @@ impl Embedded {
     pub fn at_rest(&self, since: JournalSeq) -> JournalSeq {
         let next = self.core.log.next();
         if next == since && self.core.all().iter().any(|p| p.oldest().is_some()) {
-            self.core.press();
+            self.core.settle();
         }
         next
+    }
+
+    /// Asks for what the journal had before `opened` to be written behind, and does not wait: rows that were replayed at a start are no news,
+    /// whatever comes beside them.
+    pub fn settle(&self, opened: JournalSeq) {
+        let is_older = |partition: &Arc<Partition>| partition.oldest().is_some_and(|first| first < opened);
+        if self.core.all().iter().any(is_older) {
+            self.core.settle();
+        }
     }
 
     /// Lets go of the pages in memory of files that are hardly read: to be asked every few seconds.
