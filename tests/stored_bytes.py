@@ -14,6 +14,12 @@ def find_bytes(directory, needle):
     raise AssertionError(f"nowhere in {directory}")
 
 
+def bytes_at(path, offset, length):
+    with open(path, "rb") as f:
+        f.seek(offset)
+        return f.read(length)
+
+
 def flip(path, offset):
     """Turns one bit."""
     with open(path, "r+b") as f:
